@@ -1,0 +1,72 @@
+# make            the trainer, and the village's data for it
+# make test       build and run the tests (make check: the slow ones too)
+# make tools      everything in data/ and dev/
+# make clean
+#
+# CC=clang        another compiler        PORTABLE=1  a binary to carry elsewhere, without this CPU's own instructions
+# OPENMP=no       build without OpenMP    (Works with GNU make 3.81, which macOS has, and 4.)
+
+CFLAGS ?= -O3
+# -std=gnu11, not c11: strict mode turns multiply-add contraction off. -fno-math-errno lets sqrtf be one instruction.
+FLAGS := -std=gnu11 -ffp-contract=fast -fno-math-errno -Wall -Wextra
+LIBS  := -lm
+
+# Does the compiler take these flags, for a program that uses OpenMP (1) or any program (0)?
+try = $(shell t=$$(mktemp) && printf '%s\n' "$(if $(filter 1,$(1)),int omp_get_max_threads(void); )int main(void) \
+      { return $(if $(filter 1,$(1)),omp_get_max_threads() < 1,0); }" | $(CC) -x c - -o $$t $(2) >/dev/null 2>&1 && echo yes; rm -f $$t)
+
+ifneq ($(PORTABLE),1)
+  ifeq ($(call try,0,-march=native),yes)
+    FLAGS += -march=native
+  else ifeq ($(call try,0,-mcpu=native),yes)
+    FLAGS += -mcpu=native
+  endif
+endif
+
+ifneq ($(OPENMP),no)
+  BREW := $(shell brew --prefix libomp 2>/dev/null)
+  ifeq ($(call try,1,-fopenmp),yes)
+    FLAGS += -fopenmp
+    HAVE_OPENMP := yes
+  else ifeq ($(call try,1,-Xpreprocessor -fopenmp -I$(BREW)/include -L$(BREW)/lib -lomp),yes)
+    FLAGS += -Xpreprocessor -fopenmp -I$(BREW)/include
+    LIBS  += -L$(BREW)/lib -lomp
+    HAVE_OPENMP := yes
+  endif
+endif
+ifneq ($(HAVE_OPENMP),yes)
+  FLAGS += -Wno-unknown-pragmas
+  ifeq ($(call try,0,-fopenmp-simd),yes)
+    FLAGS += -fopenmp-simd
+  endif
+  $(info built without OpenMP: one core will be used. Install libgomp (with gcc), libomp-dev, or `brew install libomp`.)
+endif
+
+BUILD = $(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS)
+TOOLS := $(patsubst %.c,%,$(wildcard data/*.c dev/*.c))
+
+.PHONY: all tools test check clean FORCE
+all: train_optibert data/village_train.bin
+tools: $(TOOLS)
+
+train_optibert: train_optibert.c .flags
+	$(BUILD)
+$(TOOLS): %: %.c train_optibert.c .flags
+	$(BUILD)
+test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c .flags
+	$(BUILD)
+
+data/village_train.bin: data/village
+	data/village --out data/village
+
+test: all tools test_optibert
+	./test_optibert
+
+# Everything is built again when the compiler or its flags change.
+.flags: FORCE
+	@echo '$(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS) $(LIBS)' | cmp -s - $@ || \
+	 echo '$(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS) $(LIBS)' > $@
+
+clean:
+	rm -f train_optibert test_optibert $(TOOLS) .flags data/village_train.bin data/village_val.bin \
+	      data/village.vocab data/village_val.floor

@@ -1,0 +1,2132 @@
+/*
+OptiBERT in plain C: train a BERT-style encoder on a CPU.
+
+This one file holds the whole encoder with its forward and its backward pass, the optimiser, the data, the checkpoints
+and the training loop, in that order. It is meant to be read from top to bottom.
+*/
+#ifndef TRAIN_OPTIBERT_C
+#define TRAIN_OPTIBERT_C
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
+#include <sys/file.h>
+#include <sys/stat.h>
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#endif
+#include <time.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+// ----------------------------------------------------------------------------
+// small things used throughout
+
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+
+const char *program = "train_optibert"; // how error messages name this program
+
+// One line on stderr, "program: what is wrong, what to do", and exit 1: a run that failed.
+__attribute__((noreturn, format(printf, 1, 2)))
+void die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fflush(stdout);
+    fprintf(stderr, "%s: ", program);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(1);
+}
+
+// The same for a command line that makes no sense: exit 2.
+__attribute__((noreturn, format(printf, 1, 2)))
+void die_usage(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s: ", program);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, " (%s --help lists the options)\n", program);
+    va_end(args);
+    exit(2);
+}
+
+// Zeroed memory on a 64-byte boundary (a cache line, and the widest vector there is). Never NULL.
+void *alloc_or_die(size_t bytes) {
+    void *p = NULL;
+    size_t rounded = (bytes + 64) / 64 * 64;
+    if (rounded < bytes || posix_memalign(&p, 64, rounded) != 0)
+        die("out of memory: %.1f MiB more are needed; a smaller --micro-batch or model needs less", bytes / 1048576.0);
+    memset(p, 0, rounded);
+    return p;
+}
+
+// OpenMP's answers, or those of a program built without it.
+int thread_id(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+int thread_count(void) {
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
+int thread_limit(void) {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+// Cores, not counting the second hardware thread of a core, that this process may run on; 0 if the system does not tell.
+static int physical_cores(void) {
+    int cores = 0;
+#ifdef __APPLE__
+    size_t size = sizeof cores;
+    if (sysctlbyname("hw.physicalcpu", &cores, &size, NULL, 0) != 0) cores = 0;
+#elif defined(__linux__)
+    cpu_set_t allowed, seen;
+    CPU_ZERO(&seen);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        char path[96];
+        int first = cpu; // of the hardware threads of this core
+        if (!CPU_ISSET(cpu, &allowed)) continue;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+        FILE *f = fopen(path, "r");
+        if (f && fscanf(f, "%d", &first) != 1) first = cpu;
+        if (f) fclose(f);
+        if (first >= 0 && first < CPU_SETSIZE && !CPU_ISSET(first, &seen)) CPU_SET(first, &seen), cores++;
+    }
+#endif
+    return cores;
+}
+
+// Use n threads; if n is 0, as many as OMP_NUM_THREADS says, or else one for each core.
+void set_threads(size_t n) {
+    if (n == 0 && !getenv("OMP_NUM_THREADS")) n = (size_t)physical_cores();
+#ifdef _OPENMP
+    if (n > 0) omp_set_num_threads((int)n);
+#endif
+}
+
+double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+// Counter-based randomness: every random number of a run is a hash of (seed, stream, index), so it can be
+// drawn in any order, by any thread, after any restart, and is the same. `stream` says what it is for.
+enum { STREAM_INIT = 1, STREAM_MASK, STREAM_SHUFFLE, STREAM_VAL_MASK, STREAM_VILLAGE = 100 };
+
+// The finaliser of splitmix64 (Steele, Lea, Flood, 2014), applied once for each of the three numbers.
+uint64_t hash3(uint64_t seed, uint64_t stream, uint64_t index) {
+    uint64_t in[3] = {seed, stream, index}, x = 0;
+    for (int i = 0; i < 3; i++) {
+        x += in[i] + 0x9e3779b97f4a7c15u;
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+        x ^= x >> 31;
+    }
+    return x;
+}
+
+// Uniform in [0, 1), 53 random bits.
+double uniform(uint64_t seed, uint64_t stream, uint64_t index) {
+    return (double)(hash3(seed, stream, index) >> 11) * 0x1p-53;
+}
+
+// Files are written under a temporary name, flushed to the disk and renamed: whoever opens PATH finds the old
+// file or the whole new one. The running checksum is FNV-1a over 64-bit words, one put after the other.
+typedef struct {
+    FILE *file;
+    uint64_t checksum;
+    char path[PATH_MAX], temporary[PATH_MAX + 16];
+} Writer;
+
+static uint64_t checksum_add(uint64_t sum, const void *data, size_t bytes) {
+    const char *p = data;
+    while (bytes > 0) {
+        uint64_t word = 0;
+        size_t n = MIN(bytes, sizeof word);
+        memcpy(&word, p, n);
+        sum = (sum ^ word) * 0x100000001b3u;
+        p += n, bytes -= n;
+    }
+    return sum;
+}
+
+void writer_open(Writer *w, const char *path) {
+    if (strlen(path) >= PATH_MAX) die("%.40s…: this path is too long: choose a shorter one", path);
+    strcpy(w->path, path);
+    snprintf(w->temporary, sizeof w->temporary, "%s.%d.tmp", path, (int)getpid());
+    w->checksum = 0xcbf29ce484222325u;
+    w->file = fopen(w->temporary, "wb");
+    if (!w->file) die("%s: cannot write: %s", w->temporary, strerror(errno));
+}
+
+void writer_put(Writer *w, const void *data, size_t bytes) {
+    w->checksum = checksum_add(w->checksum, data, bytes);
+    if (bytes > 0 && fwrite(data, bytes, 1, w->file) != 1) {
+        int why = errno;
+        fclose(w->file), unlink(w->temporary);
+        die("%s: cannot write: %s", w->path, strerror(why));
+    }
+}
+
+void writer_close(Writer *w) {
+    int failed = fflush(w->file) || fsync(fileno(w->file)), why = errno;
+    failed |= fclose(w->file);
+    if (failed || rename(w->temporary, w->path)) {
+        if (!failed) why = errno;
+        unlink(w->temporary);
+        die("%s: cannot write: %s", w->path, strerror(why));
+    }
+}
+
+// Reading: dies, naming the file, where it is missing, no plain file, or ends early.
+typedef struct {
+    FILE *file;
+    const char *path;
+    uint64_t checksum;
+    uint64_t size;      // bytes in the file
+} Reader;
+
+void reader_open(Reader *r, const char *path) {
+    struct stat st;
+    if (stat(path, &st)) die("%s: cannot read: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) die("%s: cannot read: this is no plain file", path); // a pipe would wait for ever
+    *r = (Reader){.file = fopen(path, "rb"), .path = path, .checksum = 0xcbf29ce484222325u, .size = (uint64_t)st.st_size};
+    if (!r->file) die("%s: cannot read: %s", path, strerror(errno));
+}
+
+void reader_get(Reader *r, void *data, size_t bytes) {
+    if (bytes > 0 && fread(data, bytes, 1, r->file) != 1) die("%s: the file ends too early: make it again", r->path);
+    r->checksum = checksum_add(r->checksum, data, bytes);
+}
+
+// ----------------------------------------------------------------------------
+// matmul: nearly all the time of a step is spent here
+
+// A vector of VW floats in one register, by the vector extension of GCC and clang: + and * work on it element by
+// element, and a scalar operand is broadcast. vec_u is the same in memory of any alignment.
+#if defined(__AVX512F__)
+#define VW 16
+#define MR 8
+#define NV 2
+#elif defined(__AVX__)
+#define VW 8
+#define MR 6
+#define NV 2
+#elif defined(__aarch64__) || defined(__VSX__) || defined(__ALTIVEC__)
+#define VW 4
+#define MR 6
+#define NV 4
+#else
+#define VW 4
+#define MR 6
+#define NV 2
+#endif
+typedef float vec __attribute__((vector_size(4 * VW), may_alias));
+typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
+
+#define NR (VW * NV) // a tile of the output is MR rows of NR columns, held in MR * NV registers
+#define KC 256       // the sum over k is cut into pieces of KC: a packed panel (KC,NR) stays in the L1 cache
+#define MC (MR * 16) // rows of the output that share one pass over the packed panels
+#define NC 2048      // columns packed at once: packed_b, (KC,NC), stays in the L2 or L3 cache
+
+// One tile: out (MR, n vectors) = add + a · b, where a is read at a[i*row + k*col], b is a packed panel (kc,NR), and
+// add, with the same row stride ldo as out, may be NULL or out itself. Each of the kc steps reads NV vectors of b and
+// MR numbers of a and makes MR * NV vector multiply-adds that depend on none of each other, so that the
+// multiply-add units never wait. All loops over i and j have constant bounds: the compiler unrolls them, and acc lives
+// in registers. (n, col and, for packed a, row are constants at each call: the function is inlined.)
+static inline __attribute__((always_inline))
+void tile(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col, const float *b, size_t kc,
+          const int n) {
+    vec acc[MR][NV];
+    for (int i = 0; i < MR; i++)
+        for (int j = 0; j < n; j++) acc[i][j] = (vec){0};
+    for (size_t k = 0; k < kc; k++) {
+        for (int i = 0; i < MR; i++)
+            for (int j = 0; j < n; j++) acc[i][j] += a[i * row + k * col] * *(const vec *)(b + k * NR + j * VW);
+    }
+    for (int i = 0; i < MR; i++)
+        for (int j = 0; j < n; j++) {
+            if (add) acc[i][j] += *(const vec_u *)(add + i * ldo + j * VW);
+            *(vec_u *)(out + i * ldo + j * VW) = acc[i][j];
+        }
+}
+
+// A tile whose a is packed (kc,MR), or lies in the rows of a matrix (col = 1, the general case of row).
+static void any_tile(float *out, const float *add, size_t ldo, const float *a, size_t row, int a_packed,
+                     const float *b, size_t kc, size_t cols) {
+    if (cols == NR && a_packed) tile(out, add, ldo, a, 1, MR, b, kc, NV);
+    else if (cols == NR) tile(out, add, ldo, a, row, 1, b, kc, NV);
+    else
+        for (size_t j = 0; j < cols; j += VW) {
+            if (a_packed) tile(out + j, add ? add + j : NULL, ldo, a, 1, MR, b + j, kc, 1);
+            else tile(out + j, add ? add + j : NULL, ldo, a, row, 1, b + j, kc, 1);
+        }
+}
+
+// Copy columns 0 … n-1 of b (kc rows), b(k,j) at b[k*row + j*col], into a panel (kc,NR) padded with zeros.
+static void pack_panel(float *panel, const float *b, size_t row, size_t col, size_t kc, size_t n) {
+    if (n < NR) memset(panel, 0, kc * NR * sizeof *panel);
+    if (col == 1 && n == NR)
+        for (size_t k = 0; k < kc; k++) memcpy(panel + k * NR, b + k * row, NR * sizeof *panel);
+    else if (col == 1)
+        for (size_t k = 0; k < kc; k++) memcpy(panel + k * NR, b + k * row, n * sizeof *panel);
+    else
+        for (size_t j = 0; j < n; j++)
+            for (size_t k = 0; k < kc; k++) panel[k * NR + j] = b[k * row + j * col];
+}
+
+// out (m,n) = add + a (m,kc) · b, with m ≤ MC, a(i,k) at a[i*row + k*col] and b in packed panels. All panels are gone
+// through for this block of rows: a panel stays in L1 while the block's tiles pass over it, the block in L2.
+// Where the numbers of a that a step needs lie far apart (col ≠ 1: a transposed matrix, as for weight gradients) they are
+// packed side by side first; so are the last rows when they are fewer than MR, and what a tile has too much is dropped.
+static void block(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col,
+                  const float *packed, size_t m, size_t n, size_t kc) {
+    float packed_a[MC * KC] __attribute__((aligned(64))); // tiles of (kc,MR)
+    float edge[MR * NR] __attribute__((aligned(64)));
+    for (size_t i = 0; i < m; i += MR) {
+        size_t rows = MIN(MR, m - i);
+        if (col == 1 && rows == MR) continue;
+        float *to = packed_a + i * kc;
+        for (size_t k = 0; k < kc; k++)
+            for (size_t r = 0; r < MR; r++) to[k * MR + r] = r < rows ? a[(i + r) * row + k * col] : 0;
+    }
+    for (size_t j = 0; j < n; j += NR) {
+        const float *panel = packed + j * kc;
+        size_t cols = MIN(NR, n - j);
+        for (size_t i = 0; i < m; i += MR) {
+            size_t rows = MIN(MR, m - i), at = i * ldo + j;
+            int a_packed = col != 1 || rows < MR;
+            const float *from = a_packed ? packed_a + i * kc : a + i * row;
+            if (rows == MR && cols % VW == 0) {
+                any_tile(out + at, add ? add + at : NULL, ldo, from, row, a_packed, panel, kc, cols);
+                continue;
+            }
+            any_tile(edge, NULL, NR, from, row, a_packed, panel, kc, cols);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t c = 0; c < cols; c++)
+                    out[at + r * ldo + c] = (add ? add[at + r * ldo + c] : 0) + edge[r * NR + c];
+        }
+    }
+}
+
+static float packed_b[KC * NC] __attribute__((aligned(64))); // shared by the threads; one matmul runs at a time
+
+// out (m,n) = add + a (m,k) · b (k,n): called by all threads together. Any strides: a(i,k) is a[i*arow + k*acol], and b
+// likewise; out and add have n columns. add may be NULL, or out itself.
+// Every element of out is summed in the same order (pieces of KC, each from its first k to its last) whoever computes
+// it, so the number of threads changes no bit. Row blocks are handed out as threads become free.
+void matmul(float *out, const float *add, const float *a, size_t arow, size_t acol, const float *b, size_t brow,
+            size_t bcol, size_t m, size_t n, size_t k) {
+    size_t share = m / (4 * (size_t)thread_count()) / MR * MR; // about four blocks a thread, unless they get too large
+    size_t rows = MIN(MC, MAX(MR, share));
+    for (size_t j = 0; j < n; j += NC) {
+        size_t cols = MIN(NC, n - j);
+        for (size_t p = 0; p < k; p += KC) {
+            size_t kc = MIN(KC, k - p);
+            const float *plus = p == 0 ? add : out; // later pieces add to what is there
+            #pragma omp for schedule(static)
+            for (size_t c = 0; c < cols; c += NR)
+                pack_panel(packed_b + c * kc, b + p * brow + (j + c) * bcol, brow, bcol, kc, MIN(NR, cols - c));
+            #pragma omp for schedule(dynamic)
+            for (size_t i = 0; i < m; i += rows)
+                block(out + i * n + j, plus ? plus + i * n + j : NULL, n, a + i * arow + p * acol, arow, acol,
+                      packed_b, MIN(rows, m - i), cols, kc);
+        }
+    }
+}
+
+// The same by one thread alone, for attention: out and add have the row stride ldo; `packed` has room for
+// min(k,KC) rows of n columns, rounded up to NR.
+void matmul_alone(float *out, const float *add, size_t ldo, const float *a, size_t arow, size_t acol, const float *b,
+                  size_t brow, size_t bcol, size_t m, size_t n, size_t k, float *packed) {
+    for (size_t p = 0; p < k; p += KC) {
+        size_t kc = MIN(KC, k - p);
+        const float *plus = p == 0 ? add : out;
+        for (size_t c = 0; c < n; c += NR)
+            pack_panel(packed + c * kc, b + p * brow + c * bcol, brow, bcol, kc, MIN(NR, n - c));
+        for (size_t i = 0; i < m; i += MC)
+            block(out + i * ldo, plus ? plus + i * ldo : NULL, ldo, a + i * arow + p * acol, arow, acol, packed,
+                  MIN(MC, m - i), n, kc);
+    }
+}
+
+// out (N,OC) = add + inp (N,C) · weight (OC,C)ᵀ: a linear layer; add is the residual stream, or NULL.
+void matmul_forward(float *out, const float *add, const float *inp, const float *weight, size_t N, size_t C, size_t OC) {
+    matmul(out, add, inp, C, 1, weight, 1, C, N, OC, C);
+}
+
+// out[n,o] = Σc inp[n,c] weight[o,c], so dinp[n,c] = Σo dout[n,o] weight[o,c]: dinp (N,C) = dout (N,OC) · weight.
+void matmul_backward_inp(float *dinp, const float *dout, const float *weight, size_t N, size_t C, size_t OC) {
+    matmul(dinp, NULL, dout, OC, 1, weight, C, 1, N, C, OC);
+}
+
+// … and dweight[o,c] = Σn dout[n,o] inp[n,c]: dweight (OC,C) += dout (N,OC)ᵀ · inp (N,C).
+void matmul_backward_weight(float *dweight, const float *dout, const float *inp, size_t N, size_t C, size_t OC) {
+    matmul(dweight, dweight, dout, 1, OC, inp, C, 1, OC, C, N);
+}
+
+// ----------------------------------------------------------------------------
+// all the other layers, each forward above its backward
+//
+// B rows of T tokens, N = B*T; C channels, NH heads of size HS, H hidden channels, V vocabulary, M predicted positions.
+// Every layer is called by all threads of a team together: its `omp for` loops share the work, and their barriers
+// keep one layer behind the other. Called outside of a parallel region it simply runs on one thread.
+
+// e^x to about 2 units in the last place, in a form that the compiler can vectorise (libm's expf is one call for each
+// number). x = n ln 2 + r with |r| ≤ ln 2 / 2; e^r by the polynomial of Cephes' expf; 2^n by adding n to the
+// exponent's bits. Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits. Below -87 (e^x < 1.7e-38)
+// and above 88 x is clamped; NaN stays NaN.
+static inline float exp_fast(float x) {
+    const float magic = 12582912.0f;
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float rounded = x * 1.44269504f + magic, n = rounded - magic;
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f, p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    uint32_t bits, exponent;
+    memcpy(&bits, &p, 4), memcpy(&exponent, &rounded, 4);
+    bits += exponent << 23;
+    memcpy(&p, &bits, 4);
+    return p;
+}
+
+// out (N,C): the embedding wte[token] (V+1,C) of each of the N tokens.
+void embedding_forward(float *out, const int32_t *tokens, const float *wte, size_t N, size_t C) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < N; i++) memcpy(out + i * C, wte + (size_t)tokens[i] * C, C * sizeof *out);
+}
+
+// A token's row of dwte gets the sum of dout over all places where the token stands. Threads share the columns, not
+// the tokens, so that no two of them write to one row and the order of the sum is always the same.
+void embedding_backward(float *dwte, const float *dout, const int32_t *tokens, size_t N, size_t C) {
+    #pragma omp for schedule(static)
+    for (size_t c0 = 0; c0 < C; c0 += 16) {
+        size_t c1 = MIN(C, c0 + 16);
+        for (size_t i = 0; i < N; i++)
+            for (size_t c = c0; c < c1; c++) dwte[(size_t)tokens[i] * C + c] += dout[i * C + c];
+    }
+}
+
+// out (N,C) = inp / rms(inp) * weight (C), and rstd (N) = 1 / rms, rms² = mean(inp²) + 1e-5
+// (Zhang and Sennrich, arXiv 1910.07467).
+void rmsnorm_forward(float *out, float *rstd, const float *inp, const float *weight, size_t N, size_t C) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < N; i++) {
+        const float *x = inp + i * C;
+        float sum = 0;
+        #pragma omp simd reduction(+ : sum)
+        for (size_t c = 0; c < C; c++) sum += x[c] * x[c];
+        float s = 1 / sqrtf(sum / (float)C + 1e-5f);
+        for (size_t c = 0; c < C; c++) out[i * C + c] = x[c] * s * weight[c];
+        rstd[i] = s;
+    }
+}
+
+#define PARTS 64 // sums over all rows go through this many partial sums, whatever the number of threads
+
+// With n = x s (s = rstd) the output is n w, so dweight = Σ over rows of dout n, and since ds/dx = -s² n/C,
+// dx = s (w dout - n mean(w dout n)). dinp (N,C) = add + dx; add may be NULL or dinp itself. partial: (PARTS,C) scratch.
+void rmsnorm_backward(float *dinp, const float *add, float *dweight, float *partial, const float *dout,
+                      const float *inp, const float *weight, const float *rstd, size_t N, size_t C) {
+    #pragma omp for schedule(static)
+    for (size_t part = 0; part < PARTS; part++) {
+        float *dw = partial + part * C;
+        memset(dw, 0, C * sizeof *dw);
+        for (size_t i = N * part / PARTS; i < N * (part + 1) / PARTS; i++) {
+            const float *x = inp + i * C, *dy = dout + i * C;
+            float s = rstd[i], dot = 0;
+            #pragma omp simd reduction(+ : dot)
+            for (size_t c = 0; c < C; c++) dot += weight[c] * dy[c] * x[c];
+            float mean = dot * s * s * s / (float)C;
+            for (size_t c = 0; c < C; c++) {
+                float dx = s * weight[c] * dy[c] - mean * x[c];
+                dw[c] += dy[c] * x[c] * s;
+                dinp[i * C + c] = add ? add[i * C + c] + dx : dx;
+            }
+        }
+    }
+    #pragma omp for schedule(static)
+    for (size_t c = 0; c < C; c++)
+        for (size_t part = 0; part < PARTS; part++) dweight[c] += partial[part * C + c];
+}
+
+// Rotary position embedding (Su et al., arXiv 2104.09864), in place on the query and key thirds of qkv (B,T,3C): in each
+// head the pair (i, i + HS/2) at position t is turned by the angle t * 10000^(-2i/HS), whose cosine and sine stand in
+// turn (T,HS/2,2). A rotation's transpose is the rotation back: the backward pass is the same with sign = -1.
+void rope(float *qkv, const float *turn, float sign, size_t B, size_t T, size_t C, size_t NH) {
+    size_t half = C / NH / 2;
+    #pragma omp for schedule(static)
+    for (size_t bt = 0; bt < B * T; bt++) {
+        const float *angle = turn + bt % T * half * 2;
+        for (size_t head = 0; head < 2 * NH; head++) { // NH heads of queries, then NH of keys
+            float *x = qkv + bt * 3 * C + head * half * 2;
+            for (size_t i = 0; i < half; i++) {
+                float c = angle[2 * i], s = sign * angle[2 * i + 1], x0 = x[i], x1 = x[i + half];
+                x[i] = x0 * c - x1 * s;
+                x[i + half] = x0 * s + x1 * c;
+            }
+        }
+    }
+}
+
+// Attention goes by blocks of QB queries against all keys that they may see, so its memory is linear in T. Each thread
+// has room for two blocks of scores (QB,T) and for a packed operand.
+#define QB 128
+#define UP(n) (((n) + NR - 1) / NR * NR)
+
+static size_t attention_scratch(size_t T, size_t HS) { // floats for one thread
+    return 2 * QB * UP(T) + MAX(MIN(HS, KC) * UP(T), KC * UP(HS));
+}
+
+// The largest of n ≥ 1 numbers, in 16 lanes that the compiler makes vectors of.
+static float row_max(const float *x, size_t n) {
+    float lane[16];
+    size_t j = 0;
+    for (int l = 0; l < 16; l++) lane[l] = x[0];
+    for (; j + 16 <= n; j += 16)
+        for (int l = 0; l < 16; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
+    for (; j < n; j++) lane[0] = x[j] > lane[0] ? x[j] : lane[0];
+    for (int l = 1; l < 16; l++) lane[0] = lane[l] > lane[0] ? lane[l] : lane[0];
+    return lane[0];
+}
+
+// In place, row (n) = softmax(scale * row) over its first `seen` entries, 0 behind them. Returns the log-sum-exp.
+static float softmax_row(float *row, float scale, size_t seen, size_t n) {
+    float max = row_max(row, seen), sum = 0;
+    #pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < seen; j++) {
+        row[j] = exp_fast(scale * (row[j] - max));
+        sum += row[j];
+    }
+    float inverse = 1 / sum;
+    for (size_t j = 0; j < seen; j++) row[j] *= inverse;
+    memset(row + seen, 0, (n - seen) * sizeof *row);
+    return scale * max + logf(sum);
+}
+
+// out (B,T,C) = softmax(q kᵀ / sqrt(HS)) v for each head, and lse (B,NH,T), the log-sum-exp of each query's scaled scores,
+// which is all that the backward pass needs to compute the softmax again. qkv is (B,T,3C). A position attends to its
+// own document only: doc_end (B,T) tells where that ends; if causal, to none behind itself.
+void attention_forward(float *out, float *lse, const float *qkv, const size_t *doc_end, float *scratch, int causal,
+                       size_t B, size_t T, size_t C, size_t NH) {
+    size_t HS = C / NH, C3 = 3 * C;
+    float scale = 1 / sqrtf((float)HS);
+    #pragma omp for schedule(dynamic)
+    for (size_t task = 0; task < B * NH; task++) {
+        size_t b = task / NH, h = task % NH;
+        const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
+        float *p = scratch + (size_t)thread_id() * attention_scratch(T, HS), *packed = p + 2 * QB * UP(T);
+        for (size_t first = 0, end; first < T; first = end) {
+            end = doc_end[b * T + first];
+            for (size_t q0 = first; q0 < end; q0 += QB) {
+                size_t nq = MIN(QB, end - q0), nk = (causal ? q0 + nq : end) - first;
+                matmul_alone(p, NULL, nk, q + q0 * C3, C3, 1, k + first * C3, 1, C3, nq, nk, HS, packed);
+                for (size_t i = 0; i < nq; i++)
+                    lse[task * T + q0 + i] = softmax_row(p + i * nk, scale, causal ? q0 + i + 1 - first : nk, nk);
+                matmul_alone(out + (b * T + q0) * C + h * HS, NULL, C, p, nk, 1, v + first * C3, C3, 1, nq, HS, nk, packed);
+            }
+        }
+    }
+}
+
+// With p = softmax(s), s = scale q kᵀ, y = p v: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ_j p dp), and that sum is dy · y
+// (Dao et al., arXiv 2205.14135, section 3 and appendix B); dq = scale ds k, dk = scale dsᵀ q. p is exp(s - lse).
+// dqkv (B,T,3C) is written; dout and out are (B,T,C).
+void attention_backward(float *dqkv, const float *dout, const float *out, const float *lse, const float *qkv,
+                        const size_t *doc_end, float *scratch, int causal, size_t B, size_t T, size_t C, size_t NH) {
+    size_t HS = C / NH, C3 = 3 * C;
+    float scale = 1 / sqrtf((float)HS);
+    #pragma omp for schedule(dynamic)
+    for (size_t task = 0; task < B * NH; task++) {
+        size_t b = task / NH, h = task % NH;
+        const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
+        float *dq = dqkv + b * T * C3 + h * HS, *dk = dq + C, *dv = dk + C;
+        float *p = scratch + (size_t)thread_id() * attention_scratch(T, HS), *ds = p + QB * UP(T), *packed = ds + QB * UP(T);
+        for (size_t t = 0; t < T; t++)
+            memset(dk + t * C3, 0, HS * sizeof *dk), memset(dv + t * C3, 0, HS * sizeof *dv);
+        for (size_t first = 0, end; first < T; first = end) {
+            end = doc_end[b * T + first];
+            for (size_t q0 = first; q0 < end; q0 += QB) {
+                size_t nq = MIN(QB, end - q0), nk = (causal ? q0 + nq : end) - first;
+                const float *y = out + (b * T + q0) * C + h * HS, *dy = dout + (b * T + q0) * C + h * HS;
+                matmul_alone(p, NULL, nk, q + q0 * C3, C3, 1, k + first * C3, 1, C3, nq, nk, HS, packed);
+                matmul_alone(ds, NULL, nk, dy, C, 1, v + first * C3, 1, C3, nq, nk, HS, packed); // dp for now
+                for (size_t i = 0; i < nq; i++) {
+                    size_t seen = causal ? q0 + i + 1 - first : nk;
+                    float *pi = p + i * nk, *di = ds + i * nk, log_sum = lse[task * T + q0 + i], dot = 0;
+                    #pragma omp simd reduction(+ : dot)
+                    for (size_t c = 0; c < HS; c++) dot += dy[i * C + c] * y[i * C + c];
+                    #pragma omp simd
+                    for (size_t j = 0; j < seen; j++) {
+                        pi[j] = exp_fast(scale * pi[j] - log_sum);
+                        di[j] = scale * pi[j] * (di[j] - dot);
+                    }
+                    memset(pi + seen, 0, (nk - seen) * sizeof *pi), memset(di + seen, 0, (nk - seen) * sizeof *di);
+                }
+                float *dk0 = dk + first * C3, *dv0 = dv + first * C3;
+                matmul_alone(dv0, dv0, C3, p, 1, nk, dy, C, 1, nk, HS, nq, packed);
+                matmul_alone(dq + q0 * C3, NULL, C3, ds, nk, 1, k + first * C3, C3, 1, nq, HS, nk, packed);
+                matmul_alone(dk0, dk0, C3, ds, 1, nk, q + q0 * C3, C3, 1, nk, HS, nq, packed);
+            }
+        }
+    }
+}
+
+// SwiGLU (Shazeer, arXiv 2002.05202): out (N,H) = silu(gate) * up, silu(g) = g σ(g), from gu (N,2H) = gate | up.
+void swiglu_forward(float *out, const float *gu, size_t N, size_t H) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < N; i++) {
+        const float *gate = gu + i * 2 * H, *up = gate + H;
+        #pragma omp simd
+        for (size_t c = 0; c < H; c++) out[i * H + c] = gate[c] / (1 + exp_fast(-gate[c])) * up[c];
+    }
+}
+
+// dup = dout silu(g); dgate = dout up silu'(g), where silu'(g) = σ + g σ (1 - σ). Also writes the forward's output
+// again to out (N,H), which is needed for dweight and was not kept.
+void swiglu_backward(float *dgu, float *out, const float *dout, const float *gu, size_t N, size_t H) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < N; i++) {
+        const float *gate = gu + i * 2 * H, *up = gate + H, *dy = dout + i * H;
+        float *dgate = dgu + i * 2 * H, *dup = dgate + H;
+        #pragma omp simd
+        for (size_t c = 0; c < H; c++) {
+            float sigma = 1 / (1 + exp_fast(-gate[c])), silu = gate[c] * sigma;
+            out[i * H + c] = silu * up[c];
+            dup[c] = dy[c] * silu;
+            dgate[c] = dy[c] * up[c] * (sigma + silu * (1 - sigma));
+        }
+    }
+}
+
+// out (M,C) = rows of inp (N,C): only the predicted positions go on to the head.
+void gather_forward(float *out, const float *inp, const size_t *rows, size_t M, size_t C) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < M; i++) memcpy(out + i * C, inp + rows[i] * C, C * sizeof *out);
+}
+
+// The other positions never reach the loss: their gradient is 0. rows are all different.
+void gather_backward(float *dinp, const float *dout, const size_t *rows, size_t M, size_t N, size_t C) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < N; i++) memset(dinp + i * C, 0, C * sizeof *dinp);
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < M; i++) memcpy(dinp + rows[i] * C, dout + i * C, C * sizeof *dinp);
+}
+
+// losses (M) = -log softmax(logits)[target], logits (M,V); lse (M) is kept for the backward pass.
+void crossentropy_forward(float *losses, float *lse, const float *logits, const int32_t *targets, size_t M, size_t V) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < M; i++) {
+        const float *x = logits + i * V;
+        float max = row_max(x, V), sum = 0;
+        #pragma omp simd reduction(+ : sum)
+        for (size_t v = 0; v < V; v++) sum += exp_fast(x[v] - max);
+        lse[i] = max + logf(sum);
+        losses[i] = lse[i] - x[targets[i]];
+    }
+}
+
+// d loss / d logit = softmax - 1 at the target; times dloss, what the mean makes of each loss. In place on logits (M,V).
+void crossentropy_backward(float *logits, const float *lse, const int32_t *targets, float dloss, size_t M, size_t V) {
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < M; i++) {
+        float *x = logits + i * V;
+        #pragma omp simd
+        for (size_t v = 0; v < V; v++) x[v] = dloss * exp_fast(x[v] - lse[i]);
+        x[targets[i]] -= dloss;
+    }
+}
+
+// ----------------------------------------------------------------------------
+// the model
+
+typedef struct {
+    size_t L, C, NH, H; // layers, channels, heads, hidden channels of the MLP
+    size_t T, V;        // tokens in a row; vocabulary size without [MASK], which is token V
+    int causal;         // 1: next-token prediction; 0: masked language modelling
+} Config;
+
+// H when it is not given: 8C/3, to the nearest multiple of 16.
+size_t default_hidden(size_t C) {
+    return MAX(16, (C * 8 + 24) / 48 * 16);
+}
+
+// Training FLOPs per token of a row (a multiply-add is 2, the backward pass is twice the forward): F_N of the blocks,
+// attention counted whole (DeepSeek-AI, arXiv 2401.02954, eq. 2), and the head's, which works on a share r of the rows.
+double flops_per_token(const Config *c) {
+    double L = (double)c->L, C = (double)c->C, H = (double)c->H, T = (double)c->T;
+    return 6 * L * (4 * C * C + 3 * C * H) + 12 * L * C * T;
+}
+
+double flops_per_token_head(const Config *c, double mask_rate) {
+    return 6 * (c->causal ? 1 : mask_rate) * (double)c->C * (double)c->V;
+}
+
+// The parameters. Each tensor is named here and nowhere else; size, place, initialisation and name in files follow.
+enum { WTE, NORM1, WQKV, WO, NORM2, WGU, WDOWN, NORMF, N_TENSORS };
+typedef struct {
+    const char *name;
+    size_t layers, rows, cols; // its shape is (layers, rows, cols)
+    double sigma;              // of the truncated normal that it is drawn from; 0: it is all ones
+    size_t offset;             // where it stands in a block of parameters, gradients, m or v
+} Tensor;
+
+// Fill the table; returns the floats in a block: each tensor begins on a 64-byte boundary, the gaps stay 0.
+size_t tensor_table(Tensor t[N_TENSORS], const Config *c) {
+    size_t C = c->C, H = c->H, offset = 0;
+    double sigma = 1 / sqrt((double)C);
+    t[WTE]   = (Tensor){"wte",   1,    c->V + 1, C, sigma, 0};                // embedding and head; row V is [MASK]
+    t[NORM1] = (Tensor){"norm1", c->L, 1,        C, 0, 0};                    // before attention
+    t[WQKV]  = (Tensor){"wqkv",  c->L, 3 * C,    C, sigma, 0};                // query | key | value
+    t[WO]    = (Tensor){"wo",    c->L, C,        C, sigma, 0};                // attention output
+    t[NORM2] = (Tensor){"norm2", c->L, 1,        C, 0, 0};                    // before the MLP
+    t[WGU]   = (Tensor){"wgu",   c->L, 2 * H,    C, sigma, 0};                // gate | up
+    t[WDOWN] = (Tensor){"wdown", c->L, C,        H, 1 / sqrt((double)H), 0};
+    t[NORMF] = (Tensor){"normf", 1,    1,        C, 0, 0};                    // before the head
+    for (int i = 0; i < N_TENSORS; i++) {
+        t[i].offset = offset;
+        offset += (t[i].layers * t[i].rows * t[i].cols + 15) / 16 * 16;
+    }
+    return offset;
+}
+
+size_t tensor_size(const Tensor *t) {
+    return t->layers * t->rows * t->cols;
+}
+
+size_t parameter_count(const Config *c) {
+    Tensor t[N_TENSORS];
+    size_t n = 0;
+    tensor_table(t, c);
+    for (int i = 0; i < N_TENSORS; i++) n += tensor_size(&t[i]);
+    return n;
+}
+
+typedef struct {
+    Config c;
+    Tensor tensor[N_TENSORS];
+    size_t block;                    // floats in each of the four blocks
+    float *params, *grads, *m, *v;   // (block)
+    size_t max_B, max_M;             // rows, and predicted positions, that fit at once
+    void *memory;                    // what all that follows stands in
+    // kept from the forward pass for the backward pass; N = B*T
+    float *x;                        // (L+1,N,C) the residual stream before each layer, and after the last
+    float *xm;                       // (L,N,C) … between attention and MLP
+    float *rstd1, *rstd2;            // (L,N)
+    float *qkv;                      // (L,N,3C) after RoPE
+    float *lse;                      // (L,B,NH,T)
+    float *att;                      // (L,N,C) what the heads put out
+    float *gu;                       // (L,N,2H) gate | up
+    float *xg, *rstdf, *nf;          // (M,C) (M) (M,C) the gathered rows, normed for the head
+    float *logits;                   // (M,V+1), then their gradient
+    float *loss_lse, *losses;        // (M)
+    // scratch
+    float *norm;                     // (N,C) a normed residual, again in the backward pass
+    float *h;                        // (N,H) the MLP's hidden activations
+    float *dx;                       // (N,C) gradient of the residual stream
+    float *dc;                       // (N,C) gradient of whatever else has C channels
+    float *dqkv, *dgu, *dh;          // (N,3C) (N,2H) (N,H)
+    float *dxg;                      // (M,C)
+    float *partial;                  // (PARTS,C)
+    float *turn;                     // (T,HS/2,2) cosines and sines
+    float *attention;                // scratch of each thread
+} Model;
+
+// Give each activation its place in one block of memory; with m->memory NULL just count. Returns the floats needed.
+// `train`: also what only the backward pass uses.
+static size_t place_activations(Model *m, int threads, int train) {
+    const Config *c = &m->c;
+    size_t B = m->max_B, M = m->max_M, N = B * c->T, L = c->L, C = c->C, HS = C / c->NH, t = train ? 1 : 0;
+    struct { float **p; size_t n; } list[] = {
+        {&m->x, (L + 1) * N * C}, {&m->xm, L * N * C}, {&m->rstd1, L * N}, {&m->rstd2, L * N}, {&m->qkv, L * N * 3 * C},
+        {&m->lse, L * N * c->NH}, {&m->att, L * N * C}, {&m->gu, L * N * 2 * c->H}, {&m->xg, M * C}, {&m->rstdf, M},
+        {&m->nf, M * C}, {&m->logits, M * (c->V + 1)}, {&m->loss_lse, M}, {&m->losses, M}, {&m->norm, N * C},
+        {&m->h, N * c->H}, {&m->dx, t * N * C}, {&m->dc, t * N * C}, {&m->dqkv, t * N * 3 * C}, {&m->dgu, t * N * 2 * c->H},
+        {&m->dh, t * N * c->H}, {&m->dxg, t * M * C}, {&m->partial, t * PARTS * C}, {&m->turn, c->T * HS},
+        {&m->attention, (size_t)threads * attention_scratch(c->T, HS)},
+    };
+    size_t total = 0;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        if (m->memory) *list[i].p = (float *)m->memory + total;
+        total += (list[i].n + 15) / 16 * 16;
+    }
+    return total;
+}
+
+// How many positions of n rows of T are predicted at most: all for ntp; for mlm eight standard deviations above the mean
+// (beyond which a binomial number falls once in 10^15 draws), so that the logits do not take five times their room.
+size_t most_predicted(const Config *c, size_t rows, double mask_rate) {
+    double n = (double)(rows * c->T), most = n * mask_rate + 8 * sqrt(n * mask_rate * (1 - mask_rate)) + 16;
+    return c->causal || most >= n ? rows * c->T : (size_t)most;
+}
+
+// Bytes that model_alloc will take.
+size_t model_bytes(const Config *c, size_t B, size_t M, int threads, int train) {
+    Model m = {.c = *c, .max_B = B, .max_M = M};
+    return sizeof(float) * (tensor_table(m.tensor, c) * (train ? 4 : 1) + place_activations(&m, threads, train));
+}
+
+// Room for the parameters, for `train` also gradients and moments, and for the activations of B rows with M predictions.
+void model_alloc(Model *m, const Config *c, size_t B, size_t M, int threads, int train) {
+    *m = (Model){.c = *c, .max_B = B, .max_M = M};
+    m->block = tensor_table(m->tensor, c);
+    m->params = alloc_or_die(m->block * (train ? 4 : 1) * sizeof(float));
+    if (train) m->grads = m->params + m->block, m->m = m->grads + m->block, m->v = m->m + m->block;
+    m->memory = alloc_or_die(place_activations(m, threads, train) * sizeof(float));
+    place_activations(m, threads, train);
+    size_t HS = c->C / c->NH;
+    for (size_t t = 0; t < c->T; t++)
+        for (size_t i = 0; i < HS / 2; i++) {
+            double angle = (double)t * pow(10000, -2.0 * (double)i / (double)HS);
+            m->turn[t * HS + 2 * i] = (float)cos(angle), m->turn[t * HS + 2 * i + 1] = (float)sin(angle);
+        }
+}
+
+void model_free(Model *m) {
+    free(m->params), free(m->memory);
+}
+
+// Draw the initial parameters: normal by Box and Muller, drawn again beyond three sigma; the norms are 1.
+void model_init(Model *m, uint64_t seed) {
+    uint64_t index = 0;
+    for (int i = 0; i < N_TENSORS; i++) {
+        float *p = m->params + m->tensor[i].offset;
+        for (size_t j = 0; j < tensor_size(&m->tensor[i]); j++) {
+            double z = 4;
+            while (m->tensor[i].sigma > 0 && fabs(z) > 3) {
+                double u = 1 - uniform(seed, STREAM_INIT, index++);
+                z = sqrt(-2 * log(u)) * cos(6.283185307179586 * uniform(seed, STREAM_INIT, index++));
+            }
+            p[j] = m->tensor[i].sigma > 0 ? (float)(z * m->tensor[i].sigma) : 1;
+        }
+    }
+}
+
+// Layer l of a tensor, in a block of parameters or gradients.
+static float *at(const Model *m, float *block, int tensor, size_t l) {
+    const Tensor *t = &m->tensor[tensor];
+    return block + t->offset + l * t->rows * t->cols;
+}
+
+// What the model sees of B rows, and what it is asked about them.
+typedef struct {
+    size_t B, M;
+    int32_t *inputs;  // (B,T) tokens, [MASK] in the place of those to be predicted
+    size_t *doc_end;  // (B,T) where the document of each position ends in its row
+    size_t *rows;     // (M) the positions to be predicted, as b*T + t, ascending
+    int32_t *targets; // (M) their tokens
+} Batch;
+
+// The loss of each predicted position goes to m->losses (M). Called by all threads together.
+void model_forward(Model *m, const Batch *in) {
+    size_t B = in->B, M = in->M, L = m->c.L, C = m->c.C, T = m->c.T, NH = m->c.NH, H = m->c.H, N = B * T;
+    float *w = m->params;
+    embedding_forward(m->x, in->inputs, at(m, w, WTE, 0), N, C);
+    for (size_t l = 0; l < L; l++) {
+        float *x = m->x + l * N * C, *xm = m->xm + l * N * C, *qkv = m->qkv + l * N * 3 * C, *att = m->att + l * N * C;
+        float *gu = m->gu + l * N * 2 * H;
+        rmsnorm_forward(m->norm, m->rstd1 + l * N, x, at(m, w, NORM1, l), N, C);
+        matmul_forward(qkv, NULL, m->norm, at(m, w, WQKV, l), N, C, 3 * C);
+        rope(qkv, m->turn, 1, B, T, C, NH);
+        attention_forward(att, m->lse + l * N * NH, qkv, in->doc_end, m->attention, m->c.causal, B, T, C, NH);
+        matmul_forward(xm, x, att, at(m, w, WO, l), N, C, C);
+        rmsnorm_forward(m->norm, m->rstd2 + l * N, xm, at(m, w, NORM2, l), N, C);
+        matmul_forward(gu, NULL, m->norm, at(m, w, WGU, l), N, C, 2 * H);
+        swiglu_forward(m->h, gu, N, H);
+        matmul_forward(x + N * C, xm, m->h, at(m, w, WDOWN, l), N, H, C);
+    }
+    gather_forward(m->xg, m->x + L * N * C, in->rows, M, C);
+    rmsnorm_forward(m->nf, m->rstdf, m->xg, at(m, w, NORMF, 0), M, C);
+    matmul_forward(m->logits, NULL, m->nf, at(m, w, WTE, 0), M, C, m->c.V + 1);
+    crossentropy_forward(m->losses, m->loss_lse, m->logits, in->targets, M, m->c.V + 1);
+}
+
+// Add to m->grads the gradient of dloss times the sum of the losses of the last forward pass, from its last layer to its
+// first. The logits become their gradient. Called by all threads together.
+void model_backward(Model *m, const Batch *in, float dloss) {
+    size_t B = in->B, M = in->M, L = m->c.L, C = m->c.C, T = m->c.T, NH = m->c.NH, H = m->c.H, N = B * T;
+    size_t V1 = m->c.V + 1;
+    float *w = m->params, *g = m->grads;
+    crossentropy_backward(m->logits, m->loss_lse, in->targets, dloss, M, V1);
+    matmul_backward_weight(at(m, g, WTE, 0), m->logits, m->nf, M, C, V1);
+    matmul_backward_inp(m->dxg, m->logits, at(m, w, WTE, 0), M, C, V1);
+    rmsnorm_backward(m->dxg, NULL, at(m, g, NORMF, 0), m->partial, m->dxg, m->xg, at(m, w, NORMF, 0), m->rstdf, M, C);
+    gather_backward(m->dx, m->dxg, in->rows, M, N, C);
+    for (size_t l = L; l-- > 0;) {
+        float *x = m->x + l * N * C, *xm = m->xm + l * N * C, *qkv = m->qkv + l * N * 3 * C, *att = m->att + l * N * C;
+        float *gu = m->gu + l * N * 2 * H, *rstd1 = m->rstd1 + l * N, *rstd2 = m->rstd2 + l * N;
+        // the MLP; the norm's output and the hidden activations were not kept and are computed again
+        matmul_backward_inp(m->dh, m->dx, at(m, w, WDOWN, l), N, H, C);
+        swiglu_backward(m->dgu, m->h, m->dh, gu, N, H);
+        matmul_backward_weight(at(m, g, WDOWN, l), m->dx, m->h, N, H, C);
+        rmsnorm_forward(m->norm, rstd2, xm, at(m, w, NORM2, l), N, C);
+        matmul_backward_weight(at(m, g, WGU, l), m->dgu, m->norm, N, C, 2 * H);
+        matmul_backward_inp(m->dc, m->dgu, at(m, w, WGU, l), N, C, 2 * H);
+        rmsnorm_backward(m->dx, m->dx, at(m, g, NORM2, l), m->partial, m->dc, xm, at(m, w, NORM2, l), rstd2, N, C);
+        // attention
+        matmul_backward_weight(at(m, g, WO, l), m->dx, att, N, C, C);
+        matmul_backward_inp(m->dc, m->dx, at(m, w, WO, l), N, C, C);
+        attention_backward(m->dqkv, m->dc, att, m->lse + l * N * NH, qkv, in->doc_end, m->attention, m->c.causal, B, T, C, NH);
+        rope(m->dqkv, m->turn, -1, B, T, C, NH);
+        rmsnorm_forward(m->norm, rstd1, x, at(m, w, NORM1, l), N, C);
+        matmul_backward_weight(at(m, g, WQKV, l), m->dqkv, m->norm, N, C, 3 * C);
+        matmul_backward_inp(m->dc, m->dqkv, at(m, w, WQKV, l), N, C, 3 * C);
+        rmsnorm_backward(m->dx, m->dx, at(m, g, NORM1, l), m->partial, m->dc, x, at(m, w, NORM1, l), rstd1, N, C);
+    }
+    embedding_backward(at(m, g, WTE, 0), m->dx, in->inputs, N, C);
+}
+
+// ----------------------------------------------------------------------------
+// data: token shards, rows, masks, the vocabulary
+
+#define SHARD_MAGIC 20240520 // llm.c's
+#define VOCAB_MAGIC 20240328
+#define HEADER 256           // int32 words before the tokens, and before the vocabulary's strings
+
+// One or several shard files, read as one long list of rows. Files may be longer than memory: a row is read when
+// it is needed, and no file is kept open, so that there may be a thousand of them.
+typedef struct {
+    size_t n_files;
+    const char **paths; // (n_files)
+    size_t *tokens;     // (n_files) tokens in each file
+    size_t total;       // tokens in all
+    size_t V;           // vocabulary size, [MASK] not counted
+    int eot;            // the end-of-text id, which begins each document; -1 where there is none
+} Shards;
+
+// Read one shard's header. Returns its number of tokens; dies if it is not a whole shard.
+static size_t shard_header(const char *path, size_t *V, int *eot) {
+    Reader r;
+    int32_t h[HEADER];
+    reader_open(&r, path);
+    if (r.size < sizeof h) die("%s: too short for a token shard: make it again with data/tokenize", path);
+    reader_get(&r, h, sizeof h);
+    fclose(r.file);
+    if (h[0] != SHARD_MAGIC) die("%s: this is no token shard: make one from text with data/tokenize", path);
+    if (h[1] != 1) die("%s: shard version %d, where this program reads version 1 (uint16 tokens)", path, h[1]);
+    uint64_t n = (uint32_t)h[2];
+    if (r.size != sizeof h + n * sizeof(uint16_t))
+        die("%s: %llu tokens are promised and %llu bytes follow: fetch or make it again", path, (unsigned long long)n,
+            (unsigned long long)(r.size - sizeof h));
+    if (h[3] == 0) h[3] = 50257, h[4] = 50256 + 1; // llm.c's own shards hold GPT-2 tokens and do not say so
+    if (h[3] < 1 || h[3] > 65535 || h[4] < 0 || h[4] > h[3])
+        die("%s: vocabulary size %d with end of text %d makes no sense: make it again", path, h[3], h[4] - 1);
+    *V = (size_t)h[3], *eot = h[4] - 1;
+    return n;
+}
+
+void shards_open(Shards *s, const char **paths, size_t n_files) {
+    *s = (Shards){.n_files = n_files, .paths = paths, .tokens = alloc_or_die(n_files * sizeof(size_t))};
+    for (size_t i = 0; i < n_files; i++) {
+        size_t V;
+        int eot;
+        s->tokens[i] = shard_header(paths[i], &V, &eot);
+        s->total += s->tokens[i];
+        if (i == 0) s->V = V, s->eot = eot;
+        if (V != s->V || eot != s->eot)
+            die("%s: its vocabulary (%zu, end of text %d) differs from that of %s (%zu, %d): use shards of one vocabulary",
+                paths[i], V, eot, paths[0], s->V, s->eot);
+    }
+}
+
+// Rows of T tokens stand T apart in each file; where `extra` is 1 each reads one token more (the last target of
+// next-token prediction). What is left at the end of a file is not used.
+static size_t file_rows(size_t tokens, size_t T, size_t extra) {
+    return tokens < extra ? 0 : (tokens - extra) / T;
+}
+
+size_t shards_rows(const Shards *s, size_t T, size_t extra) {
+    size_t rows = 0;
+    for (size_t i = 0; i < s->n_files; i++) rows += file_rows(s->tokens[i], T, extra);
+    return rows;
+}
+
+// Read row number `row` of all files together into tokens (T + extra).
+void shards_read(const Shards *s, size_t row, size_t T, size_t extra, uint16_t *tokens) {
+    size_t i = 0;
+    while (row >= file_rows(s->tokens[i], T, extra)) row -= file_rows(s->tokens[i++], T, extra);
+    size_t bytes = (T + extra) * sizeof(uint16_t);
+    int fd = open(s->paths[i], O_RDONLY);
+    if (fd < 0) die("%s: cannot read: %s", s->paths[i], strerror(errno));
+    ssize_t got = pread(fd, tokens, bytes, (off_t)(HEADER * sizeof(int32_t) + row * T * sizeof(uint16_t)));
+    close(fd);
+    if (got != (ssize_t)bytes) die("%s: has become shorter while it was in use", s->paths[i]);
+    for (size_t t = 0; t < T + extra; t++)
+        if (tokens[t] >= s->V) die("%s: token %u in row %zu is not below the vocabulary size %zu: make it again",
+                                   s->paths[i], tokens[t], row, s->V);
+}
+
+// The i-th of n rows in the order of this epoch: a seeded permutation of 0 … n-1 that needs no memory. A
+// four-round Feistel network is a bijection on 4^bits ≥ n numbers; one that falls outside goes round again.
+size_t shuffled(size_t i, size_t n, uint64_t seed, uint64_t epoch) {
+    int bits = 1;
+    while (bits < 31 && ((uint64_t)1 << (2 * bits)) < n) bits++;
+    uint64_t mask = ((uint64_t)1 << bits) - 1, x = i;
+    do {
+        uint64_t left = x >> bits, right = x & mask;
+        for (uint64_t round = 0; round < 4; round++) {
+            uint64_t key = hash3(seed, STREAM_SHUFFLE, epoch * 4 + round);
+            uint64_t next = left ^ (hash3(key, 0, right) & mask);
+            left = right, right = next;
+        }
+        x = left << bits | right;
+    } while (x >= n);
+    return x;
+}
+
+// Is the token at position t of a row selected for prediction? `row` is the row's number in the whole run (or in the
+// validation set, with STREAM_VAL_MASK and VAL_SEED), so a second epoch has new masks. Special tokens never are.
+int is_masked(uint64_t seed, uint64_t stream, uint64_t row, size_t T, size_t t, double mask_rate) {
+    return uniform(seed, stream, row * T + t) < mask_rate;
+}
+
+#define VAL_SEED 1 // validation masks are the same for every run, so that losses and floors can be compared
+
+// The r-th of n_val validation rows, spread evenly over the n_rows of the validation file.
+size_t val_row(size_t r, size_t n_val, size_t n_rows) {
+    return (size_t)((double)r * (double)n_rows / (double)n_val);
+}
+
+// The strings of a vocabulary, and a hash table from strings to ids.
+typedef struct {
+    size_t V;
+    int eot;               // -1: none
+    unsigned char *length; // (V) bytes of each string, 1 … 255
+    char **string;         // (V) not zero-terminated
+    int has_bytes;         // every single byte is a token: any text can be encoded, by merges
+    uint32_t *slots;       // (n_slots) id + 1, or 0
+    size_t n_slots;        // a power of two
+} Vocab;
+
+static uint32_t *vocab_slot(const Vocab *v, const char *s, size_t n) {
+    size_t i = checksum_add(n, s, n);
+    for (i ^= i >> 32;; i++) {
+        uint32_t *slot = &v->slots[i & (v->n_slots - 1)];
+        if (*slot == 0 || (v->length[*slot - 1] == n && memcmp(v->string[*slot - 1], s, n) == 0)) return slot;
+    }
+}
+
+// The id of a string, or -1. Of equal strings the lowest id counts; end of text is never found in text.
+int vocab_find(const Vocab *v, const char *s, size_t n) {
+    return n > 255 ? -1 : (int)*vocab_slot(v, s, n) - 1;
+}
+
+// Make the hash table from V, eot, length and string.
+void vocab_index(Vocab *v) {
+    for (v->n_slots = 1; v->n_slots < 4 * v->V; v->n_slots *= 2) {}
+    v->slots = alloc_or_die(v->n_slots * sizeof *v->slots);
+    for (size_t id = 0; id < v->V; id++) {
+        uint32_t *slot = vocab_slot(v, v->string[id], v->length[id]);
+        if (*slot == 0 && (int)id != v->eot) *slot = (uint32_t)id + 1;
+    }
+    v->has_bytes = 1;
+    for (int byte = 0; byte < 256; byte++) {
+        char c = (char)byte;
+        if (vocab_find(v, &c, 1) < 0) v->has_bytes = 0;
+    }
+}
+
+// Load llm.c's tokenizer file, version 1 (GPT-2) or 2.
+void vocab_load(Vocab *v, const char *path) {
+    Reader r;
+    int32_t h[HEADER];
+    reader_open(&r, path);
+    if (r.size < sizeof h) die("%s: too short for a vocabulary file: make it again", path);
+    reader_get(&r, h, sizeof h);
+    if (h[0] != VOCAB_MAGIC || (h[1] != 1 && h[1] != 2)) die("%s: this is no vocabulary file (of version 1 or 2)", path);
+    if (h[1] == 1) h[3] = 50256;
+    if (h[2] < 1 || h[2] > 65535 || h[3] < -1 || h[3] >= h[2])
+        die("%s: %d strings with end of text %d make no vocabulary: make it again", path, h[2], h[3]);
+    *v = (Vocab){.V = (size_t)h[2], .eot = h[3]};
+    v->length = alloc_or_die(v->V);
+    v->string = alloc_or_die(v->V * sizeof *v->string);
+    for (size_t id = 0; id < v->V; id++) {
+        reader_get(&r, &v->length[id], 1);
+        if (v->length[id] == 0) die("%s: string %zu is empty: make it again", path, id);
+        v->string[id] = alloc_or_die(v->length[id]);
+        reader_get(&r, v->string[id], v->length[id]);
+    }
+    if (fgetc(r.file) != EOF) die("%s: bytes follow the last string: make it again", path);
+    fclose(r.file);
+    vocab_index(v);
+}
+
+static int byte_class(char c) {
+    unsigned char u = (unsigned char)c;
+    if (u == ' ' || (u >= '\t' && u <= '\r')) return 0;
+    if ((u >= 'a' && u <= 'z') || (u >= 'A' && u <= 'Z') || u >= 0x80) return 1;
+    return u >= '0' && u <= '9' ? 2 : 3;
+}
+
+// The length of the first piece of text (n bytes): an optional space and a run of letters (A–Z, a–z, bytes ≥ 0x80), or
+// of digits, or of other non-space bytes; or a run of spaces. Merges never cross a piece. Runs longer than
+// PIECE_MAX are cut there, so that a file without spaces cannot take for ever.
+#define PIECE_MAX 65536
+size_t piece_length(const char *text, size_t n) {
+    size_t i = text[0] == ' ' && n > 1 && byte_class(text[1]) != 0, class = (size_t)byte_class(text[i]);
+    n = MIN(n, PIECE_MAX);
+    while (i < n && (size_t)byte_class(text[i]) == class) i++;
+    return i;
+}
+
+// Encode one piece (n bytes) by byte-pair merges: in each round the neighbours whose joint string has the lowest id
+// are joined, wherever they stand, from the left. Returns the number of ids written to ids (room for n).
+size_t encode_piece(const Vocab *v, const char *s, size_t n, uint16_t *ids) {
+    int32_t few[3 * 65], *start = n <= 64 ? few : alloc_or_die(3 * (n + 1) * sizeof(int32_t)); // (count + 1) byte offsets
+    int32_t *id = start + n + 1, *joint = id + n + 1; // (count) of each symbol; of it and its right neighbour, or -1
+    enum { STALE = -2 }; // a joint whose symbols have changed
+    size_t count = n;
+    for (size_t i = 0; i <= n; i++) start[i] = (int32_t)i;
+    for (size_t i = 0; i < n; i++) id[i] = vocab_find(v, s + i, 1);
+    for (size_t i = 0; i + 1 < n; i++) joint[i] = vocab_find(v, s + i, 2);
+    for (;;) {
+        int32_t best = INT32_MAX;
+        for (size_t i = 0; i + 1 < count; i++)
+            if (joint[i] >= 0 && joint[i] < best) best = joint[i];
+        if (best == INT32_MAX) break;
+        size_t to = 0;
+        for (size_t i = 0; i < count; to++) {
+            int join = i + 1 < count && joint[i] == best;
+            if (join && to > 0) joint[to - 1] = STALE;
+            start[to] = start[i], id[to] = join ? best : id[i], joint[to] = join ? STALE : joint[i];
+            i += join ? 2 : 1;
+        }
+        start[to] = (int32_t)n, count = to;
+        for (size_t i = 0; i + 1 < count; i++)
+            if (joint[i] == STALE) joint[i] = vocab_find(v, s + start[i], (size_t)(start[i + 2] - start[i]));
+    }
+    for (size_t i = 0; i < count; i++) ids[i] = (uint16_t)id[i];
+    if (start != few) free(start);
+    return count;
+}
+
+// Encode text of n bytes: by merges, or, where the vocabulary lacks some bytes (the village's words), by the longest
+// string that fits. Returns the number of ids written to ids (room for n); dies where a word is not in the vocabulary.
+size_t encode(const Vocab *v, const char *text, size_t n, uint16_t *ids) {
+    size_t count = 0;
+    for (size_t i = 0, step; i < n; i += step) {
+        if (v->has_bytes) {
+            step = piece_length(text + i, n - i);
+            count += encode_piece(v, text + i, step, ids + count);
+            continue;
+        }
+        for (step = MIN(n - i, 255); step > 0 && vocab_find(v, text + i, step) < 0; step--) {}
+        if (step == 0) {
+            size_t word = i + (text[i] == ' '), end = word;
+            while (end < n && text[end] != ' ') end++;
+            die("the word \"%.*s\" is not in the vocabulary: use its own words", (int)(end - word), text + word);
+        }
+        ids[count++] = (uint16_t)vocab_find(v, text + i, step);
+    }
+    return count;
+}
+
+// A batch of up to B rows of T tokens, cut into micro-batches of `micro` rows.
+typedef struct {
+    Batch *micro;        // (n_micro) what the model is given, one after the other
+    size_t n_micro, M;   // M: predicted positions in all
+    Batch all;           // their memory; rows count from the first row of their micro-batch
+    size_t *index;       // (B) the number of each row in the data
+    uint16_t *tokens;    // (B,T+1) as they stand in the data
+} Loader;
+
+void loader_alloc(Loader *l, size_t B, size_t micro, size_t T) {
+    l->n_micro = (B + micro - 1) / micro;
+    l->micro = alloc_or_die(l->n_micro * sizeof *l->micro);
+    l->index = alloc_or_die(B * sizeof *l->index);
+    l->tokens = alloc_or_die(B * (T + 1) * sizeof *l->tokens);
+    l->all.inputs = alloc_or_die(B * T * sizeof *l->all.inputs);
+    l->all.doc_end = alloc_or_die(B * T * sizeof *l->all.doc_end);
+    l->all.rows = alloc_or_die(B * T * sizeof *l->all.rows);
+    l->all.targets = alloc_or_die(B * T * sizeof *l->all.targets);
+}
+
+void loader_free(Loader *l) {
+    free(l->micro), free(l->index), free(l->tokens);
+    free(l->all.inputs), free(l->all.doc_end), free(l->all.rows), free(l->all.targets);
+}
+
+// An end-of-text token begins its document: doc_end (T) of each position is where the next one stands, or T.
+void find_documents(size_t *doc_end, const uint16_t *tokens, size_t T, int eot) {
+    size_t end = T;
+    for (size_t t = T; t-- > 0;) {
+        doc_end[t] = end;
+        if (tokens[t] == eot) end = t;
+    }
+}
+
+// Make the model's view of rows first … first+n-1 (their number in the run or in the validation set, which the masks go
+// by) from the tokens that stand in l->tokens. Each row's token is selected with probability mask_rate and becomes [MASK];
+// for ntp every position predicts the token behind it.
+void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t stream, uint64_t first,
+                 size_t n, double mask_rate) {
+    size_t T = c->T, M = 0;
+    l->n_micro = (n + micro - 1) / micro;
+    for (size_t b = 0; b < n; b++) {
+        const uint16_t *row = l->tokens + b * (T + (c->causal ? 1 : 0));
+        if (b % micro == 0)
+            l->micro[b / micro] = (Batch){MIN(micro, n - b), 0, l->all.inputs + b * T, l->all.doc_end + b * T,
+                                          l->all.rows + M, l->all.targets + M};
+        find_documents(l->all.doc_end + b * T, row, T, eot);
+        for (size_t t = 0; t < T; t++) {
+            int predict = c->causal || (row[t] != eot && is_masked(seed, stream, first + b, T, t, mask_rate));
+            l->all.inputs[b * T + t] = predict && !c->causal ? (int32_t)c->V : row[t];
+            if (!predict) continue;
+            l->all.targets[M] = row[c->causal ? t + 1 : t];
+            l->all.rows[M++] = b % micro * T + t;
+            l->micro[b / micro].M++;
+        }
+    }
+    l->M = M;
+}
+
+// The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch shows all rows in an order of its own.
+void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed, size_t step,
+                   double mask_rate) {
+    size_t extra = c->causal ? 1 : 0, n_rows = shards_rows(s, c->T, extra);
+    for (size_t b = 0; b < B; b++) {
+        size_t row = step * B + b;
+        l->index[b] = shuffled(row % n_rows, n_rows, seed, row / n_rows);
+        shards_read(s, l->index[b], c->T, extra, l->tokens + b * (c->T + extra));
+    }
+    loader_mask(l, c, s->eot, micro, seed, STREAM_MASK, step * B, B, mask_rate);
+}
+
+// Rows first … first+n-1 of the n_val validation rows, with masks that are the same for every run.
+void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, size_t n, size_t n_val, double mask_rate) {
+    size_t extra = c->causal ? 1 : 0, n_rows = shards_rows(s, c->T, extra);
+    for (size_t b = 0; b < n; b++) {
+        l->index[b] = val_row(first + b, n_val, n_rows);
+        shards_read(s, l->index[b], c->T, extra, l->tokens + b * (c->T + extra));
+    }
+    loader_mask(l, c, s->eot, n, VAL_SEED, STREAM_VAL_MASK, first, n, mask_rate);
+}
+
+// ----------------------------------------------------------------------------
+// the optimiser
+
+// The norm of all gradients (n) together; the same on each thread of the team. partial: (PARTS) scratch.
+double gradient_norm(const float *grads, size_t n, double *partial) {
+    #pragma omp for schedule(static)
+    for (size_t part = 0; part < PARTS; part++) {
+        double sum = 0;
+        #pragma omp simd reduction(+ : sum)
+        for (size_t i = n * part / PARTS; i < n * (part + 1) / PARTS; i++) sum += (double)grads[i] * grads[i];
+        partial[part] = sum;
+    }
+    double sum = 0;
+    for (int part = 0; part < PARTS; part++) sum += partial[part];
+    return sqrt(sum);
+}
+
+// One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, in PyTorch's form: decay is lr * weight_decay)
+// on all parameters (block) with gradients scaled by `scale`; then the gradients are zeroed for the next step.
+// step counts from 1. Called by all threads together.
+void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
+    const float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f;
+    float step_size = lr / (float)(1 - pow(0.9, (double)step));
+    float root = 1 / sqrtf((float)(1 - pow(0.95, (double)step)));
+    #pragma omp for simd schedule(static)
+    for (size_t i = 0; i < m->block; i++) {
+        float g = m->grads[i] * scale;
+        float m1 = beta1 * m->m[i] + (1 - beta1) * g, v1 = beta2 * m->v[i] + (1 - beta2) * g * g;
+        m->params[i] = m->params[i] * (1 - lr * weight_decay) - step_size * m1 / (sqrtf(v1) * root + eps);
+        m->m[i] = m1, m->v[i] = v1, m->grads[i] = 0;
+    }
+}
+
+// The learning rate of step 1 … steps: linear warm-up over the first tenth of the steps, then a cosine to a tenth of the peak.
+double learning_rate(double peak, size_t step, size_t steps) {
+    size_t warm = MAX(1, steps / 10);
+    if (step <= warm) return peak * (double)step / (double)warm;
+    double done = (double)(step - 1 - warm) / (double)MAX(1, steps - 1 - warm);
+    return peak * (0.1 + 0.45 * (1 + cos(3.141592653589793 * done)));
+}
+
+// ----------------------------------------------------------------------------
+// settings: the command line, and what of it a checkpoint keeps
+
+typedef struct {
+    size_t n;
+    const char **path; // (n)
+} Files;
+
+typedef struct {
+    Files train, val;
+    const char *vocab, *objective, *out, *load, *fill, *points;
+    size_t layers, channels, heads, hidden, seq_len;
+    size_t batch, micro_batch, steps, seed, threads, val_every, val_rows, save_every;
+    double mask_rate, tokens, flops, lr, grad_clip, weight_decay;
+    int resume, overwrite, dry_run, help;
+} Settings;
+
+// The defaults of `make && ./train_optibert`. 0 stands for "see --help".
+Settings settings = {
+    .objective = "mlm", .out = "out", .layers = 2, .channels = 64, .seq_len = 128, .batch = 32, .mask_rate = 0.2,
+    .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
+};
+
+// The peak learning rate by width, measured: see README, "The recipe".
+double default_lr(size_t C) {
+    return 0.004 * sqrt(64 / (double)C);
+}
+
+// Every option is named here and nowhere else: the command line, --help, what a checkpoint keeps and what --resume
+// compares follow. A checkpoint keeps the options of kind KEEP, for a resumed run that is not given them, and BIND too,
+// which must not differ since they decide the run's numbers.
+enum { COUNT, REAL, TEXT, FILES, FLAG };
+enum { FREE, KEEP, BIND };
+typedef struct {
+    const char *name;
+    int type;
+    void *value;
+    int kind;
+    double min, max; // of a number
+    const char *argument, *help;
+    int given;
+} Option;
+
+Option options[] = {
+    {"train", FILES, &settings.train, KEEP, 0, 0, "FILE…", "token shards to train on (data/village_train.bin)", 0},
+    {"val", FILES, &settings.val, KEEP, 0, 0, "FILE…", "token shards to validate on (…_val.bin beside the first …_train.bin)", 0},
+    {"vocab", TEXT, &settings.vocab, KEEP, 0, 0, "FILE", "its strings, to show text (….vocab beside …_train.bin, if it is there)", 0},
+    {"objective", TEXT, &settings.objective, BIND, 0, 0, "mlm|ntp", "masked language modelling, or next-token prediction (mlm)", 0},
+    {"layers", COUNT, &settings.layers, BIND, 1, 1e4, "N", "(2)", 0},
+    {"channels", COUNT, &settings.channels, BIND, 2, 1e5, "N", "(64)", 0},
+    {"heads", COUNT, &settings.heads, BIND, 0, 1e4, "N", "(channels / 32, at least 1)", 0},
+    {"hidden", COUNT, &settings.hidden, BIND, 0, 1e6, "N", "(8/3 channels, to the nearest multiple of 16)", 0},
+    {"seq-len", COUNT, &settings.seq_len, BIND, 1, 1e6, "N", "tokens in a row (128)", 0},
+    {"mask-rate", REAL, &settings.mask_rate, BIND, 0, 1, "R", "share of the tokens that mlm masks and predicts (0.2)", 0},
+    {"batch", COUNT, &settings.batch, BIND, 1, 1e6, "N", "rows in a step (32)", 0},
+    {"micro-batch", COUNT, &settings.micro_batch, BIND, 0, 1e6, "N", "rows in memory at once, for less memory (all of the batch)", 0},
+    {"steps", COUNT, &settings.steps, BIND, 0, 1e12, "N", "how long to train (1000), or:", 0},
+    {"tokens", REAL, &settings.tokens, FREE, 0, 1e18, "D", "… as many steps as come nearest to D tokens", 0},
+    {"flops", REAL, &settings.flops, KEEP, 0, 1e30, "C", "… or to C = F_N D floating-point operations", 0},
+    {"lr", REAL, &settings.lr, BIND, 0, 1e3, "LR", "peak learning rate (a measured function of the width: --dry-run prints it)", 0},
+    {"grad-clip", REAL, &settings.grad_clip, BIND, 0, 1e9, "X", "largest norm of the gradient (1; 0: any)", 0},
+    {"weight-decay", REAL, &settings.weight_decay, BIND, 0, 1e3, "X", "(0.1)", 0},
+    {"seed", COUNT, &settings.seed, BIND, 0, 9e15, "N", "of initial weights, order of the data and masks (1)", 0},
+    {"threads", COUNT, &settings.threads, FREE, 0, 4096, "N", "(OMP_NUM_THREADS, or else the physical cores)", 0},
+    {"val-every", COUNT, &settings.val_every, KEEP, 0, 1e12, "N", "steps from one validation to the next (a 20th of the run)", 0},
+    {"val-rows", COUNT, &settings.val_rows, BIND, 1, 1e9, "N", "rows of a validation (512, or as many as there are)", 0},
+    {"save-every", COUNT, &settings.save_every, KEEP, 0, 1e12, "N", "steps from one checkpoint to the next (a 10th of the run)", 0},
+    {"out", TEXT, &settings.out, FREE, 0, 0, "DIR", "for main.log, checkpoint.bin and model.bin (out)", 0},
+    {"resume", FLAG, &settings.resume, FREE, 0, 0, "", "go on from DIR/checkpoint.bin", 0},
+    {"overwrite", FLAG, &settings.overwrite, FREE, 0, 0, "", "start anew although DIR holds an unfinished run", 0},
+    {"points", TEXT, &settings.points, FREE, 0, 0, "FILE", "append the run's result to this CSV file", 0},
+    {"dry-run", FLAG, &settings.dry_run, FREE, 0, 0, "", "print sizes, memory, FLOPs and expected time; train nothing", 0},
+    {"load", TEXT, &settings.load, FREE, 0, 0, "MODEL", "with --fill: the model.bin to use (DIR/model.bin)", 0},
+    {"fill", TEXT, &settings.fill, FREE, 0, 0, "TEXT", "guess each [MASK] in TEXT", 0},
+    {"help", FLAG, &settings.help, FREE, 0, 0, "", "this list", 0},
+};
+enum { N_OPTIONS = sizeof options / sizeof *options };
+
+void print_help(void) {
+    printf("usage: train_optibert [--option value …]\n\nTrain a BERT-style encoder on a CPU.\n\n");
+    for (int i = 0; i < N_OPTIONS; i++) printf("  --%-12s %-8s %s\n", options[i].name, options[i].argument, options[i].help);
+    printf("\nNumbers may be written 1e12. SIGINT and SIGTERM end the run after the current step, with a checkpoint.\n");
+}
+
+static Option *find_option(const char *name) {
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (strcmp(options[i].name, name) == 0) return &options[i];
+    return NULL;
+}
+
+static void set_number(const Option *o, const char *text) {
+    char *end;
+    double x = strtod(text, &end);
+    if (end == text || *end || !isfinite(x)) die_usage("--%s %s: this is no number", o->name, text);
+    if (x < o->min || x > o->max) die_usage("--%s %s: must lie between %g and %g", o->name, text, o->min, o->max);
+    if (o->type == COUNT && x != floor(x)) die_usage("--%s %s: must be a whole number", o->name, text);
+    if (o->type == COUNT) *(size_t *)o->value = (size_t)x;
+    else *(double *)o->value = x;
+}
+
+void parse_options(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        Option *o = strncmp(argv[i], "--", 2) == 0 ? find_option(argv[i] + 2) : NULL;
+        if (!o) die_usage("%s: unknown option", argv[i]);
+        if (o->given && o->type != FLAG) die_usage("--%s: given twice", o->name);
+        o->given = 1;
+        if (o->type == FLAG) {
+            *(int *)o->value = 1;
+            continue;
+        }
+        int n = 0; // arguments up to the next option
+        while (i + 1 + n < argc && (strncmp(argv[i + 1 + n], "--", 2) != 0) && (n == 0 || o->type == FILES)) n++;
+        if (n == 0) die_usage("--%s: needs %s", o->name, o->argument);
+        if (o->type == FILES) *(Files *)o->value = (Files){(size_t)n, (const char **)&argv[i + 1]};
+        else if (o->type == TEXT) *(const char **)o->value = argv[i + 1];
+        else set_number(o, argv[i + 1]);
+        i += n;
+    }
+}
+
+// The value of an option as a checkpoint keeps it: one line for each file.
+static void print_option(FILE *f, const Option *o) {
+    if (o->type == COUNT) fprintf(f, "%s %zu\n", o->name, *(size_t *)o->value);
+    if (o->type == REAL) fprintf(f, "%s %.17g\n", o->name, *(double *)o->value);
+    if (o->type == TEXT && *(const char **)o->value) fprintf(f, "%s %s\n", o->name, *(const char **)o->value);
+    for (size_t i = 0; o->type == FILES && i < ((Files *)o->value)->n; i++)
+        fprintf(f, "%s %s\n", o->name, ((Files *)o->value)->path[i]);
+}
+
+// All the options that a checkpoint keeps, as text that the caller frees.
+char *settings_text(int kind) {
+    char *text;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    if (!f) die("out of memory");
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (options[i].kind >= kind) print_option(f, &options[i]);
+    fclose(f);
+    return text;
+}
+
+// Give the options that are not on the command line the values that a checkpoint kept.
+void restore_settings(const char *kept) {
+    char *text = strdup(kept), *save; // lives as long as the program, for the strings in it
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *value = strchr(line, ' ');
+        if (value) *value++ = 0;
+        Option *o = find_option(line);
+        if (!o || !value || o->given) continue;
+        if (o->type == TEXT) *(const char **)o->value = value;
+        else if (o->type == FILES) {
+            Files *f = o->value;
+            f->path = realloc(f->path, (f->n + 1) * sizeof *f->path);
+            if (!f->path) die("out of memory");
+            f->path[f->n++] = value;
+        } else set_number(o, value);
+    }
+}
+
+// Die, naming the option, where one that decides the numbers differs from what the checkpoint kept.
+void compare_settings(const char *kept) {
+    for (int i = 0; i < N_OPTIONS; i++) {
+        char *text, name[64];
+        size_t size;
+        if (options[i].kind != BIND) continue;
+        FILE *f = open_memstream(&text, &size);
+        print_option(f, &options[i]);
+        fclose(f);
+        snprintf(name, sizeof name, "\n%s ", options[i].name);
+        const char *was = strstr(kept, name);
+        if (!was || strncmp(was + 1, text, size) != 0)
+            die("--%.*s differs from the checkpoint's %.*s: leave the option out, or begin a new run in another --out",
+                (int)size - 1, text, was ? (int)strcspn(was + 1, "\n") : 7, was ? was + 1 : "nothing");
+        free(text);
+    }
+}
+
+// ----------------------------------------------------------------------------
+// checkpoints and models on disk
+
+// checkpoint.bin: magic, version, length of the settings' text, that text, Progress, then parameters, m and v, and the
+// checksum of all before it. model.bin: magic, version, shape, the tensors each with name and shape, checksum.
+#define CHECKPOINT_MAGIC 0x54504b4349545031u
+#define MODEL_MAGIC 0x4c444d4349545031u
+#define FILE_VERSION 1
+
+typedef struct {
+    uint64_t step;        // steps done
+    uint64_t data;        // fingerprint of the training and validation files
+    uint64_t tail_steps;  // of the last 5% of the steps, those done, and the sum of their losses
+    double tail_loss;
+    double seconds;       // spent in training
+} Progress;
+
+void save_checkpoint(const char *path, const Model *m, const Progress *p) {
+    Writer w;
+    char *text = settings_text(KEEP);
+    uint64_t head[3] = {CHECKPOINT_MAGIC, FILE_VERSION, strlen(text)};
+    writer_open(&w, path);
+    writer_put(&w, head, sizeof head);
+    writer_put(&w, text, head[2]);
+    writer_put(&w, p, sizeof *p);
+    writer_put(&w, m->params, m->block * sizeof(float));
+    writer_put(&w, m->m, 2 * m->block * sizeof(float)); // v follows m
+    uint64_t checksum = w.checksum;
+    writer_put(&w, &checksum, sizeof checksum);
+    writer_close(&w);
+    free(text);
+}
+
+// Open a checkpoint and read its settings (text that the caller frees) and progress.
+char *open_checkpoint(Reader *r, const char *path, Progress *p) {
+    uint64_t head[3];
+    reader_open(r, path);
+    if (r->size < sizeof head + sizeof *p) die("%s: too short for a checkpoint: begin again with --overwrite", path);
+    reader_get(r, head, sizeof head);
+    if (head[0] != CHECKPOINT_MAGIC || head[1] != FILE_VERSION || head[2] > r->size)
+        die("%s: this is no checkpoint of this version: begin again with --overwrite", path);
+    char *text = alloc_or_die(head[2] + 2);
+    text[0] = '\n'; // so that each name stands behind a line end
+    reader_get(r, text + 1, head[2]);
+    reader_get(r, p, sizeof *p);
+    return text;
+}
+
+static void verify_checksum(Reader *r) {
+    uint64_t computed = r->checksum, stored;
+    reader_get(r, &stored, sizeof stored);
+    if (computed != stored) die("%s: the checksum is wrong: the file is damaged", r->path);
+    fclose(r->file);
+}
+
+// … then, when the model has its memory, the rest.
+void load_checkpoint(Reader *r, Model *m) {
+    uint64_t rest = 3 * m->block * sizeof(float) + sizeof(uint64_t);
+    if (r->size - (uint64_t)ftello(r->file) != rest) die("%s: its size does not fit its settings: it is damaged", r->path);
+    reader_get(r, m->params, m->block * sizeof(float));
+    reader_get(r, m->m, 2 * m->block * sizeof(float));
+    verify_checksum(r);
+}
+
+static void model_shape(const Config *c, uint64_t shape[9]) {
+    const uint64_t s[9] = {MODEL_MAGIC, FILE_VERSION, c->L, c->C, c->NH, c->H, c->T, c->V, (uint64_t)c->causal};
+    memcpy(shape, s, sizeof s);
+}
+
+void save_model(const char *path, const Model *m) {
+    Writer w;
+    uint64_t shape[9];
+    model_shape(&m->c, shape);
+    writer_open(&w, path);
+    writer_put(&w, shape, sizeof shape);
+    for (int i = 0; i < N_TENSORS; i++) {
+        const Tensor *t = &m->tensor[i];
+        char name[16] = {0};
+        uint64_t size[3] = {t->layers, t->rows, t->cols};
+        strncpy(name, t->name, sizeof name - 1);
+        writer_put(&w, name, sizeof name);
+        writer_put(&w, size, sizeof size);
+        writer_put(&w, m->params + t->offset, tensor_size(t) * sizeof(float));
+    }
+    uint64_t checksum = w.checksum;
+    writer_put(&w, &checksum, sizeof checksum);
+    writer_close(&w);
+}
+
+// Die, saying why, unless a model of this shape can be.
+void check_config(const Config *c) {
+    size_t HS = c->NH ? c->C / c->NH : 0;
+    if (c->NH == 0 || c->C % c->NH != 0) die_usage("--heads %zu: must divide --channels %zu", c->NH, c->C);
+    if (HS % 2 != 0) die_usage("--heads %zu: leaves %zu channels a head, and they are turned in pairs: make it even", c->NH, HS);
+    if ((double)c->T * (double)c->C * (double)(c->L + 1) > 1e14 || (double)c->C * (double)c->H * (double)c->L > 1e13)
+        die_usage("--channels %zu: this model is larger than any memory", c->C);
+}
+
+// Load a model, with room for one row of T tokens, all of them predicted; T = 0: as many as it was trained with.
+void load_model(Model *m, const char *path, size_t T) {
+    Reader r;
+    uint64_t s[9], expected = sizeof s + sizeof(uint64_t);
+    reader_open(&r, path);
+    if (r.size < sizeof s) die("%s: too short for a model: train one first", path);
+    reader_get(&r, s, sizeof s);
+    if (s[0] != MODEL_MAGIC || s[1] != FILE_VERSION) die("%s: this is no model of this version: give a model.bin", path);
+    Config c = {.L = s[2], .C = s[3], .NH = s[4], .H = s[5], .T = s[6], .V = s[7], .causal = s[8] != 0};
+    for (int i = 2; i < 8; i++)
+        if (s[i] < 1 || s[i] > 1000000) die("%s: its shape makes no sense: the file is damaged", path);
+    if (c.L > 10000 || c.C > 100000 || c.V > 65535 || c.C % c.NH != 0 || c.C / c.NH % 2 != 0)
+        die("%s: its shape makes no sense: the file is damaged", path);
+    expected += sizeof(float) * parameter_count(&c) + N_TENSORS * (16 + 3 * sizeof(uint64_t));
+    if (r.size != expected) die("%s: its size does not fit its shape: the file is damaged", path);
+    if (T > c.T) die("%s: was trained on rows of %zu tokens, and %zu are given: shorten the text", path, c.T, T);
+    if (T > 0) c.T = T;
+    model_alloc(m, &c, 1, c.T, thread_limit(), 0);
+    for (int i = 0; i < N_TENSORS; i++) {
+        const Tensor *t = &m->tensor[i];
+        char name[16];
+        uint64_t size[3];
+        reader_get(&r, name, sizeof name);
+        reader_get(&r, size, sizeof size);
+        if (strncmp(name, t->name, sizeof name) != 0 || size[0] != t->layers || size[1] != t->rows || size[2] != t->cols)
+            die("%s: where %s should stand there is another tensor: the file is damaged", path, t->name);
+        reader_get(&r, m->params + t->offset, tensor_size(t) * sizeof(float));
+    }
+    verify_checksum(&r);
+}
+
+// ----------------------------------------------------------------------------
+// a run: its files, its training loop, what it prints
+
+typedef struct {
+    Config c;
+    Shards train, val;
+    size_t n_val;                  // validation rows
+    double mask_rate;              // 1 for ntp
+    uint64_t data;                 // fingerprint of the training and validation files
+    Model m;
+    Loader loader;
+    Progress done;
+    FILE *log;                     // DIR/main.log
+    char log_path[PATH_MAX], checkpoint_path[PATH_MAX], model_path[PATH_MAX];
+    double val_loss, val_se;       // of the last validation
+    double val_floor;              // the validation set's exact entropy, or NaN where it is not known
+} Run;
+
+static volatile sig_atomic_t stop_signal = 0;
+
+void on_signal(int number) {
+    stop_signal = number;
+}
+
+// path with the ending `from` replaced by `to`, or NULL if it does not end so. The caller frees it.
+static char *replace_ending(const char *path, const char *from, const char *to) {
+    size_t n = strlen(path), cut = strlen(from);
+    if (n < cut || strcmp(path + n - cut, from) != 0) return NULL;
+    char *s = alloc_or_die(n - cut + strlen(to) + 1);
+    memcpy(s, path, n - cut);
+    strcpy(s + n - cut, to);
+    return s;
+}
+
+// A checksum of the length and of both ends of each file: are these the files that the checkpoint was trained on?
+static uint64_t fingerprint(uint64_t sum, const Shards *s) {
+    char buffer[65536];
+    for (size_t i = 0; i < s->n_files; i++) {
+        FILE *f = fopen(s->paths[i], "rb");
+        if (!f) die("%s: cannot read: %s", s->paths[i], strerror(errno));
+        sum = checksum_add(sum, &s->tokens[i], sizeof s->tokens[i]);
+        for (int end = 0; end < 2; end++) {
+            if (end) fseeko(f, -(off_t)MIN(sizeof buffer, s->tokens[i] * sizeof(uint16_t)), SEEK_END);
+            sum = checksum_add(sum, buffer, fread(buffer, 1, sizeof buffer, f));
+        }
+        fclose(f);
+    }
+    return sum;
+}
+
+// The floor of the validation set, if the file beside it (….floor for ….bin) has a line for these settings: a lower bound,
+// in nats a predicted token, to what any model can reach. Each line: objective T mask_rate rows seed sum count se.
+static double find_floor(const Run *r) {
+    char *path = replace_ending(settings.val.path[0], ".bin", ".floor"), objective[8], line[256];
+    FILE *f = path && settings.val.n == 1 ? fopen(path, "r") : NULL;
+    double rate, sum, count, found = NAN;
+    size_t T, rows, seed;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "%7s %zu %lf %zu %zu %lf %lf", objective, &T, &rate, &rows, &seed, &sum, &count) == 7 &&
+            strcmp(objective, settings.objective) == 0 && T == r->c.T && fabs(rate - r->mask_rate) < 1e-9 &&
+            rows == r->n_val && seed == VAL_SEED)
+            found = sum / count;
+    if (f) fclose(f);
+    free(path);
+    return found;
+}
+
+// Settings that depend on others, checks that concern several, and what the data says; opens the shards.
+static void resolve_settings(Run *r) {
+    Settings *s = &settings;
+    static const char *village = "data/village_train.bin";
+    if (s->train.n == 0) s->train = (Files){1, &village};
+    if (s->val.n == 0) {
+        const char **path = alloc_or_die(sizeof *path);
+        *path = replace_ending(s->train.path[0], "_train.bin", "_val.bin");
+        if (!*path) die_usage("--val: is needed, as %s does not end in _train.bin", s->train.path[0]);
+        s->val = (Files){1, path};
+    }
+    char *vocab = replace_ending(s->train.path[0], "_train.bin", ".vocab");
+    if (!s->vocab && vocab && access(vocab, R_OK) == 0) s->vocab = vocab;
+    if (strcmp(s->objective, "mlm") != 0 && strcmp(s->objective, "ntp") != 0)
+        die_usage("--objective %s: must be mlm or ntp", s->objective);
+    shards_open(&r->train, s->train.path, s->train.n);
+    shards_open(&r->val, s->val.path, s->val.n);
+    if (r->val.V != r->train.V || r->val.eot != r->train.eot)
+        die("%s: its vocabulary (%zu) is not that of %s (%zu)", s->val.path[0], r->val.V, s->train.path[0], r->train.V);
+    if (s->heads == 0) s->heads = MAX(1, s->channels / 32);
+    if (s->hidden == 0) s->hidden = default_hidden(s->channels);
+    r->c = (Config){s->layers, s->channels, s->heads, s->hidden, s->seq_len, r->train.V, strcmp(s->objective, "ntp") == 0};
+    check_config(&r->c);
+    if (s->micro_batch == 0 || s->micro_batch > s->batch) s->micro_batch = s->batch;
+    if (s->lr == 0) s->lr = default_lr(s->channels);
+    if (find_option("steps")->given + find_option("tokens")->given + find_option("flops")->given > 1)
+        die_usage("--steps, --tokens, --flops: give one of them");
+    double tokens = s->tokens;
+    if (find_option("flops")->given) tokens = s->flops / flops_per_token(&r->c);
+    if (tokens > 0) s->steps = (size_t)fmax(1, rint(tokens / (double)(s->batch * s->seq_len)));
+    if (s->steps == 0) s->steps = 1000;
+    if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
+    if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
+    r->mask_rate = r->c.causal ? 1 : s->mask_rate;
+    size_t extra = r->c.causal ? 1 : 0, n_rows = shards_rows(&r->val, s->seq_len, extra);
+    if (shards_rows(&r->train, s->seq_len, extra) == 0) die("%s: holds not one row of --seq-len %zu", s->train.path[0], s->seq_len);
+    if (n_rows == 0) die("%s: holds not one row of --seq-len %zu", s->val.path[0], s->seq_len);
+    if (s->val_rows > n_rows && find_option("val-rows")->given)
+        die_usage("--val-rows %zu: %s holds only %zu rows of %zu tokens", s->val_rows, s->val.path[0], n_rows, s->seq_len);
+    r->n_val = s->val_rows = MIN(s->val_rows, n_rows);
+    r->data = fingerprint(fingerprint(0, &r->train), &r->val);
+    r->val_floor = find_floor(r);
+}
+
+static double epochs(const Run *r) {
+    return (double)settings.steps * (double)settings.batch / (double)shards_rows(&r->train, r->c.T, r->c.causal ? 1 : 0);
+}
+
+// Sizes, memory and FLOPs, before any of them is taken.
+static void print_plan(const Run *r) {
+    const Config *c = &r->c;
+    double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = (double)settings.steps * (double)(settings.batch * c->T);
+    size_t M = most_predicted(c, settings.micro_batch, r->mask_rate);
+#ifdef _OPENMP
+    printf("threads     %d (OpenMP), vectors of %d floats\n", thread_limit(), VW);
+#else
+    printf("threads     1 (built without OpenMP: all but one core stay idle), vectors of %d floats\n", VW);
+#endif
+    printf("model       %zu layers, %zu channels, %zu heads, %zu hidden, %zu parameters (%zu without the embedding)\n", c->L,
+           c->C, c->NH, c->H, parameter_count(c), parameter_count(c) - (c->V + 1) * c->C);
+    printf("data        %s: %zu tokens, vocabulary %zu; this run reads %.3g epochs\n", settings.train.path[0], r->train.total,
+           c->V, epochs(r));
+    printf("objective   %s, %zu tokens a row", settings.objective, c->T);
+    if (!c->causal) printf(", %g of them masked", settings.mask_rate);
+    printf("; validation on %zu rows", r->n_val);
+    if (isfinite(r->val_floor)) printf(", whose floor is %.4f", r->val_floor);
+    printf("\nrun         %zu steps of %zu rows = %.4g tokens, peak learning rate %.3g, seed %zu\n", settings.steps,
+           settings.batch, D, settings.lr, settings.seed);
+    printf("FLOPs       F_N %.4g a token (head: %.4g more), C = F_N D = %.4g\n", F, head, F * D);
+    printf("memory      %.1f MiB\n",
+           (double)model_bytes(c, settings.micro_batch, M, thread_limit(), 1) / 1048576.0);
+    fflush(stdout);
+}
+
+// Mean loss over the validation rows, and its standard error over rows: rows differ in how many tokens they predict, so
+// the mean is a ratio of two sums, and its variance that of loss_r - mean * count_r (Cochran, Sampling Techniques, eq. 2.39).
+static void validate(Run *r) {
+    size_t n = r->n_val, T = r->c.T;
+    double *loss = alloc_or_die(n * sizeof *loss), *count = alloc_or_die(n * sizeof *count);
+    double all_loss = 0, all_count = 0, squares = 0;
+    for (size_t first = 0; first < n; first += settings.micro_batch) {
+        load_validation(&r->loader, &r->val, &r->c, first, MIN(settings.micro_batch, n - first), n, settings.mask_rate);
+        const Batch *in = &r->loader.micro[0];
+        if (in->M > r->m.max_M) die("--mask-rate %g: a batch masks %zu tokens, improbably many", settings.mask_rate, in->M);
+        #pragma omp parallel
+        model_forward(&r->m, in);
+        for (size_t i = 0; i < in->M; i++) {
+            loss[first + in->rows[i] / T] += (double)r->m.losses[i];
+            count[first + in->rows[i] / T] += 1;
+        }
+    }
+    for (size_t i = 0; i < n; i++) all_loss += loss[i], all_count += count[i];
+    if (all_count == 0) die("--mask-rate %g: no token of the validation rows is masked: raise it", settings.mask_rate);
+    r->val_loss = all_loss / all_count;
+    for (size_t i = 0; i < n; i++) squares += pow(loss[i] - r->val_loss * count[i], 2);
+    r->val_se = n > 1 ? sqrt(squares * (double)n / (double)(n - 1)) / all_count : NAN;
+    free(loss), free(count);
+}
+
+// One step of training. Returns the mean loss over its predicted tokens; *norm is the gradient's, before clipping.
+static double train_step(Run *r, size_t step, double *norm) {
+    Settings *s = &settings;
+    double loss = 0, partial[PARTS], lr = learning_rate(s->lr, step, s->steps);
+    load_training(&r->loader, &r->train, &r->c, s->batch, s->micro_batch, s->seed, step - 1, s->mask_rate);
+    if (r->loader.M == 0)
+        die("--mask-rate %g: not one token of step %zu is masked: raise it, --batch or --seq-len", s->mask_rate, step);
+    for (size_t i = 0; i < r->loader.n_micro; i++) {
+        const Batch *in = &r->loader.micro[i];
+        if (in->M > r->m.max_M) die("--mask-rate %g: a batch masks %zu tokens, improbably many", s->mask_rate, in->M);
+        #pragma omp parallel
+        {
+            model_forward(&r->m, in);
+            model_backward(&r->m, in, 1 / (float)r->loader.M);
+        }
+        for (size_t j = 0; j < in->M; j++) loss += (double)r->m.losses[j];
+    }
+    loss /= (double)r->loader.M;
+    #pragma omp parallel
+    {
+        double mine = gradient_norm(r->m.grads, r->m.block, partial); // the same for all
+        double scale = s->grad_clip > 0 ? fmin(1, s->grad_clip / (mine + 1e-6)) : 1;
+        if (isfinite(loss) && isfinite(mine)) adamw(&r->m, (float)lr, (float)s->weight_decay, (float)scale, step);
+        #pragma omp master
+        *norm = mine;
+    }
+    return loss;
+}
+
+static void format_seconds(char out[32], double seconds) {
+    size_t s = (size_t)fmax(0, seconds);
+    if (s < 3600) snprintf(out, 32, "%zu:%02zu", s / 60, s % 60);
+    else snprintf(out, 32, "%zu:%02zu:%02zu", s / 3600, s / 60 % 60, s % 60);
+}
+
+// Keep only the lines of main.log up to a step: what came after the checkpoint is done again.
+static void cut_log(const char *path, size_t last) {
+    Writer w;
+    char line[256];
+    size_t step;
+    FILE *f = fopen(path, "r");
+    if (!f) return; // the log is lost; the run can go on
+    writer_open(&w, path);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "s:%zu", &step) == 1 && step <= last && strchr(line, '\n')) writer_put(&w, line, strlen(line));
+    fclose(f);
+    writer_close(&w);
+}
+
+// Make DIR and lock it for as long as this process lives.
+static void lock_directory(const char *dir) {
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) die("%s: cannot use this folder: %s", dir, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) die("%s: another run is using this folder: choose another --out", dir);
+}
+
+// Set up DIR for a run that begins, or take up the one that it holds. Returns 0 if that is finished already.
+int open_run(Run *r) {
+    Reader reader;
+    const char *dir = settings.out;
+    struct { char *path; const char *name; } files[] = {
+        {r->log_path, "main.log"}, {r->checkpoint_path, "checkpoint.bin"}, {r->model_path, "model.bin"}};
+    for (int i = 0; i < 3; i++)
+        if (snprintf(files[i].path, PATH_MAX, "%s/%s", dir, files[i].name) >= PATH_MAX) die("%.40s…: this path is too long", dir);
+    if (!settings.dry_run) lock_directory(dir);
+    char *kept = NULL;
+    int there = access(r->checkpoint_path, F_OK) == 0;
+    if (settings.resume && !there) die("%s: there is no such checkpoint to resume: leave --resume out", r->checkpoint_path);
+    if (there && !settings.overwrite) kept = open_checkpoint(&reader, r->checkpoint_path, &r->done);
+    if (settings.resume) restore_settings(kept);
+    resolve_settings(r);
+    if (settings.resume) {
+        compare_settings(kept);
+        if (r->done.data != r->data) die("--train, --val: these are not the files that %s was trained on", r->checkpoint_path);
+        if (r->done.step == settings.steps) return 0;
+    } else if (kept) {
+        const char *steps = strstr(kept, "\nsteps ");
+        if (!steps || strtoull(steps + 7, NULL, 10) != r->done.step)
+            die("%s: holds an unfinished run: go on with --resume, choose another --out, or --overwrite it", dir);
+    }
+    print_plan(r);
+    if (settings.dry_run) return 1;
+    model_alloc(&r->m, &r->c, settings.micro_batch, most_predicted(&r->c, settings.micro_batch, r->mask_rate), thread_limit(), 1);
+    loader_alloc(&r->loader, settings.batch, settings.micro_batch, r->c.T);
+    if (settings.resume) {
+        load_checkpoint(&reader, &r->m);
+        cut_log(r->log_path, r->done.step);
+        printf("resumed     after step %llu\n", (unsigned long long)r->done.step);
+    } else {
+        if (kept) fclose(reader.file);
+        r->done = (Progress){.data = r->data};
+        unlink(r->checkpoint_path), unlink(r->model_path), unlink(r->log_path);
+        model_init(&r->m, settings.seed);
+    }
+    free(kept);
+    r->log = fopen(r->log_path, "a");
+    if (!r->log) die("%s: cannot write: %s", r->log_path, strerror(errno));
+    return 1;
+}
+
+static void save_run(Run *r) {
+    save_checkpoint(r->checkpoint_path, &r->m, &r->done);
+    save_model(r->model_path, &r->m);
+}
+
+static void log_validation(Run *r, size_t step) {
+    validate(r);
+    fprintf(r->log, "s:%zu tel:%.6f\n", step, r->val_loss);
+    fflush(r->log);
+}
+
+// The training loop: from the step after r->done.step to the last, or to a signal. Returns the signal, or 0.
+int train(Run *r) {
+    Settings *s = &settings;
+    double began = now_seconds(), before = r->done.seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
+    double flops = tokens * (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate));
+    size_t first = r->done.step, every = MAX(1, s->steps / 40), tail = MAX(1, s->steps / 20);
+    if (first == 0) {
+        log_validation(r, 0);
+        printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", r->val_loss, log((double)r->c.V));
+    }
+    for (size_t step = first + 1; step <= s->steps; step++) {
+        double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
+        if (!isfinite(loss) || !isfinite(norm))
+            die("the loss or its gradient is no longer finite at step %zu: try a smaller --lr than %g%s", step, s->lr,
+                r->done.step > 0 ? "; the last checkpoint stands" : "");
+        double lr = learning_rate(s->lr, step, s->steps);
+        fprintf(r->log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
+        int validated = step % s->val_every == 0 || step == s->steps;
+        if (step > s->steps - tail) r->done.tail_loss += loss, r->done.tail_steps++;
+        if (validated) log_validation(r, step);
+        r->done.step = step;
+        r->done.seconds = before + now_seconds() - began;
+        if (step == 1 || step % every == 0 || validated) {
+            char left[32], val[32] = "";
+            format_seconds(left, (now_seconds() - began) / (double)(step - first) * (double)(s->steps - step));
+            if (validated) snprintf(val, sizeof val, " val %.4f", r->val_loss);
+            printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | %6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", step,
+                   s->steps, loss, val, lr, norm, ms, tokens / ms * 1e3, flops / ms * 1e-6, left);
+            fflush(stdout);
+        }
+        if (step % s->save_every == 0 || step == s->steps || stop_signal) save_run(r);
+        if (stop_signal) break;
+    }
+    fclose(r->log);
+    return r->done.step < s->steps ? stop_signal : 0;
+}
+
+// ----------------------------------------------------------------------------
+// results: loss points, guesses
+
+static const char *points_header =
+    "objective,layers,channels,heads,hidden,seq_len,vocab,params,params_nonemb,flops_per_token,flops_per_token_head,tokens,"
+    "flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,seconds,threads,val_se,epochs,budget,data\n";
+
+// Append the run's row to a CSV file, under a lock and with one write, so that runs on one file never mix their rows; the
+// header goes first into a new file. A file that has a row of the same settings stays as it is.
+void append_point(const Run *r, const char *path) {
+    const Config *c = &r->c;
+    char key[512], result[256], end[512], row[2048], name[256], val_floor[32] = "";
+    const char *base = strrchr(settings.train.path[0], '/');
+    snprintf(name, sizeof name, "%s", base ? base + 1 : settings.train.path[0]);
+    if (strrchr(name, '.')) *strrchr(name, '.') = 0;
+    for (char *p = name; *p; p++)
+        if (strchr(",\"\n\r", *p)) *p = '_';
+    double F = flops_per_token(c), D = (double)settings.steps * (double)(settings.batch * c->T);
+    size_t params = parameter_count(c);
+    snprintf(key, sizeof key, "%s,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%.9g,%.9g,%.9g,%.9g,%zu,%zu,%.9g,%.9g,%zu,", settings.objective,
+             c->L, c->C, c->NH, c->H, c->T, c->V, params, params - (c->V + 1) * c->C, F,
+             flops_per_token_head(c, r->mask_rate), D, F * D, settings.batch * c->T, settings.steps, settings.lr,
+             r->mask_rate, settings.seed);
+    if (isfinite(r->val_floor)) snprintf(val_floor, sizeof val_floor, "%.9g", r->val_floor);
+    snprintf(result, sizeof result, "%.9g,%.9g,%s,%.1f,%d,%.6g,%.6g", r->done.tail_loss / (double)r->done.tail_steps,
+             r->val_loss, val_floor, r->done.seconds, thread_limit(), r->val_se, epochs(r));
+    snprintf(end, sizeof end, ",%.9g,%s\n", settings.flops > 0 ? settings.flops : F * D, name);
+
+    int fd = open(path, O_RDWR | O_APPEND | O_CREAT, 0666);
+    if (fd < 0 || flock(fd, LOCK_EX) != 0) die("%s: cannot write the point: %s", path, strerror(errno));
+    FILE *f = fdopen(fd, "r+");
+    char line[2048];
+    size_t lines = 0, n;
+    for (; fgets(line, sizeof line, f); lines++) {
+        n = strlen(line);
+        if (lines == 0 && strcmp(line, points_header) != 0) die("%s: is no file of points: choose another --points", path);
+        if (strncmp(line, key, strlen(key)) == 0 && n > strlen(end) && strcmp(line + n - strlen(end), end) == 0) {
+            printf("%s has a row of these settings already: none is added\n", path);
+            fclose(f);
+            return;
+        }
+    }
+    n = (size_t)snprintf(row, sizeof row, "%s%s%s%s", lines ? "" : points_header, key, result, end);
+    if (write(fd, row, n) != (ssize_t)n) die("%s: cannot write the point: %s", path, strerror(errno));
+    fclose(f);
+}
+
+// A token as text on one line; control characters are shown as \n or dropped.
+static void print_token(const Vocab *v, size_t id) {
+    for (size_t i = 0; i < v->length[id]; i++) {
+        unsigned char c = (unsigned char)v->string[id][i];
+        if (c == '\n') fputs("\\n", stdout);
+        else if (c >= 32 && c != 127) putchar(c);
+    }
+}
+
+// The k most probable tokens of a row of logits (V), best first.
+static void best_tokens(const float *logits, size_t V, int *best, int k) {
+    for (int i = 0; i < k; i++) {
+        best[i] = -1;
+        for (size_t v = 0; v < V; v++) {
+            int taken = 0;
+            for (int j = 0; j < i; j++) taken |= best[j] == (int)v;
+            if (!taken && (best[i] < 0 || logits[v] > logits[best[i]])) best[i] = (int)v;
+        }
+    }
+}
+
+// The beginnings of some documents of the validation set, masked as in validation, and what the model makes of them.
+void show_guesses(Run *r, const Vocab *v) {
+    size_t T = r->c.T, V1 = r->c.V + 1, show = 28;
+    printf("\nMasked text of the validation set, with the model's guesses in brackets (guess/truth where they differ):\n");
+    for (size_t example = 0; example < MIN(3, r->n_val); example++) {
+        load_validation(&r->loader, &r->val, &r->c, example, 1, r->n_val, settings.mask_rate);
+        const Batch *in = &r->loader.micro[0];
+        #pragma omp parallel
+        model_forward(&r->m, in);
+        size_t i = 0, begin = in->doc_end[0] + show <= T ? in->doc_end[0] + 1 : 0; // behind the first end of text
+        for (int guess = 0; guess < 2; guess++) {
+            printf(guess ? "\n  guess: " : "\n  text:  ");
+            for (i = 0; i < in->M && in->rows[i] < begin; i++) {}
+            for (size_t t = begin; t < MIN(T, begin + show); t++) {
+                int best;
+                if (i == in->M || in->rows[i] != t) {
+                    print_token(v, (size_t)in->inputs[t]);
+                    continue;
+                }
+                best_tokens(r->m.logits + i * V1, r->c.V, &best, 1);
+                printf(guess ? " [" : " ____");
+                if (guess) print_token(v, (size_t)best);
+                if (guess && best != in->targets[i]) putchar('/'), print_token(v, (size_t)in->targets[i]);
+                if (guess) putchar(']');
+                i++;
+            }
+        }
+        printf("\n");
+    }
+}
+
+// --fill: encode the text as a document of its own and print, for each [MASK] in it, the five best guesses.
+void fill(const char *text) {
+    Vocab v;
+    Model m;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/checkpoint.bin", settings.out);
+    if (!settings.load && !settings.vocab && access(path, R_OK) == 0) { // the run that made the model knows its vocabulary
+        Reader r;
+        Progress p;
+        restore_settings(open_checkpoint(&r, path, &p));
+    }
+    if (!settings.vocab && !settings.load) settings.vocab = "data/village.vocab";
+    if (!settings.vocab) die_usage("--fill: needs the --vocab that the model was trained with");
+    vocab_load(&v, settings.vocab);
+    snprintf(path, sizeof path, "%s/model.bin", settings.out);
+
+    size_t n = strlen(text), T = 0, M = 0;
+    uint16_t *ids = alloc_or_die((n + 2) * sizeof *ids);
+    size_t *masked = alloc_or_die((n + 1) * sizeof *masked);
+    char *spaced = alloc_or_die(n + 2), *part = spaced;
+    sprintf(spaced, "%s%s", v.has_bytes || text[0] == ' ' || strncmp(text, "[MASK]", 6) == 0 ? "" : " ", text);
+    if (v.eot >= 0) ids[T++] = (uint16_t)v.eot;
+    for (char *mask; (mask = strstr(part, "[MASK]")); part = mask + 6) {
+        size_t length = (size_t)(mask - part);
+        T += encode(&v, part, length - (length > 0 && part[length - 1] == ' '), ids + T); // it takes the space before it
+        masked[M++] = T++;
+    }
+    T += encode(&v, part, strlen(part), ids + T);
+    if (M == 0) die_usage("--fill: the text has no [MASK] to fill");
+
+    load_model(&m, settings.load ? settings.load : path, T);
+    if (m.c.causal) die("%s: was trained to predict the next token and knows no [MASK]: train one with --objective mlm", path);
+    if (m.c.V != v.V) die("%s: has %zu strings and the model %zu tokens: give its own --vocab", settings.vocab, v.V, m.c.V);
+    Batch in = {1, M, alloc_or_die(T * sizeof(int32_t)), alloc_or_die(T * sizeof(size_t)), masked, alloc_or_die(M * sizeof(int32_t))};
+    for (size_t t = 0; t < T; t++) in.inputs[t] = ids[t], in.doc_end[t] = T;
+    for (size_t i = 0; i < M; i++) in.inputs[masked[i]] = (int32_t)m.c.V;
+    #pragma omp parallel
+    model_forward(&m, &in);
+    for (size_t i = 0; i < M; i++) {
+        const float *logits = m.logits + i * (m.c.V + 1);
+        int best[5];
+        best_tokens(logits, m.c.V, best, 5);
+        printf("[MASK] %zu:", i + 1);
+        for (int j = 0; j < 5; j++) {
+            printf("  \"");
+            print_token(&v, (size_t)best[j]);
+            printf("\" %.1f%%", 100 * exp((double)(logits[best[j]] - m.loss_lse[i])));
+        }
+        printf("\n");
+    }
+}
+
+// --dry-run: how long the run will take, judged by a few passes of a model with one layer on up to 1,024 tokens.
+void print_expected_time(const Run *r) {
+    Config c = r->c;
+    Model m;
+    char text[32];
+    c.L = 1;
+    size_t B = MAX(1, MIN(settings.micro_batch, 1024 / c.T)), M = MAX(1, (size_t)((double)(B * c.T) * r->mask_rate));
+    model_alloc(&m, &c, B, M, thread_limit(), 1);
+    model_init(&m, 1);
+    Batch in = {B, M, alloc_or_die(B * c.T * sizeof(int32_t)), alloc_or_die(B * c.T * sizeof(size_t)),
+                alloc_or_die(M * sizeof(size_t)), alloc_or_die(M * sizeof(int32_t))};
+    for (size_t i = 0; i < B * c.T; i++) in.doc_end[i] = c.T;
+    for (size_t i = 0; i < M; i++) in.rows[i] = i;
+    double best = INFINITY, end = now_seconds() + 1;
+    for (int pass = 0; pass < 3 || (pass < 20 && now_seconds() < end); pass++) {
+        double start = now_seconds();
+        #pragma omp parallel
+        {
+            model_forward(&m, &in);
+            model_backward(&m, &in, 1);
+        }
+        best = fmin(best, now_seconds() - start);
+    }
+    double rate = (flops_per_token(&c) + flops_per_token_head(&c, r->mask_rate)) * (double)(B * c.T) / best;
+    double work = (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate)) * (double)(settings.batch * r->c.T);
+    format_seconds(text, work * (double)settings.steps / rate);
+    printf("time        about %s at %.1f GFLOP/s\n", text, rate * 1e-9);
+}
+
+// libgomp's threads spin for milliseconds where they wait for each other. As soon as another program wants one of the
+// cores, a thread that waits keeps it from the one that it waits for, and a step takes up to fifty times as long. With
+// OMP_WAIT_POLICY=passive they sleep. The variable is read before main(), so set it and start this program over.
+void wait_passively(char **argv) {
+#if defined(_OPENMP) && defined(__linux__)
+    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0)
+        execv("/proc/self/exe", argv); // if it fails, go on as we are
+#else
+    (void)argv;
+#endif
+}
+
+int run_trainer(int argc, char **argv) {
+    static Run run;
+    Vocab vocab = {0};
+    parse_options(argc, argv);
+    if (settings.help) return print_help(), 0;
+    set_threads(settings.threads);
+    if (settings.fill) return fill(settings.fill), 0;
+    if (settings.load) die_usage("--load: goes with --fill");
+    if (!open_run(&run)) {
+        printf("%s: this run is finished\n", settings.out);
+        return 0;
+    }
+    if (settings.dry_run) return print_expected_time(&run), 0;
+    if (settings.vocab) vocab_load(&vocab, settings.vocab);
+    if (settings.vocab && vocab.V != run.c.V)
+        die("%s: has %zu strings, the data %zu tokens: give the data's own --vocab", settings.vocab, vocab.V, run.c.V);
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}; // a second one ends it at once
+    sigaction(SIGINT, &action, NULL), sigaction(SIGTERM, &action, NULL);
+    int stopped = train(&run);
+    if (stopped) {
+        printf("stopped by signal %d after step %llu; --resume goes on from %s\n", stopped,
+               (unsigned long long)run.done.step, run.checkpoint_path);
+        return 128 + stopped; // as the shell says it
+    }
+    char spent[32];
+    format_seconds(spent, run.done.seconds);
+    printf("\nvalidation loss %.4f ± %.4f", run.val_loss, run.val_se);
+    if (isfinite(run.val_floor)) printf(", floor %.4f", run.val_floor);
+    printf(" (ln V = %.4f), %s\n", log((double)run.c.V), spent);
+    if (settings.points) append_point(&run, settings.points);
+    if (settings.vocab && !run.c.causal) show_guesses(&run, &vocab);
+    return 0;
+}
+
+#ifndef OPTIBERT_NO_MAIN
+int main(int argc, char **argv) {
+    wait_passively(argv);
+    return run_trainer(argc, argv);
+}
+#endif
+#endif
