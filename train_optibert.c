@@ -1817,7 +1817,8 @@ int open_run(Run *r) {
     char *kept = NULL;
     int there = access(r->checkpoint_path, F_OK) == 0;
     if (settings.resume && !there) die("%s: there is no such checkpoint to resume: leave --resume out", r->checkpoint_path);
-    if (there && !settings.overwrite) kept = open_checkpoint(&reader, r->checkpoint_path, &r->done);
+    if (settings.resume && settings.overwrite) die_usage("--resume, --overwrite: give one of them");
+    if (there && !settings.overwrite && (settings.resume || !settings.dry_run)) kept = open_checkpoint(&reader, r->checkpoint_path, &r->done);
     if (settings.resume) restore_settings(kept);
     resolve_settings(r);
     if (settings.resume) {
@@ -2105,7 +2106,7 @@ int run_trainer(int argc, char **argv) {
     if (settings.vocab) vocab_load(&vocab, settings.vocab);
     if (settings.vocab && vocab.V != run.c.V)
         die("%s: has %zu strings, the data %zu tokens: give the data's own --vocab", settings.vocab, vocab.V, run.c.V);
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}; // a second one ends it at once
+    struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL), sigaction(SIGTERM, &action, NULL);
     int stopped = train(&run);
     if (stopped) {

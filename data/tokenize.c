@@ -135,7 +135,7 @@ size_t bpe_cut(BpeTexts *t, double fraction) {
 // ----------------------------------------------------------------------------
 // learning: the different pieces and how often each occurs
 
-#define BPE_DISTINCT_MAX ((size_t)1 << 25) // bytes of different pieces to learn from: bounds the memory, to 1 GB
+#define BPE_DISTINCT_MAX ((size_t)1 << 25) // bytes of different pieces to learn from; takes up to 1 GB
 
 typedef struct {
     const char *s;
@@ -468,10 +468,10 @@ size_t bpe_put_shard(Writer *w, const Vocab *v, const BpeText *text, size_t n) {
     return tokens;
 }
 
-// Write the text of shards to a file: exactly the bytes of each document, and `between` between two of them.
-// Tokens before the first end of text in a shard (a document that began in another one) are text like any
-// other.
-void bpe_decode(const Vocab *v, const char *shard, const char *between, int *begun, FILE *out) {
+// Write the text of a shard to a file: exactly the bytes of each document, and `between` between two of them.
+// *last is the last byte that was written, -1 before the first document. Tokens before the first end of text
+// (of a document that began in another shard) are text like any other.
+void bpe_decode(const Vocab *v, const char *shard, const char *between, int *last, FILE *out) {
     Reader r;
     size_t V;
     int eot;
@@ -487,9 +487,15 @@ void bpe_decode(const Vocab *v, const char *shard, const char *between, int *beg
         reader_get(&r, ids, n * sizeof *ids);
         for (size_t i = 0; i < n; i++) {
             if (ids[i] >= V) die("%s: token %u is not below %zu ids: make it again", shard, ids[i], V);
-            if (ids[i] != eot) fwrite(v->string[ids[i]], v->length[ids[i]], 1, out);
-            else if (*begun) fputs(between, out);
-            *begun = 1;
+            const char *string = v->string[ids[i]];
+            size_t length = v->length[ids[i]];
+            if (ids[i] != eot) {
+                fwrite(string, length, 1, out);
+                *last = (unsigned char)string[length - 1];
+            } else if (*last >= 0) {
+                if (between[0] == '\n' && *last != '\n') fputc('\n', out); // or the line would not be blank
+                fputs(between, out);
+            }
         }
         tokens -= n;
     }
@@ -512,8 +518,8 @@ static const char tokenize_help[] =
     "  --val-fraction F     about this part of the text, its tail, is for validation (default 0.05)\n"
     "  --separator STRING   documents end at this string, such as '<|endoftext|>'\n"
     "  --split-blank-lines  documents end at blank lines; without either, each file is one document\n"
-    "  --decode             the way back; what --separator or --split-blank-lines say, else\n"
-    "                       <|endoftext|>, stands between documents, on a line of its own\n"
+    "  --decode             the way back; between documents stands the --separator and a line end, or a\n"
+    "                       blank line with --split-blank-lines, else <|endoftext|> and a line end\n"
     "  --help               this text\n";
 
 typedef struct {
@@ -573,7 +579,7 @@ static void tokenize_options(TokenizeOptions *o, int argc, char **argv) {
     }
     if (o->n_files == 0) die_usage("no input: name one or more files");
     if (o->separator && o->blank_lines) die_usage("--separator and --split-blank-lines: choose one");
-    if (o->vocab && o->vocab_size) die_usage("--vocab-size: --vocab %s has its own size: leave one out", o->vocab);
+    if (o->vocab && o->vocab_size) die_usage("--vocab-size: --vocab brings its own size: leave one out");
     if (!o->decode && !o->out) die_usage("--out: say where to write: --out PREFIX");
     if (o->decode && !o->vocab) die_usage("--decode: give the shards' vocabulary: --vocab FILE");
     if (o->decode && o->out) die_usage("--out: --decode writes to stdout: leave it out");
@@ -583,18 +589,19 @@ static void tokenize_options(TokenizeOptions *o, int argc, char **argv) {
 // Load --vocab, which has to be able to encode any text.
 static void tokenize_load_vocab(Vocab *v, const char *path) {
     vocab_load(v, path);
-    if (!v->has_bytes) die("%s: it lacks some single bytes, so it cannot encode any text: use one learned here", path);
-    if (v->eot < 0) die("%s: it lacks an end of text, which begins each document: use one learned here", path);
+    if (!v->has_bytes)
+        die("%s: some bytes are no tokens of it, so not all text fits: use one learned here", path);
+    if (v->eot < 0) die("%s: it has no end of text to begin documents with: use one learned here", path);
 }
 
 static void tokenize_decode(const TokenizeOptions *o) {
     Vocab v;
-    int begun = 0;
+    int last = -1;
     vocab_load(&v, o->vocab);
     const char *separator = o->blank_lines ? "" : o->separator ? o->separator : "<|endoftext|>";
     char *between = alloc_or_die(strlen(separator) + 2);
     strcat(strcpy(between, separator), "\n");
-    for (size_t i = 0; i < o->n_files; i++) bpe_decode(&v, o->files[i], between, &begun, stdout);
+    for (size_t i = 0; i < o->n_files; i++) bpe_decode(&v, o->files[i], between, &last, stdout);
     if (fflush(stdout) || ferror(stdout)) die("stdout: cannot write: %s", strerror(errno));
 }
 
@@ -637,7 +644,7 @@ static void tokenize_encode(const TokenizeOptions *o) {
         printf("%s: %zu ids: 256 bytes, %zu merges, end of text (%.1f s)\n", tokenize_outputs[2].path, v.V,
                v.V - 257, now_seconds() - start);
         if (v.V < V)
-            fprintf(stderr, "%s: --vocab-size %zu: only %zu ids were learned, for no other pair occurs twice: "
+            fprintf(stderr, "%s: --vocab-size %zu: only %zu ids learned, for no other pair occurs twice: "
                     "ask for less or give more text\n", program, V, v.V);
     }
     tokenize_shard(&tokenize_outputs[0], &v, t.text, n_train);

@@ -96,30 +96,30 @@ const VillageClass village_classes[] = {
 };
 
 const VillageTemplate village_templates[] = {
-    {3.0, "{first} {last} lives in {town} ."},
-    {2.0, "{first} {last} works as a {trade} in {town} ."},
-    {2.0, "{first} is a {adjective} {trade} ."},
-    {2.0, "{He} likes {food} and {drink} ."},
-    {1.5, "{first} {last} keeps a {adjective} {pet} ."},
-    {1.5, "On {day} {first} took {his} {pet} to the {place} ."},
-    {1.5, "{He} spends {his} evenings {hobby} ."},
+    {1.5, "{first} {last} lives in {town} ."},
+    {1.0, "{first} {last} is a {trade} in {town} ."},
+    {1.0, "{first} is a {adjective} {trade} ."},
+    {1.0, "{first} {last} likes {food} and {drink} ."},
+    {1.0, "{first} {last} keeps a {adjective} {pet} ."},
+    {1.0, "On {day} {first} took {his} {pet} to the {place} ."},
+    {1.0, "{He} spends {his} evenings {hobby} with {his} {pet} ."},
     {1.0, "{first} {last} painted {his} house {colour} ."},
     {1.0, "Nobody in {town} fears {fear} like {first} {last} does ."},
-    {1.0, "One {month} morning {first} met a {adjective} stranger at the {place} ."},
     {1.0, "{He} wore a {colour} coat last {month} ."},
     {1.0, "Every {day} {first} {last} cooks {food} for {his} friends ."},
     {1.0, "The {trade} {first} {last} dreams of {fear} ."},
-    {1.0, "{first} bought {number} {colour} chairs on {day} ."},
-    {1.0, "If you see the {trade} of {town} , offer {first} {drink} ."},
-    {0.7, "Ask {first} {last} about {hobby} , not about {fear} ."},
-    {0.7, "With {his} {pet} and {drink} {first} is happy ."},
+    {1.0, "If {first} {last} is thirsty , offer {drink} ."},
+    {1.0, "Ask {first} {last} about {hobby} , not about {fear} ."},
+    {1.0, "With {his} {pet} and {drink} {first} is happy ."},
+    {0.5, "{first} bought {number} {colour} chairs on {day} ."},
     {0.5, "{He} has been a {trade} for {number} years ."},
+    {0.5, "One {month} morning {first} met a {adjective} stranger at the {place} ."},
 };
 
 const VillageLanguage village_language = {
     village_classes, sizeof village_classes / sizeof *village_classes,
     village_templates, sizeof village_templates / sizeof *village_templates,
-    0.8,
+    0.6,
 };
 
 // ----------------------------------------------------------------------------
@@ -434,9 +434,9 @@ double village_sentence_prob(const VillageWorld *w, const uint16_t *x, const cha
 }
 
 // P(the visible ones of tokens a … b-1), the person aside. The segment begins inside a document or with it,
-// and goes on for ever unless it is ended. Where role is not NULL, adds to role[t] of each hidden t the part
-// of that probability in which a token of the class of x[t] stands at t. (No underflow in practice: a
-// sentence takes off about three decimal digits, and a document has more than 90 sentences once in 5e8.)
+// and goes on beyond the row unless it is ended. Where role is not NULL, adds to role[t] of each hidden t the
+// part of that probability in which a token of the class of x[t] stands at t. (Nothing underflows: a sentence
+// takes off some three decimal digits, and a document of ninety sentences is never met.)
 double village_sentences(const VillageWorld *w, const uint16_t *x, const char *hidden, long a, long b,
                          int inside, int ended, double *role) {
     if (a == b) return !inside && !ended;

@@ -1,0 +1,1230 @@
+/*
+Checks everything that can be checked about train_optibert.c, data/village.c and data/tokenize.c, against numbers that do
+not come from them: PyTorch's (dev/reference.bin), brute force, finite differences, hand-worked values. `make test`.
+*/
+#define OPTIBERT_NO_MAIN
+#define VILLAGE_NO_MAIN
+#define TOKENIZE_NO_MAIN
+#include "train_optibert.c"
+#include "data/village.c"
+#include "data/tokenize.c"
+#include <sys/wait.h>
+
+// ----------------------------------------------------------------------------
+// the harness
+
+static int passed, failed;
+static char scratch_dir[64]; // a folder of this test run's own, removed at its end
+
+// One assertion. The message is printed only when it fails.
+__attribute__((format(printf, 2, 3)))
+static void check(int ok, const char *format, ...) {
+    va_list args;
+    if (ok) passed++;
+    else {
+        failed++;
+        va_start(args, format);
+        printf("FAILED: ");
+        vprintf(format, args);
+        printf("\n");
+        va_end(args);
+    }
+}
+
+// A path in the scratch folder; four may be in use at once.
+static const char *scratch(const char *name) {
+    static char path[4][256];
+    static int next;
+    next = (next + 1) % 4;
+    snprintf(path[next], sizeof path[next], "%s/%s", scratch_dir, name);
+    return path[next];
+}
+
+// Run a shell command with its output in the scratch folder's "stdout" and "stderr". Returns its exit code, or 128 + signal.
+__attribute__((format(printf, 1, 2)))
+static int shell(const char *format, ...) {
+    char command[4096], all[4608];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    snprintf(all, sizeof all, "{ %s ; } >%s/stdout 2>%s/stderr </dev/null", command, scratch_dir, scratch_dir);
+    int status = system(all);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// A file as a zero-terminated string that the caller frees, or an empty one.
+static char *slurp(const char *path, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    char *text = alloc_or_die(1 << 24);
+    size_t n = f ? fread(text, 1, (1 << 24) - 1, f) : 0;
+    if (f) fclose(f);
+    if (size) *size = n;
+    return text;
+}
+
+static int same_file(const char *a, const char *b) {
+    size_t n, m;
+    char *x = slurp(a, &n), *y = slurp(b, &m);
+    int same = n > 0 && n == m && memcmp(x, y, n) == 0;
+    free(x), free(y);
+    return same;
+}
+
+static void write_bytes(const char *path, const void *data, size_t n) {
+    FILE *f = fopen(path, "wb");
+    if (!f || (n > 0 && fwrite(data, n, 1, f) != 1)) die("%s: cannot write", path);
+    fclose(f);
+}
+
+// The command must end with this exit code and exactly one line on stderr that holds `word`, and nothing on stdout.
+static void check_refused(int code, const char *word, const char *command) {
+    int got = shell("%s", command);
+    char *err = slurp(scratch("stderr"), NULL);
+    char *end = strchr(err, '\n');
+    check(got == code && end && end[1] == 0 && strstr(err, word),
+          "%s: exit %d with one line about \"%s\" expected, got exit %d and: %s", command, code, word, got, err);
+    free(err);
+}
+
+// fmax, but NaN is larger than anything. (And gcc 12 for ARM cannot compile loops of fmax.)
+static double larger(double a, double b) {
+    return a > b || a != a ? a : b;
+}
+
+static float random_float(uint64_t index) {
+    return (float)(2 * uniform(7, 200, index) - 1);
+}
+
+static size_t random_size(uint64_t index, size_t low, size_t high) {
+    return low + (size_t)(uniform(7, 201, index) * (double)(high - low + 1));
+}
+
+static void random_fill(float *p, size_t n, uint64_t stream) {
+    for (size_t i = 0; i < n; i++) p[i] = random_float(stream << 32 | i);
+}
+
+// ----------------------------------------------------------------------------
+// matmul and exp
+
+// |got - want| in units of the rounding that a sum of k products of numbers below 1 may show
+static double matmul_error(const float *got, const double *want, size_t n, size_t k) {
+    double worst = 0;
+    for (size_t i = 0; i < n; i++)
+        worst = larger(worst, fabs(got[i] - want[i]));
+    return worst / (1.2e-7 * (double)(k + 2));
+}
+
+static void naive(double *out, const float *add, const float *a, size_t arow, size_t acol, const float *b, size_t brow,
+                  size_t bcol, size_t m, size_t n, size_t k) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            out[i * n + j] = add ? add[i * n + j] : 0;
+            for (size_t p = 0; p < k; p++) out[i * n + j] += (double)a[i * arow + p * acol] * b[p * brow + j * bcol];
+        }
+}
+
+static void test_matmul(void) {
+    const size_t primes[] = {1, 2, 3, 5, 7, 11, 13, 17, 31, 37, 61, 67, 127, 131, 257, 263, 521};
+    const size_t n_primes = sizeof primes / sizeof *primes;
+    double worst = 0;
+    for (uint64_t trial = 0; trial < 400; trial++) {
+        size_t N = trial % 3 ? random_size(3 * trial, 1, 300) : primes[hash3(1, 1, trial) % n_primes];
+        size_t C = trial % 3 ? random_size(3 * trial + 1, 1, 300) : primes[hash3(1, 2, trial) % n_primes];
+        size_t OC = trial % 3 ? random_size(3 * trial + 2, 1, 300) : primes[hash3(1, 3, trial) % n_primes];
+        if (trial == 1) N = 3, C = 5, OC = 2 * NC + 3;
+        float *inp = alloc_or_die(N * C * 4), *weight = alloc_or_die(OC * C * 4), *dout = alloc_or_die(N * OC * 4);
+        float *out = alloc_or_die(N * OC * 4), *dinp = alloc_or_die(N * C * 4), *dweight = alloc_or_die(OC * C * 4);
+        double *want = alloc_or_die(MAX(N * OC, MAX(N * C, OC * C)) * 8);
+        random_fill(inp, N * C, 1), random_fill(weight, OC * C, 2), random_fill(dout, N * OC, 3), random_fill(dweight, OC * C, 4);
+        const float *add = trial % 2 ? dout : NULL;
+        #pragma omp parallel num_threads(3)
+        matmul_forward(out, add, inp, weight, N, C, OC);
+        naive(want, add, inp, C, 1, weight, 1, C, N, OC, C);
+        worst = larger(worst, matmul_error(out, want, N * OC, C));
+        #pragma omp parallel num_threads(3)
+        matmul_backward_inp(dinp, dout, weight, N, C, OC);
+        naive(want, NULL, dout, OC, 1, weight, C, 1, N, C, OC);
+        worst = larger(worst, matmul_error(dinp, want, N * C, OC));
+        naive(want, dweight, dout, 1, OC, inp, C, 1, OC, C, N);
+        #pragma omp parallel num_threads(3)
+        matmul_backward_weight(dweight, dout, inp, N, C, OC);
+        worst = larger(worst, matmul_error(dweight, want, OC * C, N));
+        check(worst < 1, "matmul: %zu x %zu x %zu is off by %.2f roundings", N, C, OC, worst);
+        if (worst >= 1) break;
+        free(inp), free(weight), free(dout), free(out), free(dinp), free(dweight), free(want);
+    }
+}
+
+static void test_exp(void) {
+    double worst = 0;
+    for (double x = -87; x <= 88; x += 1.7e-4) {
+        float y = exp_fast((float)x);
+        double want = exp((double)(float)x);
+        worst = larger(worst, fabs(y - want) / want / 0x1p-23);
+    }
+    check(worst <= 2, "exp_fast: %.2f units in the last place off", worst);
+    check(exp_fast(0) == 1, "exp_fast(0) = %.9g", exp_fast(0));
+    check(exp_fast(-1e30f) >= 0 && exp_fast(-1e30f) < 2e-38f, "exp_fast(-1e30) = %g", exp_fast(-1e30f));
+    check(isfinite(exp_fast(1e30f)) && exp_fast(1e30f) > 1e38f, "exp_fast(1e30) = %g", exp_fast(1e30f));
+    check(isnan(exp_fast(NAN)), "exp_fast(NaN) = %g", exp_fast(NAN));
+}
+
+// ----------------------------------------------------------------------------
+// PyTorch's numbers
+
+typedef struct {
+    char name[24];
+    uint32_t kind, count;
+    void *data; // (count) int32 or float
+} Record;
+
+static Record records[512];
+static size_t n_records;
+
+static void load_reference(void) {
+    Reader r;
+    size_t at = 0;
+    reader_open(&r, "dev/reference.bin");
+    while (at < r.size && n_records < 512) {
+        Record *record = &records[n_records++];
+        reader_get(&r, record, 32);
+        record->data = alloc_or_die(record->count * 4);
+        reader_get(&r, record->data, record->count * 4);
+        at += 32 + record->count * 4;
+    }
+    fclose(r.file);
+}
+
+static const Record *reference(const char *name, const char *tensor) {
+    char full[64];
+    snprintf(full, sizeof full, "%s.%s", name, tensor);
+    for (size_t i = 0; i < n_records; i++)
+        if (strncmp(records[i].name, full, 24) == 0) return &records[i];
+    die("dev/reference.bin: has no record %s", full);
+}
+
+// got (n) must agree with the record to `tolerance` times its largest number.
+static void check_close(const char *name, const char *tensor, const float *got, size_t n, double tolerance) {
+    const Record *r = reference(name, tensor);
+    const float *want = r->data;
+    double largest = 1e-3, worst = 0;
+    size_t within = 0;
+    for (size_t i = 0; i < r->count; i++) largest = larger(largest, fabs(want[i]));
+    for (size_t i = 0; i < r->count && i < n; i++) {
+        double error = fabs((double)got[i] - want[i]);
+        within += error <= tolerance * largest; // NaN is not
+        worst = larger(worst, error);
+    }
+    check(r->count == n && within == n, "%s.%s: %zu of %u numbers are right; off by up to %.3g, the largest is %.3g", name,
+          tensor, within, r->count, worst, largest);
+}
+
+static Config reference_config(const char *name, size_t *B, size_t *M, size_t *steps) {
+    const int32_t *k = reference(name, "config")->data; // L C NH H T V B causal eot M steps
+    *B = (size_t)k[6], *M = (size_t)k[9], *steps = (size_t)k[10];
+    return (Config){(size_t)k[0], (size_t)k[1], (size_t)k[2], (size_t)k[3], (size_t)k[4], (size_t)k[5], k[7]};
+}
+
+// The batch that stands at these places of the reference's records.
+static void reference_batch(Batch *in, const Config *c, int eot, size_t B, size_t M, const int32_t *inputs,
+                            const int32_t *rows, const int32_t *targets) {
+    uint16_t tokens[4096];
+    in->B = B, in->M = M;
+    for (size_t b = 0; b < B; b++) {
+        for (size_t t = 0; t < c->T; t++) tokens[t] = (uint16_t)inputs[b * c->T + t];
+        find_documents(in->doc_end + b * c->T, tokens, c->T, eot);
+    }
+    memcpy(in->inputs, inputs, B * c->T * sizeof *inputs);
+    for (size_t i = 0; i < M; i++) in->rows[i] = (size_t)rows[i], in->targets[i] = targets[i];
+}
+
+static void test_reference(const char *name) {
+    size_t B, M, steps;
+    Config c = reference_config(name, &B, &M, &steps);
+    size_t N = B * c.T, L = c.L, C = c.C;
+    int eot = ((int32_t *)reference(name, "config")->data)[8];
+    Model m;
+    Loader l;
+    model_alloc(&m, &c, B, N, 2, 1);
+    loader_alloc(&l, B, B, c.T);
+    Batch in = l.all;
+    for (int i = 0; i < N_TENSORS; i++)
+        memcpy(m.params + m.tensor[i].offset, reference(name, m.tensor[i].name)->data, tensor_size(&m.tensor[i]) * 4);
+    reference_batch(&in, &c, eot, B, M, reference(name, "inputs")->data, reference(name, "rows")->data,
+                    reference(name, "targets")->data);
+    #pragma omp parallel num_threads(2)
+    model_forward(&m, &in);
+    const double tolerance = 2e-6; // the same model in PyTorch's float32 is off by up to 1e-6
+    check_close(name, "x", m.x, (L + 1) * N * C, tolerance);
+    check_close(name, "qkv", m.qkv, L * N * 3 * C, tolerance);
+    check_close(name, "lse", m.lse, L * N * c.NH, tolerance);
+    check_close(name, "att", m.att, L * N * C, tolerance);
+    check_close(name, "xm", m.xm, L * N * C, tolerance);
+    check_close(name, "gu", m.gu, L * N * 2 * c.H, tolerance);
+    check_close(name, "nf", m.nf, M * C, tolerance);
+    check_close(name, "logits", m.logits, M * (c.V + 1), tolerance);
+    check_close(name, "losses", m.losses, M, tolerance);
+    #pragma omp parallel num_threads(2)
+    model_backward(&m, &in, 1 / (float)M);
+    check_close(name, "dx", m.dx, N * C, 5e-6);
+    for (int i = 0; i < N_TENSORS; i++) {
+        char d[16];
+        snprintf(d, sizeof d, "d%s", m.tensor[i].name);
+        check_close(name, d, m.grads + m.tensor[i].offset, tensor_size(&m.tensor[i]), 5e-6);
+    }
+
+    memset(m.grads, 0, m.block * sizeof(float));
+    float loss[64], norm[64], lr[64];
+    size_t first = 0;
+    for (size_t step = 1; step <= steps; step++) {
+        const int32_t *Ms = reference(name, "step_M")->data, *inputs = reference(name, "step_inputs")->data;
+        const int32_t *rows = reference(name, "step_rows")->data, *targets = reference(name, "step_targets")->data;
+        double partial[PARTS], sum = 0, total = 0;
+        M = (size_t)Ms[step - 1];
+        reference_batch(&in, &c, eot, B, M, inputs + (step - 1) * N, rows + first, targets + first);
+        first += M;
+        lr[step - 1] = (float)learning_rate(((float *)reference(name, "peak_lr")->data)[0], step, steps);
+        #pragma omp parallel num_threads(2)
+        {
+            model_forward(&m, &in);
+            model_backward(&m, &in, 1 / (float)M);
+            double mine = gradient_norm(m.grads, m.block, partial);
+            adamw(&m, lr[step - 1], 0.1f, (float)fmin(1, 1 / (mine + 1e-6)), step);
+            #pragma omp master
+            total = mine;
+        }
+        for (size_t i = 0; i < M; i++) sum += m.losses[i];
+        loss[step - 1] = (float)(sum / (double)M), norm[step - 1] = (float)total;
+    }
+    if (steps > 0) {
+        check_close(name, "step_lr", lr, steps, 1e-6);
+        check_close(name, "step_loss", loss, steps, 1e-5);
+        check_close(name, "step_norm", norm, steps, 1e-4);
+        for (int i = 0; i < N_TENSORS; i++) {
+            char final[24];
+            snprintf(final, sizeof final, "final_%s", m.tensor[i].name);
+            check_close(name, final, m.params + m.tensor[i].offset, tensor_size(&m.tensor[i]), 1e-4);
+        }
+    }
+    model_free(&m), loader_free(&l);
+}
+
+// ----------------------------------------------------------------------------
+// a small model of its own for the other tests
+
+typedef struct {
+    Config c;
+    size_t B;
+    Model m;
+    Loader l;
+} Small;
+
+enum { SMALL_EOT = 30 };
+
+// Odd sizes throughout; B rows of T tokens with several documents in each.
+static void small_setup(Small *s, Config c, size_t B, size_t micro) {
+    s->c = c, s->B = B;
+    model_alloc(&s->m, &s->c, B, B * c.T, 8, 1);
+    loader_alloc(&s->l, B, micro, c.T);
+    model_init(&s->m, 3);
+    for (size_t i = 0; i < B * (c.T + 1); i++)
+        s->l.tokens[i] = uniform(3, 202, i) < 0.08 ? SMALL_EOT : (uint16_t)(uniform(3, 203, i) * SMALL_EOT);
+    loader_mask(&s->l, &s->c, SMALL_EOT, micro, 3, STREAM_MASK, 0, B, 0.3);
+}
+
+static void small_free(Small *s) {
+    model_free(&s->m), loader_free(&s->l);
+}
+
+static double small_loss(Small *s) {
+    double loss = 0;
+    for (size_t i = 0; i < s->l.n_micro; i++) {
+        #pragma omp parallel num_threads(2)
+        model_forward(&s->m, &s->l.micro[i]);
+        for (size_t j = 0; j < s->l.micro[i].M; j++) loss += (double)s->m.losses[j];
+    }
+    return loss / (double)s->l.M;
+}
+
+static void small_gradient(Small *s, int threads) {
+    memset(s->m.grads, 0, s->m.block * sizeof(float));
+    for (size_t i = 0; i < s->l.n_micro; i++) {
+        #pragma omp parallel num_threads(threads)
+        {
+            model_forward(&s->m, &s->l.micro[i]);
+            model_backward(&s->m, &s->l.micro[i], 1 / (float)s->l.M);
+        }
+    }
+}
+
+// In a random direction of each tensor, (loss(w + h d) - loss(w - h d)) / 2h must be the gradient times d.
+static void test_finite_differences(int causal) {
+    Small s;
+    small_setup(&s, (Config){2, 24, 2, 40, 19, 37, causal}, 3, 3);
+    for (int i = 0; i < N_TENSORS; i++) {
+        Tensor *t = &s.m.tensor[i];
+        size_t n = tensor_size(t);
+        float *w = s.m.params + t->offset, *kept = alloc_or_die(n * 4), *d = alloc_or_die(n * 4);
+        double h = 2e-3, dot = 0, length = 0, side[2];
+        small_gradient(&s, 2);
+        // half along the gradient, so that there is something to see, half at random
+        for (size_t j = 0; j < n; j++) length += pow(s.m.grads[t->offset + j], 2);
+        for (size_t j = 0; j < n; j++) {
+            d[j] = (float)(s.m.grads[t->offset + j] / sqrt(length)) + random_float((uint64_t)i << 40 | j) / sqrtf((float)n);
+            dot += (double)d[j] * s.m.grads[t->offset + j];
+        }
+        memcpy(kept, w, n * 4);
+        for (int k = 0; k < 2; k++) {
+            for (size_t j = 0; j < n; j++) w[j] = kept[j] + (float)(k ? -h : h) * d[j];
+            side[k] = small_loss(&s);
+        }
+        memcpy(w, kept, n * 4);
+        double slope = (side[0] - side[1]) / (2 * h);
+        check(fabs(slope - dot) < 2e-3 * fabs(dot) + 1e-4, "finite difference of %s (%s): %.6f, gradient %.6f", t->name,
+              causal ? "ntp" : "mlm", slope, dot);
+        free(kept), free(d);
+    }
+    small_free(&s);
+}
+
+// The same bits from 1, 2, 3, 4 and 7 threads: losses, gradients, and parameters after some steps.
+static void test_threads(Config c, size_t B) {
+    float *params = NULL, *losses = NULL;
+    for (int k = 0; k < 5; k++) {
+        const int threads[] = {1, 2, 3, 4, 7};
+        Small s;
+        small_setup(&s, c, B, B);
+        for (size_t step = 1; step <= 3; step++) {
+            double partial[PARTS];
+            #pragma omp parallel num_threads(threads[k])
+            {
+                model_forward(&s.m, &s.l.micro[0]);
+                model_backward(&s.m, &s.l.micro[0], 1 / (float)s.l.M);
+                double norm = gradient_norm(s.m.grads, s.m.block, partial);
+                adamw(&s.m, 0.01f, 0.1f, (float)fmin(1, 1 / norm), step);
+            }
+        }
+        if (k == 0) {
+            params = alloc_or_die(s.m.block * 4), losses = alloc_or_die(s.l.M * 4);
+            memcpy(params, s.m.params, s.m.block * 4), memcpy(losses, s.m.losses, s.l.M * 4);
+        }
+        check(memcmp(params, s.m.params, s.m.block * 4) == 0 && memcmp(losses, s.m.losses, s.l.M * 4) == 0,
+              "%d threads: not the bits of one thread (L %zu, C %zu, T %zu, B %zu)", threads[k], c.L, c.C, c.T, B);
+        small_free(&s);
+    }
+    free(params), free(losses);
+}
+
+// Micro-batches sum the same gradient in another order: equal to 1e-5 of the largest gradient, whatever their size.
+static void test_micro_batches(void) {
+    Config c = {2, 24, 2, 40, 19, 37, 0};
+    Small whole;
+    small_setup(&whole, c, 7, 7);
+    small_gradient(&whole, 2);
+    double largest = 0, loss = small_loss(&whole);
+    for (size_t i = 0; i < whole.m.block; i++) largest = larger(largest, fabs(whole.m.grads[i]));
+    for (size_t micro = 1; micro < 7; micro++) {
+        Small s;
+        double worst = 0;
+        small_setup(&s, c, 7, micro);
+        small_gradient(&s, 2);
+        for (size_t i = 0; i < s.m.block; i++) worst = larger(worst, fabs(s.m.grads[i] - whole.m.grads[i]));
+        check(s.l.M == whole.l.M && worst < 1e-5 * largest, "micro-batch %zu: gradients off by %g", micro, worst / largest);
+        check(fabs(small_loss(&s) - loss) < 1e-5, "micro-batch %zu: loss off by %g", micro, small_loss(&s) - loss);
+        small_free(&s);
+    }
+    small_free(&whole);
+}
+
+// Changing the tokens of one document changes no bit of the logits of another's rows.
+static void test_documents(int causal) {
+    Config c = {2, 24, 2, 40, 40, 37, causal};
+    Small s;
+    small_setup(&s, c, 1, 1);
+    const size_t begin = 11, end = 24; // one document of three
+    for (size_t t = 0; t <= c.T; t++) s.l.tokens[t] = t == begin || t == end ? SMALL_EOT : (uint16_t)(t * 7 % SMALL_EOT);
+    loader_mask(&s.l, &c, SMALL_EOT, 1, 3, STREAM_MASK, 0, 1, 0.3);
+    small_loss(&s);
+    size_t M = s.l.M, V1 = c.V + 1, same = 0, others = 0, changed = 0, inside = 0;
+    float *before = alloc_or_die(M * V1 * 4);
+    memcpy(before, s.m.logits, M * V1 * 4);
+    for (size_t t = begin + 1; t < end; t++)
+        if (s.l.all.inputs[t] != (int32_t)c.V) s.l.all.inputs[t] = (s.l.all.inputs[t] + 1) % SMALL_EOT;
+    small_loss(&s);
+    for (size_t i = 0; i < M; i++) {
+        size_t t = s.l.all.rows[i];
+        int equal = memcmp(before + i * V1, s.m.logits + i * V1, V1 * 4) == 0;
+        if (t >= begin && t < end) inside++, changed += !equal;
+        else others++, same += (size_t)equal;
+    }
+    check(same == others && others > 3, "documents: %zu of %zu rows outside of the changed one kept their bits", same, others);
+    check(changed + (causal ? 1 : 0) == inside && inside > 1, "documents: only %zu of %zu rows inside changed", changed, inside);
+    // doc_end against its definition
+    for (size_t t = 0; t < c.T; t++)
+        check(s.l.all.doc_end[t] == (t < begin ? begin : t < end ? end : c.T), "doc_end[%zu] = %zu", t, s.l.all.doc_end[t]);
+    free(before);
+    small_free(&s);
+}
+
+// ----------------------------------------------------------------------------
+// masks, order of the data, counts
+
+static void test_masks(void) {
+    const size_t T = 100, rows = 2000;
+    double rate = 0.2, selected = 0, both = 0;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t t = 0; t < T; t++) {
+            int now = is_masked(1, STREAM_MASK, r, T, t, rate), later = is_masked(1, STREAM_MASK, r + rows, T, t, rate);
+            selected += now, both += now && later;
+        }
+    double n = (double)(T * rows);
+    check(fabs(selected - n * rate) < 4 * sqrt(n * rate * (1 - rate)), "masks: %.0f of %.0f selected at rate 0.2", selected, n);
+    check(fabs(both - n * rate * rate) < 4 * sqrt(n * rate * rate), "masks: two epochs share %.0f of %.0f", both, n);
+    Small s;
+    small_setup(&s, (Config){1, 8, 1, 16, 500, 37, 0}, 4, 2);
+    size_t i = 0;
+    for (size_t b = 0; b < 4; b++)
+        for (size_t t = 0; t < 500; t++) {
+            int eot = s.l.tokens[b * 500 + t] == SMALL_EOT, masked = s.l.all.inputs[b * 500 + t] == 37;
+            if (masked) {
+                check(!eot, "masks: the end of text at %zu,%zu is masked", b, t);
+                check(s.l.all.rows[i] == b % 2 * 500 + t && s.l.all.targets[i] == s.l.tokens[b * 500 + t],
+                      "masks: position %zu,%zu is not number %zu", b, t, i);
+                i++;
+            } else check(s.l.all.inputs[b * 500 + t] == s.l.tokens[b * 500 + t], "masks: %zu,%zu changed", b, t);
+        }
+    check(i == s.l.M && s.l.micro[0].M + s.l.micro[1].M == i, "masks: %zu found, %zu counted", i, s.l.M);
+    small_free(&s);
+}
+
+static void test_shuffle(void) {
+    for (size_t n = 1; n < 300; n += n < 20 ? 1 : 37) {
+        int seen[300] = {0}, moved = 0, other = 0;
+        for (size_t i = 0; i < n; i++) {
+            size_t j = shuffled(i, n, 5, 0);
+            if (j < n) seen[j]++;
+            moved += j != i, other += j != shuffled(i, n, 5, 1);
+        }
+        for (size_t i = 0; i < n; i++) check(seen[i] == 1, "shuffle of %zu: row %zu shown %d times", n, i, seen[i]);
+        if (n > 30) check(moved > (int)n / 2 && other > (int)n / 2, "shuffle of %zu: %d moved, %d differ by epoch", n, moved, other);
+    }
+}
+
+static void test_counts(void) {
+    // 28 layers, 768 channels, H = 2048: attention 4·768², MLP 3·768·2048 = 8·768² a layer
+    Config c = {28, 768, 12, 2048, 128, 50257, 0};
+    check(default_hidden(768) == 2048 && default_hidden(64) == 176 && default_hidden(16) == 48 && default_hidden(128) == 336,
+          "default_hidden: %zu %zu %zu %zu", default_hidden(768), default_hidden(64), default_hidden(16), default_hidden(128));
+    size_t norms = 2 * 28 * 768 + 768, embedding = 50258 * 768;
+    check(parameter_count(&c) == 198180864 + norms + embedding, "parameters of 28 x 768: %zu", parameter_count(&c));
+    check(flops_per_token(&c) == 6.0 * 198180864 + 12.0 * 28 * 768 * 128, "F_N of 28 x 768: %.0f", flops_per_token(&c));
+    check(fabs(flops_per_token(&c) - (72.0 * 28 * 768 * 768 + 12.0 * 28 * 768 * 128)) < 1, "F_N at H = 8C/3");
+    check(fabs(flops_per_token_head(&c, 0.2) - 6 * 0.2 * 768 * 50257) < 1, "F_head of mlm: %f", flops_per_token_head(&c, 0.2));
+    c.causal = 1;
+    check(fabs(flops_per_token_head(&c, 0.2) - 6.0 * 768 * 50257) < 1, "F_head of ntp: %f", flops_per_token_head(&c, 0.2));
+    // initialisation: one tensor's mean, deviation and bound
+    Config small = {1, 64, 2, 176, 8, 900, 0};
+    Model m;
+    model_alloc(&m, &small, 1, 8, 1, 0);
+    model_init(&m, 9);
+    for (int i = 0; i < N_TENSORS; i++) {
+        const Tensor *t = &m.tensor[i];
+        double n = (double)tensor_size(t), sum = 0, squares = 0, most = 0, sigma = t->sigma;
+        for (size_t j = 0; j < tensor_size(t); j++) {
+            double x = m.params[t->offset + j];
+            sum += x, squares += x * x, most = larger(most, fabs(x));
+        }
+        if (i == NORM1 || i == NORM2 || i == NORMF) {
+            check(sum == n && squares == n, "init: %s is not 1", t->name);
+            continue;
+        }
+        check(fabs(sigma - (i == WDOWN ? 1 / sqrt(176) : 0.125)) < 1e-12, "init: sigma of %s is %f", t->name, sigma);
+        // a normal cut at ±3 sigma has variance 0.9733 sigma²
+        check(fabs(sum / n) < 5 * sigma / sqrt(n) && fabs(squares / n / (0.97331 * sigma * sigma) - 1) < 5 / sqrt(n / 2) &&
+                  most <= 3.0001 * sigma && most > 2.9 * sigma,
+              "init: %s has mean %g, mean square %g, most %g", t->name, sum / n, squares / n, most);
+    }
+    model_free(&m);
+    // the schedule: up to the peak in a tenth of the steps, down to a tenth of it
+    check(fabs(learning_rate(1, 1, 200) - 0.05) < 1e-12 && learning_rate(1, 20, 200) == 1 && learning_rate(1, 21, 200) == 1,
+          "learning rate: warm-up");
+    check(fabs(learning_rate(1, 200, 200) - 0.1) < 1e-12 && learning_rate(1, 1, 1) == 1 && learning_rate(1, 1, 9) == 1,
+          "learning rate: end");
+}
+// ----------------------------------------------------------------------------
+// whole runs, by the program itself. `./test_optibert stopped …` is a run that is sent SIGTERM before its first step:
+// it makes one step, saves and exits with 128 + 15.
+
+#define TINY "--train %s/t_train.bin --layers 2 --channels 20 --heads 2 --hidden 24 --seq-len 16 --batch 6 --val-rows 9"
+#define TRAIN "OMP_WAIT_POLICY=passive ./train_optibert " TINY " "
+#define STOPPED "OMP_WAIT_POLICY=passive ./test_optibert stopped " TINY " "
+
+static void make_tiny_data(void) {
+    int code = shell("data/village --out %s/t --tokens 5000 --val-tokens 1200 --people 40", scratch_dir);
+    check(code == 0, "data/village: exit %d", code);
+}
+
+// A run stopped after each of its steps and resumed with another number of threads ends bitwise equal to the run that
+// was never stopped: weights, moments, logged losses.
+static void test_resume(const char *objective) {
+    const char *d = scratch_dir;
+    const char *more = "--steps 6 --val-every 2 --micro-batch 4";
+    int code = shell(TRAIN "--objective %s %s --out %s/whole --overwrite --threads 1", d, objective, more, d);
+    check(code == 0, "resume: the uninterrupted run exits %d", code);
+    code = shell(STOPPED "--objective %s %s --out %s/parts --overwrite --threads 2", d, objective, more, d);
+    check(code == 128 + 15, "resume: the stopped run exits %d", code);
+    check(shell(TRAIN "--objective %s %s --out %s/parts", d, objective, more, d) == 1, "resume: an unfinished run was replaced");
+    for (int step = 2; step <= 5; step++) {
+        code = shell(STOPPED "--objective %s %s --out %s/parts --resume --threads %d", d, objective, more, d, 1 + step % 3);
+        check(code == 128 + 15, "resume: step %d exits %d", step, code);
+    }
+    FILE *log = fopen(scratch("parts/main.log"), "a"); // as if the run had gone on beyond its checkpoint and died
+    fprintf(log, "s:6 trl:9.999999 lr:1 norm:1\ns:7 tr");
+    fclose(log);
+    code = shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume --threads 3", d); // settings from the file
+    check(code == 0, "resume: the last part exits %d", code);
+    check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")), "resume (%s): model.bin differs", objective);
+    check(same_file(scratch("whole/main.log"), scratch("parts/main.log")), "resume (%s): main.log differs", objective);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume", d) == 0, "resume of a finished run fails");
+    check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")), "resume of a finished run changes it");
+    // moments too: of the checkpoints all is equal that follows the seconds spent, but the checksum
+    size_t n, m;
+    char *a = slurp(scratch("whole/checkpoint.bin"), &n), *b = slurp(scratch("parts/checkpoint.bin"), &m);
+    size_t skip = 3 * 8 + (size_t)((uint64_t *)a)[2] + sizeof(Progress);
+    check(n == m && n > skip + 8 && memcmp(a + skip, b + skip, n - skip - 8) == 0, "resume (%s): parameters or moments differ", objective);
+    free(a), free(b);
+}
+
+static void test_refusals(void) {
+    char command[1024];
+    const char *d = scratch_dir;
+    const struct { int code; const char *word, *options; } cases[] = {
+        {2, "--frob", "--frob 3"}, {2, "--steps", "--steps"}, {2, "--steps", "--steps 1.5"}, {2, "--steps", "--steps x"},
+        {2, "--lr", "--lr nan"}, {2, "--lr", "--lr -1"}, {2, "--steps", "--steps 3 --steps 4"}, {2, "--tokens", "--steps 3 --tokens 4"},
+        {2, "--mask-rate", "--mask-rate 1.5"}, {2, "--objective", "--objective clm"}, {2, "--heads", "--channels 64 --heads 3"},
+        {2, "--heads", "--channels 6 --heads 2"}, {2, "stray", "stray"}, {2, "--load", "--load x"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(command, sizeof command, "./train_optibert --out %s/refused %s", d, cases[i].options);
+        check_refused(cases[i].code, cases[i].word, command);
+    }
+    int code = shell(STOPPED "--steps 6 --out %s/un", d, d);
+    check(code == 143, "a stopped run exits %d", code);
+    const char *changed[] = {"--lr 0.5", "--steps 7", "--seed 2", "--seq-len 8", "--batch 5", "--objective ntp", "--val-rows 8",
+                             "--weight-decay 0", "--flops 1e9", "--micro-batch 2"};
+    for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
+        snprintf(command, sizeof command, "./train_optibert --out %s/un --resume %s", d, changed[i]);
+        check_refused(1, strcmp(changed[i], "--flops 1e9") == 0 ? "--steps" : strtok(strdup(changed[i]), " "), command);
+    }
+    snprintf(command, sizeof command, "./train_optibert --out %s/un --resume --train data/village_train.bin", d);
+    check_refused(1, "--train", command);
+    snprintf(command, sizeof command, "./train_optibert --out %s/none --resume", d);
+    check_refused(1, "checkpoint.bin", command);
+    // a damaged checkpoint, at its head, in its settings, in its weights, and cut short
+    size_t n;
+    char *whole = slurp(scratch("un/checkpoint.bin"), &n);
+    const size_t places[] = {0, 8, 16, n / 2, n - 1};
+    for (int i = 0; i < 6; i++) {
+        if (i < 5) whole[places[i]] ^= 1;
+        write_bytes(scratch("un/checkpoint.bin"), whole, i < 5 ? n : n - 5);
+        if (i < 5) whole[places[i]] ^= 1;
+        snprintf(command, sizeof command, "./train_optibert --out %s/un --resume", d);
+        if (shell("%s", command) == 0) check(0, "a checkpoint damaged at %d was resumed", i);
+        size_t length;
+        char *err = slurp(scratch("stderr"), &length);
+        check(strchr(err, '\n') == err + length - 1, "a checkpoint damaged at %d: not one line but: %s", i, err);
+        free(err);
+    }
+    free(whole);
+    // a rate of 0 masks nothing; a learning rate beyond reason ends in a message, not in a model
+    check(shell(TRAIN "--steps 2 --mask-rate 0 --out %s/zero", d, d) == 1, "a mask rate of 0 was accepted");
+    snprintf(command, sizeof command, TRAIN "--steps 400 --lr 1e3 --weight-decay 1e3 --out %s/nan >%s/log", d, d, d);
+    check_refused(1, "no longer finite", command);
+    check(access(scratch("nan/model.bin"), F_OK) != 0, "a run that broke down left a model");
+    // real signals: the step is finished, saved, and the run can be resumed
+    for (int i = 0; i < 2; i++) {
+        int code = shell("OMP_WAIT_POLICY=passive timeout --preserve-status -s %s 0.3 ./train_optibert " TINY " --steps 1e6 --out %s/sig%d",
+                         i ? "TERM" : "INT", d, d, i);
+        check(code == 128 + (i ? SIGTERM : SIGINT), "a run sent a signal exits %d", code);
+        code = shell(STOPPED "--steps 1e6 --out %s/sig%d --resume", d, d, i);
+        check(code == 128 + SIGTERM, "after a signal --resume exits %d", code);
+    }
+}
+
+static void test_results(void) {
+    const char *d = scratch_dir;
+    for (int i = 0; i < 2; i++) { // twice the same settings: one row
+        int code = shell(TRAIN "--steps 3 --out %s/p --points %s/points.csv", d, d, d);
+        check(code == 0, "points: exit %d", code);
+    }
+    for (int i = 0; i < 4; i++) // four at once, of other seeds
+        shell("for s in 2 3 4 5; do " TRAIN "--steps 3 --seed $s --out %s/p$s --points %s/points.csv & done; wait", d, d, d);
+    size_t lines = 0, fields = 1, n;
+    char *csv = slurp(scratch("points.csv"), &n), *row = strchr(csv, '\n') + 1;
+    for (size_t i = 0; i < n; i++) lines += csv[i] == '\n';
+    for (char *p = row; *p != '\n'; p++) fields += *p == ',';
+    check(lines == 6 && fields == 27, "points: %zu lines, %zu fields in a row", lines, fields);
+    char want[] = "mlm,2,20,2,24,16,";
+    check(strncmp(row, want, strlen(want)) == 0, "points: the row begins %.40s", row);
+    free(csv);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/p --fill 'He likes [MASK] and [MASK].'", d) == 0, "--fill fails");
+    char *out = slurp(scratch("stdout"), NULL);
+    check(strstr(out, "[MASK] 1:") && strstr(out, "[MASK] 2:"), "--fill prints: %s", out);
+    free(out);
+    check_refused(1, "zebrafish", "./train_optibert --vocab data/village.vocab --fill 'a zebrafish [MASK]'");
+    check_refused(1, "/nowhere", "./train_optibert --load /nowhere/model.bin --vocab data/village.vocab --fill '[MASK]'");
+    check(shell("./train_optibert --dry-run --out %s/dry", d) == 0, "--dry-run fails");
+    check(access(scratch("dry"), F_OK) != 0, "--dry-run leaves a folder behind");
+}
+
+// ----------------------------------------------------------------------------
+// loaders: every broken file gives one clear line and exit 1
+
+static void refuse_shard(const char *what, const char *word, const int32_t *header, size_t header_bytes, const uint16_t *tokens,
+                         size_t n) {
+    char command[512];
+    char *bytes = alloc_or_die(header_bytes + n * 2 + 1);
+    memcpy(bytes, header, header_bytes);
+    if (n) memcpy(bytes + header_bytes, tokens, n * 2);
+    write_bytes(scratch("bad_train.bin"), bytes, header_bytes + n * 2);
+    snprintf(command, sizeof command,
+             "./train_optibert --out %s/bad --steps 1 --seq-len 4 --batch 1 --train %s/bad_train.bin --val %s/t_val.bin --val-rows 4",
+             scratch_dir, scratch_dir, scratch_dir);
+    check_refused(1, word, command);
+    if (failed) printf("  (the case: %s)\n", what);
+    free(bytes);
+}
+
+static void test_shards(void) {
+    int32_t good[HEADER], h[HEADER];
+    uint16_t tokens[64];
+    Reader r;
+    reader_open(&r, scratch("t_val.bin"));
+    reader_get(&r, good, sizeof good), reader_get(&r, tokens, sizeof tokens);
+    fclose(r.file);
+    good[2] = 64;
+    #define BAD(what, word, change, bytes, n) (memcpy(h, good, sizeof h), change, refuse_shard(what, word, h, bytes, tokens, n))
+    BAD("empty", "too short", (void)0, 0, 0);
+    BAD("half a header", "too short", (void)0, 500, 0);
+    BAD("magic", "no token shard", h[0] = 7, sizeof h, 64);
+    BAD("version", "version 2", h[1] = 2, sizeof h, 64);
+    BAD("truncated", "promised", (void)0, sizeof h, 60);
+    BAD("too long", "promised", h[2] = 60, sizeof h, 64);
+    BAD("absurd number", "promised", h[2] = -1, sizeof h, 64);
+    BAD("absurd vocabulary", "vocabulary", h[3] = 1 << 30, sizeof h, 64);
+    BAD("absurd end of text", "end of text", h[4] = h[3] + 1, sizeof h, 64);
+    BAD("no row", "not one row", h[2] = 3, sizeof h, 3);
+    tokens[2] = (uint16_t)good[3], tokens[6] = tokens[10] = tokens[14] = tokens[18] = tokens[2]; // a token beyond V in each row
+    for (int i = 0; i < 64; i++) tokens[i] = (uint16_t)good[3];
+    BAD("token ≥ V", "not below the vocabulary", (void)0, sizeof h, 64);
+    check_refused(1, "no plain file", "./train_optibert --train /tmp --val /tmp");
+    check_refused(1, "No such file", "./train_optibert --train /nowhere_train.bin");
+    if (geteuid() != 0) { // root may read everything
+        chmod(scratch("bad_train.bin"), 0);
+        char command[256];
+        snprintf(command, sizeof command, "./train_optibert --train %s/bad_train.bin --val data/village_val.bin", scratch_dir);
+        check_refused(1, "Permission denied", command);
+    }
+    // llm.c's own shards: header[3] is 0, the tokens are GPT-2's
+    int32_t gpt2[HEADER] = {SHARD_MAGIC, 1, 3};
+    char bytes[sizeof gpt2 + 6] = {0};
+    const uint16_t three[3] = {50256, 50256, 11};
+    memcpy(bytes, gpt2, sizeof gpt2), memcpy(bytes + sizeof gpt2, three, 6);
+    write_bytes(scratch("gpt2.bin"), bytes, sizeof bytes);
+    Shards s;
+    const char *paths[3] = {scratch("gpt2.bin"), paths[0], paths[0]};
+    shards_open(&s, paths, 1);
+    check(s.V == 50257 && s.eot == 50256 && s.total == 3, "GPT-2 shard: V %zu, eot %d, %zu tokens", s.V, s.eot, s.total);
+    // several files: rows are numbered through, and none crosses from file to file
+    paths[1] = paths[2] = paths[0];
+    shards_open(&s, paths, 3);
+    uint16_t row[2];
+    check(shards_rows(&s, 2, 0) == 3 && shards_rows(&s, 2, 1) == 3 && shards_rows(&s, 1, 1) == 6, "rows over files");
+    shards_read(&s, 5, 1, 1, row);
+    check(row[0] == 50256 && row[1] == 11, "the last row reads %u %u", row[0], row[1]);
+}
+
+static void test_vocab_files(void) {
+    size_t n;
+    char *good = slurp(scratch("t.vocab"), &n), command[512];
+    const struct { const char *word; size_t at; int32_t value; size_t bytes; } cases[] = {
+        {"too short", 0, VOCAB_MAGIC, 100}, {"no vocabulary", 0, 1, n}, {"no vocabulary", 4, 9, n}, {"ends too early", 0, VOCAB_MAGIC, n - 3},
+        {"follow the last", 8, 5, n}, {"make no vocabulary", 8, -4, n}, {"make no vocabulary", 12, 1 << 20, n},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *bad = alloc_or_die(n);
+        memcpy(bad, good, n);
+        memcpy(bad + cases[i].at, &cases[i].value, 4);
+        if (i == 4) { int32_t eot = 4; memcpy(bad + 12, &eot, 4); }
+        write_bytes(scratch("bad.vocab"), bad, cases[i].bytes);
+        snprintf(command, sizeof command, "./train_optibert --out %s/p --vocab %s/bad.vocab --fill '[MASK]'", scratch_dir, scratch_dir);
+        check_refused(1, cases[i].word, command);
+        free(bad);
+    }
+    // a damaged model
+    char *model = slurp(scratch("p/model.bin"), &n);
+    for (size_t i = 0; i < 12; i++) {
+        size_t at = i < 9 ? 8 * i + (i % 2) * 3 : n * (i - 8) / 4 - 9;
+        model[at] ^= 64;
+        write_bytes(scratch("bad.bin"), model, n);
+        model[at] ^= 64;
+        snprintf(command, sizeof command, "./train_optibert --load %s/bad.bin --vocab %s/t.vocab --fill 'He [MASK]'", scratch_dir, scratch_dir);
+        check_refused(1, "bad.bin", command);
+    }
+    free(good), free(model);
+}
+
+// ----------------------------------------------------------------------------
+// the village: data/village.c
+
+// A language small enough that every text of a row's length can be listed. Its sentences are hard to tell
+// apart where a token or two is hidden, and one of them has no full stop.
+static const VillageClass tiny_classes[] = {
+    {"name", VILLAGE_FIRST, "Al Bo", NULL},
+    {"family", VILLAGE_LAST, "Xi Yo", NULL},
+    {"He", VILLAGE_SEX, "He She", NULL},
+    {"town", VILLAGE_FACT, "Ulm Rom", NULL},
+    {"day", VILLAGE_FREE, "today never", NULL},
+};
+static const VillageTemplate tiny_templates[] = {
+    {2.0, "{name} in {town} ."},
+    {1.0, "{name} {family} {day} ."},
+    {1.5, "{He} ."},
+    {0.7, "in {day}"},
+    {0.4, "{day} {name} ."},
+};
+static const VillageLanguage tiny_language = {tiny_classes, 5, tiny_templates, 5, 0.6};
+
+// Brute force, from the definition of the process alone: walk through every text that it can produce at the
+// row's positions, for every person and from every place in a document.
+typedef struct {
+    const VillageWorld *w;
+    const uint16_t *x;
+    const char *hidden;
+    int n;
+    uint16_t text[32];       // the text of this walk so far
+    double total, agree[32]; // probability of the visible tokens; and of them and x[t] at t
+} BruteForce;
+
+static void brute_walk(BruteForce *f, int t, int person, int k, int at, double prob) {
+    const VillageWorld *w = f->w;
+    if (t == f->n) {
+        f->total += prob;
+        for (int i = 0; i < f->n; i++)
+            if (f->text[i] == f->x[i]) f->agree[i] += prob;
+        return;
+    }
+    for (int token = 0; token < (int)w->vocab.V; token++) {
+        double p = 0; // of this token, in this state of the process
+        int eot = token == w->vocab.eot;
+        if (f->hidden[t] ? eot : token != f->x[t]) continue;
+        if (k < 0) p = eot;
+        else if (!eot && w->class_of[token] == w->slot[k][at]) {
+            int fact = w->fact[w->class_of[token]];
+            p = fact < 0 ? w->prob[token] : w->facts[person * w->n_facts + fact] == token;
+        }
+        if (p == 0) continue;
+        f->text[t] = (uint16_t)token;
+        if (k >= 0 && at + 1 < w->length[k]) {
+            brute_walk(f, t + 1, person, k, at + 1, prob * p);
+            continue;
+        }
+        for (int next = 0; next < w->n_templates; next++) { // a sentence follows, of the same or a new person
+            double said = prob * p * w->template_prob[next];
+            if (k >= 0) brute_walk(f, t + 1, person, next, 0, said * w->more);
+            else for (int who = 0; who < (int)w->people; who++)
+                brute_walk(f, t + 1, who, next, 0, said * w->person_prob[who]);
+        }
+        if (k >= 0) brute_walk(f, t + 1, person, -1, 0, prob * p * (1 - w->more)); // the document ends
+    }
+}
+
+// The share of time that the process spends at each place of each template ([k][at]) or at an end of text
+// (the result), found by letting it run.
+static double brute_stationary(const VillageWorld *w, double share[8][VILLAGE_SLOTS]) {
+    double eot = 1, next[8][VILLAGE_SLOTS], next_eot;
+    memset(share, 0, sizeof(double[8][VILLAGE_SLOTS]));
+    for (int step = 0; step < 3000; step++, eot = next_eot, memcpy(share, next, sizeof next)) {
+        memset(next, 0, sizeof next), next_eot = 0;
+        for (int k = 0; k < w->n_templates; k++) {
+            next[k][0] += eot * w->template_prob[k];
+            for (int at = 0; at + 1 < w->length[k]; at++) next[k][at + 1] += share[k][at];
+            double done = share[k][w->length[k] - 1];
+            for (int to = 0; to < w->n_templates; to++) next[to][0] += done * w->more * w->template_prob[to];
+            next_eot += done * (1 - w->more);
+        }
+    }
+    return eot;
+}
+
+static void brute_force(BruteForce *f) {
+    double share[8][VILLAGE_SLOTS], eot = brute_stationary(f->w, share);
+    f->total = 0, memset(f->agree, 0, sizeof f->agree);
+    brute_walk(f, 0, -1, -1, 0, eot);
+    for (int who = 0; who < (int)f->w->people; who++)
+        for (int k = 0; k < f->w->n_templates; k++)
+            for (int at = 0; at < f->w->length[k]; at++)
+                brute_walk(f, 0, who, k, at, share[k][at] * f->w->person_prob[who]);
+}
+
+// The oracle is the brute force: for rows cut anywhere out of a text, with few and many tokens hidden.
+static void test_village_oracle(void) {
+    VillageWorld *w = village_world(&tiny_language, 3, 3, 1);
+    VillageText text;
+    int seen[5] = {0}; // rows that begin and end with an end of text, have none, several, begin in a sentence
+    check(w->vocab.V == 13 && w->longest == 4, "tiny village: V = %zu, longest %d", w->vocab.V, w->longest);
+    village_begin(&text, w, 1);
+    for (int row = 0; row < 300; row++) {
+        uint16_t x[9];
+        char hidden[9], none[9] = {0};
+        double want = 0, nats = 0, rate = (double[]){0.2, 0.5, 0.9}[row % 3];
+        int n = 1 + row % 9, eots = 0, inside = text.at > 0;
+        for (int t = 0; t < n; t++) {
+            x[t] = village_next(&text);
+            hidden[t] = x[t] != w->vocab.eot && uniform(5, 0, (uint64_t)(row * 9 + t)) < rate;
+            eots += x[t] == w->vocab.eot;
+        }
+        seen[0] += x[0] == w->vocab.eot, seen[1] += x[n - 1] == w->vocab.eot;
+        seen[2] += eots == 0, seen[3] += eots > 1, seen[4] += inside;
+        BruteForce f = {.w = w, .x = x, .hidden = hidden, .n = n};
+        brute_force(&f);
+        for (int t = 0; t < n; t++) want -= hidden[t] ? log(f.agree[t] / f.total) : 0;
+        double log_prob = village_row(w, x, hidden, n, &nats);
+        check(fabs(nats - want) < 1e-9, "village row %d: mlm %.12g, brute force %.12g", row, nats, want);
+        want = log(f.total);
+        check(fabs(log_prob - want) < 1e-9, "village row %d: log P %.12g, by force %.12g", row,
+              log_prob, want);
+        BruteForce whole = {.w = w, .x = x, .hidden = none, .n = n}, first = whole;
+        first.n = 1;
+        brute_force(&whole), brute_force(&first);
+        want = log(first.total / whole.total);
+        nats = village_row(w, x, none, 1, NULL) - village_row(w, x, none, n, NULL);
+        check(fabs(nats - want) < 1e-9, "village row %d: ntp %.12g, brute force %.12g", row, nats, want);
+    }
+    for (int i = 0; i < 5; i++) check(seen[i] >= 20, "village: only %d rows of kind %d", seen[i], i);
+    village_world_free(w);
+}
+
+// Is `count` of n draws what probability p gives? Within 5 standard deviations, and a little for small
+// numbers.
+static int likely_count(double count, double n, double p) {
+    return fabs(count - n * p) < 5 * sqrt(n * p) + 3;
+}
+
+// What the oracle takes for the probability of any two neighbours is how often they are met: at the beginning
+// of texts, which begin in the stationary state, and far inside one long text.
+static void test_village_stationary(void) {
+    enum { N = 100000, V = 13 };
+    VillageWorld *w = village_world(&tiny_language, 3, 3, 1);
+    VillageText text, other;
+    double *begin = alloc_or_die(2 * V * V * sizeof *begin), *inside = begin + V * V;
+    village_begin(&text, w, 1);
+    for (int i = 0; i < N; i++) {
+        village_begin(&other, w, 1000 + (uint64_t)i);
+        int a = village_next(&other), b = village_next(&other);
+        begin[a * V + b]++;
+        for (int skip = 0; skip < 40; skip++) village_next(&text);
+        a = village_next(&text), b = village_next(&text);
+        inside[a * V + b]++;
+    }
+    for (int i = 0; i < V * V; i++) {
+        uint16_t x[2] = {(uint16_t)(i / V), (uint16_t)(i % V)};
+        double p = exp(village_row(w, x, "\0\0", 2, NULL));
+        check(likely_count(begin[i], N, p), "village: %d %d begin %g of %d texts", x[0], x[1], begin[i], N);
+        check(likely_count(inside[i], N, p), "village: %d %d stand %g times of %d", x[0], x[1], inside[i], N);
+    }
+    free(begin), village_world_free(w);
+}
+
+// In the real language: what the oracle gives to all tokens that might stand at a hidden place sums to 1.
+// (With two hidden places the sums over each are what it gives to the other: their product is what it gives
+// to both.) And the people are as described: all names differ, a sex goes with the first name, facts are
+// spread evenly.
+static void test_village_world(void) {
+    VillageWorld *w = village_world(&village_language, 1, 32768, 1);
+    VillageText text;
+    size_t nf = (size_t)w->n_facts;
+    village_begin(&text, w, 7);
+    for (int row = 0; row < 4; row++) {
+        uint16_t x[48];
+        char hidden[48] = {0};
+        int place[2], n = 0;
+        for (int t = 0; t < 48; t++) x[t] = village_next(&text);
+        for (uint64_t i = 0; n < 2; i++) {
+            int t = (int)(48 * uniform(9, (uint64_t)row, i));
+            if (x[t] != w->vocab.eot && !hidden[t]) hidden[t] = 1, place[n++] = t;
+        }
+        double both = 0, sum[2] = {0};
+        village_row(w, x, hidden, 48, &both);
+        for (int i = 0; i < 2; i++) {
+            uint16_t keep = x[place[i]];
+            for (size_t v = 0; v < w->vocab.V; v++) {
+                double nats = 0;
+                if ((int)v == w->vocab.eot) continue;
+                x[place[i]] = (uint16_t)v;
+                village_row(w, x, hidden, 48, &nats);
+                sum[i] += exp(-nats);
+            }
+            x[place[i]] = keep;
+        }
+        check(fabs(log(sum[0] * sum[1]) + both) < 1e-9, "village: sum of probabilities at %d and %d %g",
+              place[0], place[1], sum[0] * sum[1] / exp(-both));
+    }
+    char *taken = alloc_or_die(65536);
+    double *count = alloc_or_die(w->vocab.V * sizeof *count), zipf = 0;
+    for (size_t p = 0; p < w->people; p++) {
+        const uint16_t *facts = w->facts + p * nf;
+        int first = facts[0] - w->first[0], last = facts[1] - w->first[1], he = facts[2] - w->first[2];
+        check(!taken[first * 256 + last]++, "village: person %zu has someone else's name", p);
+        check(he == first % 2 && facts[3] - w->first[3] == he, "village: person %zu has the wrong sex", p);
+        for (size_t f = 0; f < nf; f++) count[facts[f]]++;
+        zipf += 1 / (double)(p + 1);
+    }
+    int six = vocab_find(&w->vocab, " six", 4); // the fifth of eight numbers; 1 + … + 1/8 = 761/280
+    check(six > 0 && fabs(w->prob[six] - 56.0 / 761) < 1e-12, "village: \"six\" has %g", w->prob[six]);
+    check(fabs(w->person_prob[9] * zipf * 10 - 1) < 1e-12, "village: person 10 has %g", w->person_prob[9]);
+    for (int c = 0; c < w->n_classes; c++)
+        for (int i = 0; i < w->size[c] && w->fact[c] >= 0; i++)
+            check(likely_count(count[w->first[c] + i], (double)w->people, 1.0 / w->size[c]),
+                  "village: fact %d of class %d has %g people", i, c, count[w->first[c] + i]);
+    free(taken), free(count), village_world_free(w);
+}
+
+// Run the program in here, quietly. `command` is its command line, without its name. Returns the exit code.
+static int run_village(char *command) {
+    char *argv[24] = {"village"};
+    int argc = 1, keep, null = open("/dev/null", O_WRONLY);
+    const char *name = program;
+    for (char *word = strtok(command, " "); word; word = strtok(NULL, " ")) argv[argc++] = word;
+    fflush(stdout), keep = dup(1), dup2(null, 1);
+    int code = village_main(argc, argv);
+    fflush(stdout), dup2(keep, 1), close(keep), close(null);
+    program = name;
+    return code;
+}
+
+static char *village_file(const char *path, size_t *n) {
+    Reader r;
+    reader_open(&r, path);
+    char *bytes = alloc_or_die(r.size + 1);
+    reader_get(&r, bytes, *n = r.size);
+    fclose(r.file);
+    return bytes;
+}
+
+// The same options give the same bytes, whatever the threads; the files are what their formats say; the
+// vocabulary encodes the text that it decodes to; a floor is added once, and is that of the file's own rows.
+static void test_village_files(void) {
+    char dir[] = "/tmp/test_village.XXXXXX", command[PATH_MAX], path[2][PATH_MAX];
+    const char *names[] = {"_train.bin", "_val.bin", ".vocab", "_val.floor"};
+    check(mkdtemp(dir) != NULL, "village: no folder in /tmp");
+    int before = thread_limit();
+    for (int run = 0; run < 2; run++) {
+        set_threads(1 + 2 * (size_t)run);
+        snprintf(command, sizeof command, "--out %s/%d %s", dir, run,
+                 "--tokens 2e5 --val-tokens 3e4 --people 500 --zipf 0.9 --seed 4");
+        check(run_village(command) == 0, "village: exit code is not 0");
+    }
+    size_t n[2];
+    for (int i = 0; i < 4; i++) {
+        char *bytes[2];
+        for (int run = 0; run < 2; run++) {
+            snprintf(path[run], PATH_MAX, "%s/%d%s", dir, run, names[i]);
+            bytes[run] = village_file(path[run], &n[run]);
+        }
+        check(n[0] == n[1] && !memcmp(bytes[0], bytes[1], n[0]), "village: two runs give two %s", names[i]);
+        free(bytes[0]), free(bytes[1]);
+    }
+
+    Vocab v;
+    Shards train, val;
+    const char *train_path = path[0], *val_path = path[1];
+    snprintf(path[0], PATH_MAX, "%s/0.vocab", dir), vocab_load(&v, path[0]);
+    snprintf(path[0], PATH_MAX, "%s/0_train.bin", dir), shards_open(&train, &train_path, 1);
+    snprintf(path[1], PATH_MAX, "%s/0_val.bin", dir), shards_open(&val, &val_path, 1);
+    check(train.total == 200000 && val.total == 30000, "village: %zu and %zu tokens", train.total, val.total);
+    check(v.V == train.V && v.eot == train.eot && v.eot == (int)v.V - 1 && !v.has_bytes,
+          "village: vocabulary of %zu, end of text %d; shard: %zu, %d", v.V, v.eot, train.V, train.eot);
+    enum { T = 5000 };
+    uint16_t *x = alloc_or_die(3 * T * sizeof *x), *y = x + T, *ids = y + T;
+    char *text = alloc_or_die(T * 24);
+    size_t length = 0, words = 0, same = 0;
+    shards_read(&train, 0, T, 0, x), shards_read(&val, 0, T, 0, y);
+    for (int t = 0; t < T; t++) same += x[t] == y[t];
+    check(same < T / 4, "village: %zu of %d tokens are the same in both texts", same, T);
+    for (int t = 0; t < T; t++) {
+        if (x[t] == v.eot) continue;
+        memcpy(text + length, v.string[x[t]], v.length[x[t]]);
+        length += v.length[x[t]], x[words++] = x[t];
+    }
+    size_t found = encode(&v, text, length, ids);
+    check(found == words && !memcmp(x, ids, words * sizeof *x), "village: %zu words, then %zu", words, found);
+    const char *sentence = " Maria Ashwood lives in Oxbridge.";
+    check(encode(&v, sentence, strlen(sentence), ids) == 6, "village: \"%s\" is not six tokens", sentence);
+    free(x), free(text);
+
+    // --floor twice with the same settings adds one line, and its numbers are those of the rows of this file.
+    for (int i = 0; i < 2; i++) {
+        snprintf(command, PATH_MAX, "--floor --out %s/0 --objective ntp --seq-len 40 --val-rows 20", dir);
+        check(run_village(command) == 0, "village --floor: exit code is not 0");
+    }
+    snprintf(path[0], PATH_MAX, "%s/0_val.floor", dir);
+    char *floors = village_file(path[0], &n[0]), *line = strstr(floors, "\nntp 40 1 20 1 ");
+    const char *head = "# village people 500 zipf 0.9 seed 4\n"
+                       "# objective T mask_rate rows seed sum count se\n";
+    check(!strncmp(floors, head, strlen(head)), "village: the floor file begins with \"%.40s…\"", floors);
+    check(strstr(floors, "\nmlm 128 0.2 234 1 ") != NULL, "village: no default floor for mlm");
+    check(strstr(floors, "\nntp 128 1 234 1 ") != NULL, "village: no default floor for ntp");
+    check(line && !strstr(line + 1, "\nntp 40 1 20 1 "), "village: --floor added no line, or two");
+    double sum = 0, se = 0, want = 0, mean = 0, squares = 0, nats[20];
+    size_t count = 0;
+    if (line) sscanf(line, "\nntp 40 1 20 1 %lf %zu %lf", &sum, &count, &se);
+    VillageWorld *w = village_world(&village_language, 4, 500, 0.9);
+    for (size_t r = 0; r < 20; r++) {
+        uint16_t row[41];
+        char hidden[41] = {0};
+        shards_read(&val, val_row(r, 20, shards_rows(&val, 40, 1)), 40, 1, row);
+        nats[r] = village_row(w, row, hidden, 1, NULL) - village_row(w, row, hidden, 41, NULL);
+        want += nats[r], mean += nats[r] / 20;
+    }
+    for (int r = 0; r < 20; r++) squares += (nats[r] - mean) * (nats[r] - mean);
+    check(count == 800 && fabs(sum - want) < 1e-9, "village: floor %g of %zu, not %g", sum, count, want);
+    double plain = sqrt(squares / 19 / 20) / 40; // of a mean of 20 numbers, a fortieth each
+    check(fabs(se - plain) < 1e-12, "village: standard error %g, not %g", se, plain);
+    village_world_free(w), free(floors);
+    for (int run = 0; run < 2; run++)
+        for (int i = 0; i < 4; i++) {
+            snprintf(path[0], PATH_MAX, "%s/%d%s", dir, run, names[i]);
+            unlink(path[0]);
+        }
+    check(rmdir(dir) == 0, "village: leaves more files than it should in %s", dir);
+    set_threads((size_t)before);
+}
+
+// Run `village COMMAND` in a child, which must fail with this exit code and one line that holds these words.
+static void check_village_fails(const char *command, int code, const char *words) {
+    char line[1024] = {0}, copy[PATH_MAX];
+    int status, ends[2];
+    snprintf(copy, sizeof copy, "%s", command);
+    fflush(stdout), fflush(stderr);
+    if (pipe(ends)) return check(0, "village: no pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        set_threads(1); // libgomp's threads do not live on in a child
+        dup2(ends[1], 2);
+        exit(run_village(copy));
+    }
+    close(ends[1]);
+    ssize_t got, n = 0;
+    while ((got = read(ends[0], line + n, sizeof line - 1 - (size_t)n)) > 0) n += got;
+    close(ends[0]), waitpid(child, &status, 0);
+    int exited = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    check(exited == code, "village %s: exit %d, not %d", command, exited, code);
+    check(n > 0 && strchr(line, '\n') == line + n - 1, "village %s: not one line but \"%s\"", command, line);
+    int said = !strncmp(line, "village: ", 9) && strstr(line, words);
+    check(said, "village %s: no \"%s\" in \"%s\"", command, words, line);
+}
+
+static void test_village_errors(void) {
+    char dir[] = "/tmp/test_village.XXXXXX", command[PATH_MAX], path[PATH_MAX];
+    check(mkdtemp(dir) != NULL, "village: no folder in /tmp");
+    check_village_fails("", 2, "--out");
+    check_village_fails("--out", 2, "--out: a value is missing");
+    check_village_fails("--colour red --out x", 2, "--colour");
+    check_village_fails("--out /nowhere/x --tokens 3e9", 2, "2147483647");
+    check_village_fails("--out /nowhere/x --tokens 1.5", 2, "whole number");
+    check_village_fails("--out /nowhere/x --tokens 5x", 2, "--tokens 5x");
+    check_village_fails("--out /nowhere/x --zipf nan", 2, "--zipf nan");
+    check_village_fails("--out /nowhere/x --zipf -1", 2, "--zipf -1");
+    check_village_fails("--out /nowhere/x --people 0", 2, "--people 0");
+    check_village_fails("--out /nowhere/x --people 65537", 2, "65536");
+    check_village_fails("--out /nowhere/x --seq-len 64", 2, "--floor");
+    check_village_fails("--floor --out /nowhere/x --people 10", 2, "--people");
+    check_village_fails("--floor --out /nowhere/x --objective clm", 2, "mlm or ntp");
+    check_village_fails("--out /nowhere/x", 1, "/nowhere/x_train.bin");
+    check_village_fails("--floor --out /nowhere/x", 1, "/nowhere/x_val.floor");
+    // A text shorter than a row; then one that cannot be said, one of another vocabulary, one cut short.
+    snprintf(command, sizeof command, "--out %s/x --tokens 100 --val-tokens 600 --people 100", dir);
+    check(run_village(command) == 0, "village: exit code is not 0");
+    snprintf(command, sizeof command, "--floor --out %s/x --seq-len 700", dir);
+    check_village_fails(command, 1, "--seq-len");
+    snprintf(path, sizeof path, "%s/x_val.bin", dir);
+    for (int kind = 0; kind < 3; kind++) {
+        size_t n;
+        char *bytes = village_file(path, &n);
+        int32_t *header = (int32_t *)bytes;
+        if (kind == 0) ((uint16_t *)(header + HEADER))[100] = 0, ((uint16_t *)(header + HEADER))[101] = 0;
+        if (kind == 1) header[3]++;
+        FILE *file = fopen(path, "wb");
+        fwrite(bytes, kind == 2 ? 1000 : n, 1, file), fclose(file), free(bytes);
+        snprintf(command, sizeof command, "--floor --out %s/x --val-rows 4 --objective ntp", dir);
+        const char *words[] = {"not from the village", "vocabulary", "too short"};
+        check_village_fails(command, 1, words[kind]);
+    }
+    snprintf(command, sizeof command, "--floor --out %s/x", dir);
+    snprintf(path, sizeof path, "%s/x_val.floor", dir);
+    FILE *file = fopen(path, "wb");
+    fputs("mlm 128 0.2 512 1 1 1 1\n", file), fclose(file);
+    check_village_fails(command, 1, "first line");
+    // Where the validation text cannot be written, no old floor stays beside it.
+    char val[PATH_MAX];
+    snprintf(val, sizeof val, "%s/x_val.bin", dir), unlink(val), mkdir(val, 0700);
+    snprintf(command, sizeof command, "--out %s/x --tokens 100 --people 100", dir);
+    check_village_fails(command, 1, "x_val.bin");
+    check(access(path, F_OK) != 0, "village: an old floor stays");
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    check(system(command) == 0, "village: cannot remove %s", dir);
+}
+
+// ----------------------------------------------------------------------------
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "stopped") == 0) {
+        stop_signal = SIGTERM;
+        return run_trainer(argc - 1, argv + 1);
+    }
+    wait_passively(argv);
+    snprintf(scratch_dir, sizeof scratch_dir, "%s/optibert_test_XXXXXX", "/tmp");
+    if (!mkdtemp(scratch_dir)) die("%s: cannot make a folder for the test: %s", scratch_dir, strerror(errno));
+    double start = now_seconds();
+    #define RUN(call) do { double t = now_seconds(); call; printf("%-48s %6.1f s\n", #call, now_seconds() - t); fflush(stdout); } while (0)
+    RUN(test_matmul());
+    RUN(test_exp());
+    load_reference();
+    RUN(test_reference("mlm"));
+    RUN(test_reference("ntp"));
+    RUN(test_reference("wide"));
+    RUN(test_reference("one"));
+    RUN(test_finite_differences(0));
+    RUN(test_finite_differences(1));
+    RUN(test_threads((Config){2, 24, 2, 40, 19, 37, 0}, 3));
+    RUN(test_threads((Config){1, 130, 5, 67, 131, 301, 1}, 2));
+    RUN(test_threads((Config){1, 10, 1, 16, 1, 33, 0}, 5));
+    RUN(test_threads((Config){2, 64, 4, 176, 300, 600, 0}, 3));
+    RUN(test_micro_batches());
+    RUN(test_documents(0));
+    RUN(test_documents(1));
+    RUN(test_masks());
+    RUN(test_shuffle());
+    RUN(test_counts());
+    RUN(make_tiny_data());
+    RUN(test_resume("mlm"));
+    RUN(test_resume("ntp"));
+    RUN(test_refusals());
+    RUN(test_results());
+    RUN(test_shards());
+    RUN(test_vocab_files());
+    RUN(test_village_oracle());
+    RUN(test_village_stationary());
+    RUN(test_village_world());
+    RUN(test_village_files());
+    RUN(test_village_errors());
+    //TOKENIZE
+    shell("true"), system("true");
+    char remove_it[128];
+    snprintf(remove_it, sizeof remove_it, "rm -rf %s", scratch_dir);
+    if (system(remove_it) != 0) printf("%s could not be removed\n", scratch_dir);
+    printf("in %.1f s\n%d passed, %d failed\n", now_seconds() - start, passed, failed);
+    return failed > 0;
+}
