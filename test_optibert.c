@@ -1019,7 +1019,7 @@ static void test_village_files(void) {
     char dir[] = "/tmp/test_village.XXXXXX", command[PATH_MAX], path[2][PATH_MAX];
     const char *names[] = {"_train.bin", "_val.bin", ".vocab", "_val.floor"};
     check(mkdtemp(dir) != NULL, "village: no folder in /tmp");
-    int before = thread_limit();
+    int before = omp_get_max_threads();
     for (int run = 0; run < 2; run++) {
         set_threads(1 + 2 * (size_t)run);
         snprintf(command, sizeof command, "--out %s/%d %s", dir, run,

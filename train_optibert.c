@@ -30,6 +30,11 @@ and the training loop, in that order. It is meant to be read from top to bottom.
 #include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
+#else // one thread; the pragmas are ignored
+static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_get_num_threads(void) { return 1; }
+static inline int omp_get_max_threads(void) { return 1; }
+static inline void omp_set_num_threads(int n) { (void)n; }
 #endif
 
 // ----------------------------------------------------------------------------
@@ -40,28 +45,28 @@ and the training loop, in that order. It is meant to be read from top to bottom.
 
 const char *program = "train_optibert"; // how error messages name this program
 
-// One line on stderr, "program: what is wrong, what to do", and exit 1: a run that failed.
-__attribute__((noreturn, format(printf, 1, 2)))
-void die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
+static void complain(const char *format, va_list args) {
     fflush(stdout);
     fprintf(stderr, "%s: ", program);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
-    va_end(args);
+}
+
+// A run that fails says so in one line, "program: what is wrong, what to do", and exits with 1.
+__attribute__((noreturn, format(printf, 1, 2)))
+void die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    complain(format, args);
     exit(1);
 }
 
-// The same for a command line that makes no sense: exit 2.
+// A command line that makes no sense: exit 2.
 __attribute__((noreturn, format(printf, 1, 2)))
 void die_usage(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s: ", program);
-    vfprintf(stderr, format, args);
-    fprintf(stderr, " (%s --help lists the options)\n", program);
-    va_end(args);
+    complain(format, args);
     exit(2);
 }
 
@@ -73,31 +78,6 @@ void *alloc_or_die(size_t bytes) {
         die("out of memory: %.1f MiB more are needed; a smaller --micro-batch or model needs less", bytes / 1048576.0);
     memset(p, 0, rounded);
     return p;
-}
-
-// OpenMP's answers, or those of a program built without it.
-int thread_id(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-int thread_count(void) {
-#ifdef _OPENMP
-    return omp_get_num_threads();
-#else
-    return 1;
-#endif
-}
-
-int thread_limit(void) {
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
 }
 
 // Cores, not counting the second hardware thread of a core, that this process may run on; 0 if the system does not tell.
@@ -127,9 +107,7 @@ static int physical_cores(void) {
 // Use n threads; if n is 0, as many as OMP_NUM_THREADS says, or else one for each core.
 void set_threads(size_t n) {
     if (n == 0 && !getenv("OMP_NUM_THREADS")) n = (size_t)physical_cores();
-#ifdef _OPENMP
     if (n > 0) omp_set_num_threads((int)n);
-#endif
 }
 
 double now_seconds(void) {
@@ -346,7 +324,7 @@ static float packed_b[KC * NC] __attribute__((aligned(64))); // shared by the th
 // it, so the number of threads changes no bit. Row blocks are handed out as threads become free.
 void matmul(float *out, const float *add, const float *a, size_t arow, size_t acol, const float *b, size_t brow,
             size_t bcol, size_t m, size_t n, size_t k) {
-    size_t share = m / (4 * (size_t)thread_count()) / MR * MR; // about four blocks a thread, unless they get too large
+    size_t share = m / (4 * (size_t)omp_get_num_threads()) / MR * MR; // about four blocks a thread, unless they get too large
     size_t rows = MIN(MC, MAX(MR, share));
     for (size_t j = 0; j < n; j += NC) {
         size_t cols = MIN(NC, n - j);
@@ -548,7 +526,7 @@ void attention_forward(float *out, float *lse, const float *qkv, const size_t *d
     for (size_t task = 0; task < B * NH; task++) {
         size_t b = task / NH, h = task % NH;
         const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
-        float *p = scratch + (size_t)thread_id() * attention_scratch(T, HS), *packed = p + 2 * QB * UP(T);
+        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS), *packed = p + 2 * QB * UP(T);
         for (size_t first = 0, end; first < T; first = end) {
             end = doc_end[b * T + first];
             for (size_t q0 = first; q0 < end; q0 += QB) {
@@ -574,7 +552,7 @@ void attention_backward(float *dqkv, const float *dout, const float *out, const 
         size_t b = task / NH, h = task % NH;
         const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
         float *dq = dqkv + b * T * C3 + h * HS, *dk = dq + C, *dv = dk + C;
-        float *p = scratch + (size_t)thread_id() * attention_scratch(T, HS), *ds = p + QB * UP(T), *packed = ds + QB * UP(T);
+        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS), *ds = p + QB * UP(T), *packed = ds + QB * UP(T);
         for (size_t t = 0; t < T; t++)
             memset(dk + t * C3, 0, HS * sizeof *dk), memset(dv + t * C3, 0, HS * sizeof *dv);
         for (size_t first = 0, end; first < T; first = end) {
@@ -854,6 +832,7 @@ typedef struct {
 void model_forward(Model *m, const Batch *in) {
     size_t B = in->B, M = in->M, L = m->c.L, C = m->c.C, T = m->c.T, NH = m->c.NH, H = m->c.H, N = B * T;
     float *w = m->params;
+    if (M > m->max_M) die("a batch has %zu tokens to predict, improbably many: choose another --seed", M);
     embedding_forward(m->x, in->inputs, at(m, w, WTE, 0), N, C);
     for (size_t l = 0; l < L; l++) {
         float *x = m->x + l * N * C, *xm = m->xm + l * N * C, *qkv = m->qkv + l * N * 3 * C, *att = m->att + l * N * C;
@@ -1145,8 +1124,10 @@ size_t encode(const Vocab *v, const char *text, size_t n, uint16_t *ids) {
         }
         for (step = MIN(n - i, 255); step > 0 && vocab_find(v, text + i, step) < 0; step--) {}
         if (step == 0) {
-            size_t word = i + (text[i] == ' '), end = word;
+            size_t word = i, end = i + 1;
+            while (word > 0 && text[word - 1] != ' ') word--;
             while (end < n && text[end] != ' ') end++;
+            word += text[word] == ' ';
             die("the word \"%.*s\" is not in the vocabulary: use its own words", (int)(end - word), text + word);
         }
         ids[count++] = (uint16_t)vocab_find(v, text + i, step);
@@ -1159,14 +1140,12 @@ typedef struct {
     Batch *micro;        // (n_micro) what the model is given, one after the other
     size_t n_micro, M;   // M: predicted positions in all
     Batch all;           // their memory; rows count from the first row of their micro-batch
-    size_t *index;       // (B) the number of each row in the data
     uint16_t *tokens;    // (B,T+1) as they stand in the data
 } Loader;
 
 void loader_alloc(Loader *l, size_t B, size_t micro, size_t T) {
     l->n_micro = (B + micro - 1) / micro;
     l->micro = alloc_or_die(l->n_micro * sizeof *l->micro);
-    l->index = alloc_or_die(B * sizeof *l->index);
     l->tokens = alloc_or_die(B * (T + 1) * sizeof *l->tokens);
     l->all.inputs = alloc_or_die(B * T * sizeof *l->all.inputs);
     l->all.doc_end = alloc_or_die(B * T * sizeof *l->all.doc_end);
@@ -1175,7 +1154,7 @@ void loader_alloc(Loader *l, size_t B, size_t micro, size_t T) {
 }
 
 void loader_free(Loader *l) {
-    free(l->micro), free(l->index), free(l->tokens);
+    free(l->micro), free(l->tokens);
     free(l->all.inputs), free(l->all.doc_end), free(l->all.rows), free(l->all.targets);
 }
 
@@ -1219,8 +1198,7 @@ void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t
     size_t extra = c->causal ? 1 : 0, n_rows = shards_rows(s, c->T, extra);
     for (size_t b = 0; b < B; b++) {
         size_t row = step * B + b;
-        l->index[b] = shuffled(row % n_rows, n_rows, seed, row / n_rows);
-        shards_read(s, l->index[b], c->T, extra, l->tokens + b * (c->T + extra));
+        shards_read(s, shuffled(row % n_rows, n_rows, seed, row / n_rows), c->T, extra, l->tokens + b * (c->T + extra));
     }
     loader_mask(l, c, s->eot, micro, seed, STREAM_MASK, step * B, B, mask_rate);
 }
@@ -1228,10 +1206,8 @@ void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t
 // Rows first … first+n-1 of the n_val validation rows, with masks that are the same for every run.
 void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, size_t n, size_t n_val, double mask_rate) {
     size_t extra = c->causal ? 1 : 0, n_rows = shards_rows(s, c->T, extra);
-    for (size_t b = 0; b < n; b++) {
-        l->index[b] = val_row(first + b, n_val, n_rows);
-        shards_read(s, l->index[b], c->T, extra, l->tokens + b * (c->T + extra));
-    }
+    for (size_t b = 0; b < n; b++)
+        shards_read(s, val_row(first + b, n_val, n_rows), c->T, extra, l->tokens + b * (c->T + extra));
     loader_mask(l, c, s->eot, n, VAL_SEED, STREAM_VAL_MASK, first, n, mask_rate);
 }
 
@@ -1293,77 +1269,82 @@ typedef struct {
     int resume, overwrite, dry_run, help;
 } Settings;
 
-// The defaults of `make && ./train_optibert`. 0 stands for "see --help".
+// The defaults of `make && ./train_optibert`. What is 0 here depends on other settings: see resolve_settings.
 Settings settings = {
-    .objective = "mlm", .out = "out", .layers = 2, .channels = 64, .seq_len = 128, .batch = 32, .mask_rate = 0.2,
-    .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
+    .objective = "mlm", .out = "out", .layers = 2, .channels = 64, .seq_len = 128, .batch = 32,
+    .mask_rate = 0.2, .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
 };
 
 // The peak learning rate by width, measured: see README, "The recipe".
 double default_lr(size_t C) {
-    return 0.004 * sqrt(64 / (double)C);
+    return 0.5 / (double)C;
 }
 
-// Every option is named here and nowhere else: the command line, --help, what a checkpoint keeps and what --resume
-// compares follow. A checkpoint keeps the options of kind KEEP, for a resumed run that is not given them, and BIND too,
-// which must not differ since they decide the run's numbers.
+// Every option is named here and nowhere else: the command line, --help, what a checkpoint keeps and what
+// --resume compares all follow. KEEP: a checkpoint keeps it, for a resumed run that is not given it. BIND: it
+// decides the run's numbers; kept too, and it must not differ. FREE: neither.
 enum { COUNT, REAL, TEXT, FILES, FLAG };
 enum { FREE, KEEP, BIND };
 typedef struct {
     const char *name;
-    int type;
+    int type, kind;
     void *value;
-    int kind;
     double min, max; // of a number
     const char *argument, *help;
-    int given;
 } Option;
 
-Option options[] = {
-    {"train", FILES, &settings.train, KEEP, 0, 0, "FILE…", "token shards to train on (data/village_train.bin)", 0},
-    {"val", FILES, &settings.val, KEEP, 0, 0, "FILE…", "token shards to validate on (…_val.bin beside the first …_train.bin)", 0},
-    {"vocab", TEXT, &settings.vocab, KEEP, 0, 0, "FILE", "its strings, to show text (….vocab beside …_train.bin, if it is there)", 0},
-    {"objective", TEXT, &settings.objective, BIND, 0, 0, "mlm|ntp", "masked language modelling, or next-token prediction (mlm)", 0},
-    {"layers", COUNT, &settings.layers, BIND, 1, 1e4, "N", "(2)", 0},
-    {"channels", COUNT, &settings.channels, BIND, 2, 1e5, "N", "(64)", 0},
-    {"heads", COUNT, &settings.heads, BIND, 0, 1e4, "N", "(channels / 32, at least 1)", 0},
-    {"hidden", COUNT, &settings.hidden, BIND, 0, 1e6, "N", "(8/3 channels, to the nearest multiple of 16)", 0},
-    {"seq-len", COUNT, &settings.seq_len, BIND, 1, 1e6, "N", "tokens in a row (128)", 0},
-    {"mask-rate", REAL, &settings.mask_rate, BIND, 0, 1, "R", "share of the tokens that mlm masks and predicts (0.2)", 0},
-    {"batch", COUNT, &settings.batch, BIND, 1, 1e6, "N", "rows in a step (32)", 0},
-    {"micro-batch", COUNT, &settings.micro_batch, BIND, 0, 1e6, "N", "rows in memory at once, for less memory (all of the batch)", 0},
-    {"steps", COUNT, &settings.steps, BIND, 0, 1e12, "N", "how long to train (1000), or:", 0},
-    {"tokens", REAL, &settings.tokens, FREE, 0, 1e18, "D", "… as many steps as come nearest to D tokens", 0},
-    {"flops", REAL, &settings.flops, KEEP, 0, 1e30, "C", "… or to C = F_N D floating-point operations", 0},
-    {"lr", REAL, &settings.lr, BIND, 0, 1e3, "LR", "peak learning rate (a measured function of the width: --dry-run prints it)", 0},
-    {"grad-clip", REAL, &settings.grad_clip, BIND, 0, 1e9, "X", "largest norm of the gradient (1; 0: any)", 0},
-    {"weight-decay", REAL, &settings.weight_decay, BIND, 0, 1e3, "X", "(0.1)", 0},
-    {"seed", COUNT, &settings.seed, BIND, 0, 9e15, "N", "of initial weights, order of the data and masks (1)", 0},
-    {"threads", COUNT, &settings.threads, FREE, 0, 4096, "N", "(OMP_NUM_THREADS, or else the physical cores)", 0},
-    {"val-every", COUNT, &settings.val_every, KEEP, 0, 1e12, "N", "steps from one validation to the next (a 20th of the run)", 0},
-    {"val-rows", COUNT, &settings.val_rows, BIND, 1, 1e9, "N", "rows of a validation (512, or as many as there are)", 0},
-    {"save-every", COUNT, &settings.save_every, KEEP, 0, 1e12, "N", "steps from one checkpoint to the next (a 10th of the run)", 0},
-    {"out", TEXT, &settings.out, FREE, 0, 0, "DIR", "for main.log, checkpoint.bin and model.bin (out)", 0},
-    {"resume", FLAG, &settings.resume, FREE, 0, 0, "", "go on from DIR/checkpoint.bin", 0},
-    {"overwrite", FLAG, &settings.overwrite, FREE, 0, 0, "", "start anew although DIR holds an unfinished run", 0},
-    {"points", TEXT, &settings.points, FREE, 0, 0, "FILE", "append the run's result to this CSV file", 0},
-    {"dry-run", FLAG, &settings.dry_run, FREE, 0, 0, "", "print sizes, memory, FLOPs and expected time; train nothing", 0},
-    {"load", TEXT, &settings.load, FREE, 0, 0, "MODEL", "with --fill: the model.bin to use (DIR/model.bin)", 0},
-    {"fill", TEXT, &settings.fill, FREE, 0, 0, "TEXT", "guess each [MASK] in TEXT", 0},
-    {"help", FLAG, &settings.help, FREE, 0, 0, "", "this list", 0},
+static const Option options[] = {
+    {"train", FILES, KEEP, &settings.train, 0, 0, "FILE…", "token shards to train on (data/village_train.bin)"},
+    {"val", FILES, KEEP, &settings.val, 0, 0, "FILE…", "… to validate on (X_val.bin for X_train.bin)"},
+    {"vocab", TEXT, KEEP, &settings.vocab, 0, 0, "FILE", "their strings (X.vocab for X_train.bin, if there)"},
+    {"objective", TEXT, BIND, &settings.objective, 0, 0, "NAME", "mlm: masked tokens, or ntp: the next token (mlm)"},
+    {"layers", COUNT, BIND, &settings.layers, 1, 1e4, "N", "(2)"},
+    {"channels", COUNT, BIND, &settings.channels, 2, 1e5, "N", "(64)"},
+    {"heads", COUNT, BIND, &settings.heads, 0, 1e4, "N", "(channels / 32, at least 1)"},
+    {"hidden", COUNT, BIND, &settings.hidden, 0, 1e6, "N", "(8/3 channels, to the nearest multiple of 16)"},
+    {"seq-len", COUNT, BIND, &settings.seq_len, 1, 1e6, "N", "tokens in a row (128)"},
+    {"mask-rate", REAL, BIND, &settings.mask_rate, 0, 1, "R", "share of the tokens that mlm masks (0.2)"},
+    {"batch", COUNT, BIND, &settings.batch, 1, 1e6, "N", "rows in a step (32)"},
+    {"micro-batch", COUNT, BIND, &settings.micro_batch, 0, 1e6, "N", "rows in memory at once (all of the batch)"},
+    {"steps", COUNT, BIND, &settings.steps, 0, 1e12, "N", "how long to train (1500), or:"},
+    {"tokens", REAL, FREE, &settings.tokens, 0, 1e18, "D", "… the steps that come nearest to D tokens"},
+    {"flops", REAL, KEEP, &settings.flops, 0, 1e30, "C", "… or to C = F_N D floating-point operations"},
+    {"lr", REAL, BIND, &settings.lr, 0, 1e3, "LR", "peak learning rate (0.5 / channels)"},
+    {"grad-clip", REAL, BIND, &settings.grad_clip, 0, 1e9, "X", "largest norm of the gradient (1; 0: any)"},
+    {"weight-decay", REAL, BIND, &settings.weight_decay, 0, 1e3, "X", "(0.1)"},
+    {"seed", COUNT, BIND, &settings.seed, 0, 9e15, "N", "of weights, order of the data, masks (1)"},
+    {"threads", COUNT, FREE, &settings.threads, 0, 4096, "N", "(OMP_NUM_THREADS, or else the physical cores)"},
+    {"val-every", COUNT, KEEP, &settings.val_every, 0, 1e12, "N", "steps between validations (a 20th of all)"},
+    {"val-rows", COUNT, BIND, &settings.val_rows, 1, 1e9, "N", "rows of a validation (512, or all there are)"},
+    {"save-every", COUNT, KEEP, &settings.save_every, 0, 1e12, "N", "steps between checkpoints (a 10th of all)"},
+    {"out", TEXT, FREE, &settings.out, 0, 0, "DIR", "for main.log, checkpoint.bin and model.bin (out)"},
+    {"resume", FLAG, FREE, &settings.resume, 0, 0, "", "go on from DIR/checkpoint.bin"},
+    {"overwrite", FLAG, FREE, &settings.overwrite, 0, 0, "", "begin anew although DIR holds an unfinished run"},
+    {"points", TEXT, FREE, &settings.points, 0, 0, "FILE", "append the run's result to this CSV file"},
+    {"dry-run", FLAG, FREE, &settings.dry_run, 0, 0, "", "print sizes, FLOPs and expected time; train nothing"},
+    {"load", TEXT, FREE, &settings.load, 0, 0, "MODEL", "the model for --fill (DIR/model.bin)"},
+    {"fill", TEXT, FREE, &settings.fill, 0, 0, "TEXT", "guess each [MASK] in TEXT"},
+    {"help", FLAG, FREE, &settings.help, 0, 0, "", "print this list"},
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
+static int given[N_OPTIONS]; // is the option on the command line?
 
 void print_help(void) {
     printf("usage: train_optibert [--option value …]\n\nTrain a BERT-style encoder on a CPU.\n\n");
-    for (int i = 0; i < N_OPTIONS; i++) printf("  --%-12s %-8s %s\n", options[i].name, options[i].argument, options[i].help);
-    printf("\nNumbers may be written 1e12. SIGINT and SIGTERM end the run after the current step, with a checkpoint.\n");
+    for (const Option *o = options; o < options + N_OPTIONS; o++)
+        printf("  --%-12s %-6s %s\n", o->name, o->argument, o->help);
+    printf("\nNumbers may be written 1e12. SIGINT and SIGTERM finish the step, save a checkpoint and exit.\n");
 }
 
-static Option *find_option(const char *name) {
+// The index of an option, or -1.
+static int find_option(const char *name) {
     for (int i = 0; i < N_OPTIONS; i++)
-        if (strcmp(options[i].name, name) == 0) return &options[i];
-    return NULL;
+        if (strcmp(options[i].name, name) == 0) return i;
+    return -1;
+}
+
+static int is_given(const char *name) {
+    return given[find_option(name)];
 }
 
 static void set_number(const Option *o, const char *text) {
@@ -1378,17 +1359,17 @@ static void set_number(const Option *o, const char *text) {
 
 void parse_options(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
-        Option *o = strncmp(argv[i], "--", 2) == 0 ? find_option(argv[i] + 2) : NULL;
-        if (!o) die_usage("%s: unknown option", argv[i]);
-        if (o->given && o->type != FLAG) die_usage("--%s: given twice", o->name);
-        o->given = 1;
+        int index = strncmp(argv[i], "--", 2) == 0 ? find_option(argv[i] + 2) : -1;
+        if (index < 0) die_usage("%s: unknown option; --help lists them", argv[i]);
+        const Option *o = &options[index];
+        if (given[index]++) die_usage("%s: given twice", argv[i]);
         if (o->type == FLAG) {
             *(int *)o->value = 1;
             continue;
         }
         int n = 0; // arguments up to the next option
-        while (i + 1 + n < argc && (strncmp(argv[i + 1 + n], "--", 2) != 0) && (n == 0 || o->type == FILES)) n++;
-        if (n == 0) die_usage("--%s: needs %s", o->name, o->argument);
+        while (i + 1 + n < argc && strncmp(argv[i + 1 + n], "--", 2) != 0 && (n == 0 || o->type == FILES)) n++;
+        if (n == 0) die_usage("%s: needs %s", argv[i], o->argument);
         if (o->type == FILES) *(Files *)o->value = (Files){(size_t)n, (const char **)&argv[i + 1]};
         else if (o->type == TEXT) *(const char **)o->value = argv[i + 1];
         else set_number(o, argv[i + 1]);
@@ -1405,14 +1386,14 @@ static void print_option(FILE *f, const Option *o) {
         fprintf(f, "%s %s\n", o->name, ((Files *)o->value)->path[i]);
 }
 
-// All the options that a checkpoint keeps, as text that the caller frees.
-char *settings_text(int kind) {
+// The options of at least this kind (KEEP or BIND; `only`: this one alone) as text that the caller frees.
+static char *settings_text(int kind, const Option *only) {
     char *text;
     size_t size;
     FILE *f = open_memstream(&text, &size);
     if (!f) die("out of memory");
-    for (int i = 0; i < N_OPTIONS; i++)
-        if (options[i].kind >= kind) print_option(f, &options[i]);
+    for (const Option *o = options; o < options + N_OPTIONS; o++)
+        if (o->kind >= kind && (!only || o == only)) print_option(f, o);
     fclose(f);
     return text;
 }
@@ -1423,32 +1404,30 @@ void restore_settings(const char *kept) {
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, ' ');
         if (value) *value++ = 0;
-        Option *o = find_option(line);
-        if (!o || !value || o->given) continue;
+        int index = find_option(line);
+        if (index < 0 || !value || given[index]) continue;
+        const Option *o = &options[index];
         if (o->type == TEXT) *(const char **)o->value = value;
-        else if (o->type == FILES) {
+        else if (o->type != FILES) set_number(o, value);
+        else {
             Files *f = o->value;
             f->path = realloc(f->path, (f->n + 1) * sizeof *f->path);
             if (!f->path) die("out of memory");
             f->path[f->n++] = value;
-        } else set_number(o, value);
+        }
     }
 }
 
 // Die, naming the option, where one that decides the numbers differs from what the checkpoint kept.
 void compare_settings(const char *kept) {
-    for (int i = 0; i < N_OPTIONS; i++) {
-        char *text, name[64];
-        size_t size;
-        if (options[i].kind != BIND) continue;
-        FILE *f = open_memstream(&text, &size);
-        print_option(f, &options[i]);
-        fclose(f);
-        snprintf(name, sizeof name, "\n%s ", options[i].name);
+    for (const Option *o = options; o < options + N_OPTIONS; o++) {
+        if (o->kind != BIND) continue;
+        char name[64], *text = settings_text(BIND, o);
+        snprintf(name, sizeof name, "\n%s ", o->name);
         const char *was = strstr(kept, name);
-        if (!was || strncmp(was + 1, text, size) != 0)
-            die("--%.*s differs from the checkpoint's %.*s: leave the option out, or begin a new run in another --out",
-                (int)size - 1, text, was ? (int)strcspn(was + 1, "\n") : 7, was ? was + 1 : "nothing");
+        if (!was || strncmp(was + 1, text, strlen(text)) != 0)
+            die("--%.*s differs from the checkpoint's %.*s: leave it out, or begin a new run in another --out",
+                (int)strcspn(text, "\n"), text, was ? (int)strcspn(was + 1, "\n") : 7, was ? was + 1 : "nothing");
         free(text);
     }
 }
@@ -1468,11 +1447,12 @@ typedef struct {
     uint64_t tail_steps;  // of the last 5% of the steps, those done, and the sum of their losses
     double tail_loss;
     double seconds;       // spent in training
+    double val_loss, val_se; // of the last validation
 } Progress;
 
 void save_checkpoint(const char *path, const Model *m, const Progress *p) {
     Writer w;
-    char *text = settings_text(KEEP);
+    char *text = settings_text(KEEP, NULL);
     uint64_t head[3] = {CHECKPOINT_MAGIC, FILE_VERSION, strlen(text)};
     writer_open(&w, path);
     writer_put(&w, head, sizeof head);
@@ -1517,6 +1497,13 @@ void load_checkpoint(Reader *r, Model *m) {
     verify_checksum(r);
 }
 
+// What stands before a tensor's weights: its name and shape.
+static void tensor_header(const Tensor *t, uint64_t header[5]) {
+    memset(header, 0, 2 * sizeof *header);
+    memcpy(header, t->name, strlen(t->name));
+    header[2] = t->layers, header[3] = t->rows, header[4] = t->cols;
+}
+
 static void model_shape(const Config *c, uint64_t shape[9]) {
     const uint64_t s[9] = {MODEL_MAGIC, FILE_VERSION, c->L, c->C, c->NH, c->H, c->T, c->V, (uint64_t)c->causal};
     memcpy(shape, s, sizeof s);
@@ -1529,13 +1516,10 @@ void save_model(const char *path, const Model *m) {
     writer_open(&w, path);
     writer_put(&w, shape, sizeof shape);
     for (int i = 0; i < N_TENSORS; i++) {
-        const Tensor *t = &m->tensor[i];
-        char name[16] = {0};
-        uint64_t size[3] = {t->layers, t->rows, t->cols};
-        strncpy(name, t->name, sizeof name - 1);
-        writer_put(&w, name, sizeof name);
-        writer_put(&w, size, sizeof size);
-        writer_put(&w, m->params + t->offset, tensor_size(t) * sizeof(float));
+        uint64_t header[5];
+        tensor_header(&m->tensor[i], header);
+        writer_put(&w, header, sizeof header);
+        writer_put(&w, m->params + m->tensor[i].offset, tensor_size(&m->tensor[i]) * sizeof(float));
     }
     uint64_t checksum = w.checksum;
     writer_put(&w, &checksum, sizeof checksum);
@@ -1564,18 +1548,17 @@ void load_model(Model *m, const char *path, size_t T) {
         if (s[i] < 1 || s[i] > 1000000) die("%s: its shape makes no sense: the file is damaged", path);
     if (c.L > 10000 || c.C > 100000 || c.V > 65535 || c.C % c.NH != 0 || c.C / c.NH % 2 != 0)
         die("%s: its shape makes no sense: the file is damaged", path);
-    expected += sizeof(float) * parameter_count(&c) + N_TENSORS * (16 + 3 * sizeof(uint64_t));
+    expected += sizeof(float) * parameter_count(&c) + N_TENSORS * 5 * sizeof(uint64_t);
     if (r.size != expected) die("%s: its size does not fit its shape: the file is damaged", path);
     if (T > c.T) die("%s: was trained on rows of %zu tokens, and %zu are given: shorten the text", path, c.T, T);
     if (T > 0) c.T = T;
-    model_alloc(m, &c, 1, c.T, thread_limit(), 0);
+    model_alloc(m, &c, 1, c.T, omp_get_max_threads(), 0);
     for (int i = 0; i < N_TENSORS; i++) {
         const Tensor *t = &m->tensor[i];
-        char name[16];
-        uint64_t size[3];
-        reader_get(&r, name, sizeof name);
-        reader_get(&r, size, sizeof size);
-        if (strncmp(name, t->name, sizeof name) != 0 || size[0] != t->layers || size[1] != t->rows || size[2] != t->cols)
+        uint64_t want[5], header[5];
+        tensor_header(t, want);
+        reader_get(&r, header, sizeof header);
+        if (memcmp(header, want, sizeof header) != 0)
             die("%s: where %s should stand there is another tensor: the file is damaged", path, t->name);
         reader_get(&r, m->params + t->offset, tensor_size(t) * sizeof(float));
     }
@@ -1594,11 +1577,17 @@ typedef struct {
     Model m;
     Loader loader;
     Progress done;
-    FILE *log;                     // DIR/main.log
-    char log_path[PATH_MAX], checkpoint_path[PATH_MAX], model_path[PATH_MAX];
-    double val_loss, val_se;       // of the last validation
+    const char *log_path, *checkpoint, *model; // in DIR
+    FILE *log;
     double val_floor;              // the validation set's exact entropy, or NaN where it is not known
 } Run;
+
+// The path DIR/name, in memory that lasts.
+static const char *in_out(const char *name) {
+    char *path = alloc_or_die(strlen(settings.out) + strlen(name) + 2);
+    sprintf(path, "%s/%s", settings.out, name);
+    return path;
+}
 
 static volatile sig_atomic_t stop_signal = 0;
 
@@ -1674,19 +1663,19 @@ static void resolve_settings(Run *r) {
     check_config(&r->c);
     if (s->micro_batch == 0 || s->micro_batch > s->batch) s->micro_batch = s->batch;
     if (s->lr == 0) s->lr = default_lr(s->channels);
-    if (find_option("steps")->given + find_option("tokens")->given + find_option("flops")->given > 1)
+    if (is_given("steps") + is_given("tokens") + is_given("flops") > 1)
         die_usage("--steps, --tokens, --flops: give one of them");
     double tokens = s->tokens;
-    if (find_option("flops")->given) tokens = s->flops / flops_per_token(&r->c);
+    if (is_given("flops")) tokens = s->flops / flops_per_token(&r->c);
     if (tokens > 0) s->steps = (size_t)fmax(1, rint(tokens / (double)(s->batch * s->seq_len)));
-    if (s->steps == 0) s->steps = 1000;
+    if (s->steps == 0) s->steps = 1500;
     if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
     if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
     r->mask_rate = r->c.causal ? 1 : s->mask_rate;
     size_t extra = r->c.causal ? 1 : 0, n_rows = shards_rows(&r->val, s->seq_len, extra);
     if (shards_rows(&r->train, s->seq_len, extra) == 0) die("%s: holds not one row of --seq-len %zu", s->train.path[0], s->seq_len);
     if (n_rows == 0) die("%s: holds not one row of --seq-len %zu", s->val.path[0], s->seq_len);
-    if (s->val_rows > n_rows && find_option("val-rows")->given)
+    if (s->val_rows > n_rows && is_given("val-rows"))
         die_usage("--val-rows %zu: %s holds only %zu rows of %zu tokens", s->val_rows, s->val.path[0], n_rows, s->seq_len);
     r->n_val = s->val_rows = MIN(s->val_rows, n_rows);
     r->data = fingerprint(fingerprint(0, &r->train), &r->val);
@@ -1703,7 +1692,7 @@ static void print_plan(const Run *r) {
     double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = (double)settings.steps * (double)(settings.batch * c->T);
     size_t M = most_predicted(c, settings.micro_batch, r->mask_rate);
 #ifdef _OPENMP
-    printf("threads     %d (OpenMP), vectors of %d floats\n", thread_limit(), VW);
+    printf("threads     %d (OpenMP), vectors of %d floats\n", omp_get_max_threads(), VW);
 #else
     printf("threads     1 (built without OpenMP: all but one core stay idle), vectors of %d floats\n", VW);
 #endif
@@ -1719,20 +1708,20 @@ static void print_plan(const Run *r) {
            settings.batch, D, settings.lr, settings.seed);
     printf("FLOPs       F_N %.4g a token (head: %.4g more), C = F_N D = %.4g\n", F, head, F * D);
     printf("memory      %.1f MiB\n",
-           (double)model_bytes(c, settings.micro_batch, M, thread_limit(), 1) / 1048576.0);
+           (double)model_bytes(c, settings.micro_batch, M, omp_get_max_threads(), 1) / 1048576.0);
     fflush(stdout);
 }
 
 // Mean loss over the validation rows, and its standard error over rows: rows differ in how many tokens they predict, so
 // the mean is a ratio of two sums, and its variance that of loss_r - mean * count_r (Cochran, Sampling Techniques, eq. 2.39).
-static void validate(Run *r) {
+// Logged as of after `step`.
+static void validate(Run *r, size_t step) {
     size_t n = r->n_val, T = r->c.T;
     double *loss = alloc_or_die(n * sizeof *loss), *count = alloc_or_die(n * sizeof *count);
     double all_loss = 0, all_count = 0, squares = 0;
     for (size_t first = 0; first < n; first += settings.micro_batch) {
         load_validation(&r->loader, &r->val, &r->c, first, MIN(settings.micro_batch, n - first), n, settings.mask_rate);
         const Batch *in = &r->loader.micro[0];
-        if (in->M > r->m.max_M) die("--mask-rate %g: a batch masks %zu tokens, improbably many", settings.mask_rate, in->M);
         #pragma omp parallel
         model_forward(&r->m, in);
         for (size_t i = 0; i < in->M; i++) {
@@ -1742,9 +1731,11 @@ static void validate(Run *r) {
     }
     for (size_t i = 0; i < n; i++) all_loss += loss[i], all_count += count[i];
     if (all_count == 0) die("--mask-rate %g: no token of the validation rows is masked: raise it", settings.mask_rate);
-    r->val_loss = all_loss / all_count;
-    for (size_t i = 0; i < n; i++) squares += pow(loss[i] - r->val_loss * count[i], 2);
-    r->val_se = n > 1 ? sqrt(squares * (double)n / (double)(n - 1)) / all_count : NAN;
+    r->done.val_loss = all_loss / all_count;
+    for (size_t i = 0; i < n; i++) squares += pow(loss[i] - r->done.val_loss * count[i], 2);
+    r->done.val_se = n > 1 ? sqrt(squares * (double)n / (double)(n - 1)) / all_count : NAN;
+    fprintf(r->log, "s:%zu tel:%.6f\n", step, r->done.val_loss);
+    fflush(r->log);
     free(loss), free(count);
 }
 
@@ -1757,7 +1748,6 @@ static double train_step(Run *r, size_t step, double *norm) {
         die("--mask-rate %g: not one token of step %zu is masked: raise it, --batch or --seq-len", s->mask_rate, step);
     for (size_t i = 0; i < r->loader.n_micro; i++) {
         const Batch *in = &r->loader.micro[i];
-        if (in->M > r->m.max_M) die("--mask-rate %g: a batch masks %zu tokens, improbably many", s->mask_rate, in->M);
         #pragma omp parallel
         {
             model_forward(&r->m, in);
@@ -1805,60 +1795,57 @@ static void lock_directory(const char *dir) {
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) die("%s: another run is using this folder: choose another --out", dir);
 }
 
+// A run may begin in DIR unless that holds one that can still go on.
+static void refuse_unfinished(const char *checkpoint) {
+    Reader reader;
+    Progress done;
+    if (settings.overwrite || access(checkpoint, F_OK) != 0) return;
+    char *kept = open_checkpoint(&reader, checkpoint, &done), *steps = strstr(kept, "\nsteps ");
+    if (!steps || strtoull(steps + 7, NULL, 10) != done.step)
+        die("%s: holds an unfinished run: go on with --resume, choose another --out, or --overwrite it", settings.out);
+    fclose(reader.file), free(kept);
+}
+
 // Set up DIR for a run that begins, or take up the one that it holds. Returns 0 if that is finished already.
 int open_run(Run *r) {
     Reader reader;
-    const char *dir = settings.out;
-    struct { char *path; const char *name; } files[] = {
-        {r->log_path, "main.log"}, {r->checkpoint_path, "checkpoint.bin"}, {r->model_path, "model.bin"}};
-    for (int i = 0; i < 3; i++)
-        if (snprintf(files[i].path, PATH_MAX, "%s/%s", dir, files[i].name) >= PATH_MAX) die("%.40s…: this path is too long", dir);
-    if (!settings.dry_run) lock_directory(dir);
     char *kept = NULL;
-    int there = access(r->checkpoint_path, F_OK) == 0;
-    if (settings.resume && !there) die("%s: there is no such checkpoint to resume: leave --resume out", r->checkpoint_path);
-    if (settings.resume && settings.overwrite) die_usage("--resume, --overwrite: give one of them");
-    if (there && !settings.overwrite && (settings.resume || !settings.dry_run)) kept = open_checkpoint(&reader, r->checkpoint_path, &r->done);
-    if (settings.resume) restore_settings(kept);
+    r->log_path = in_out("main.log"), r->checkpoint = in_out("checkpoint.bin"), r->model = in_out("model.bin");
+    if (settings.resume) {
+        if (settings.overwrite || settings.dry_run) die_usage("--resume: goes neither with --overwrite nor --dry-run");
+        if (access(r->checkpoint, F_OK) != 0) die("%s: is not there to be resumed: leave out --resume", r->checkpoint);
+        lock_directory(settings.out);
+        kept = open_checkpoint(&reader, r->checkpoint, &r->done);
+        restore_settings(kept);
+    }
     resolve_settings(r);
     if (settings.resume) {
         compare_settings(kept);
-        if (r->done.data != r->data) die("--train, --val: these are not the files that %s was trained on", r->checkpoint_path);
+        if (r->done.data != r->data)
+            die("--train, --val: these are not the files that %s was trained on", r->checkpoint);
         if (r->done.step == settings.steps) return 0;
-    } else if (kept) {
-        const char *steps = strstr(kept, "\nsteps ");
-        if (!steps || strtoull(steps + 7, NULL, 10) != r->done.step)
-            die("%s: holds an unfinished run: go on with --resume, choose another --out, or --overwrite it", dir);
+    } else if (!settings.dry_run) {
+        lock_directory(settings.out);
+        refuse_unfinished(r->checkpoint);
     }
     print_plan(r);
     if (settings.dry_run) return 1;
-    model_alloc(&r->m, &r->c, settings.micro_batch, most_predicted(&r->c, settings.micro_batch, r->mask_rate), thread_limit(), 1);
+    size_t most = most_predicted(&r->c, settings.micro_batch, r->mask_rate);
+    model_alloc(&r->m, &r->c, settings.micro_batch, most, omp_get_max_threads(), 1);
     loader_alloc(&r->loader, settings.batch, settings.micro_batch, r->c.T);
     if (settings.resume) {
         load_checkpoint(&reader, &r->m);
         cut_log(r->log_path, r->done.step);
         printf("resumed     after step %llu\n", (unsigned long long)r->done.step);
     } else {
-        if (kept) fclose(reader.file);
         r->done = (Progress){.data = r->data};
-        unlink(r->checkpoint_path), unlink(r->model_path), unlink(r->log_path);
+        unlink(r->checkpoint), unlink(r->model), unlink(r->log_path);
         model_init(&r->m, settings.seed);
     }
     free(kept);
     r->log = fopen(r->log_path, "a");
     if (!r->log) die("%s: cannot write: %s", r->log_path, strerror(errno));
     return 1;
-}
-
-static void save_run(Run *r) {
-    save_checkpoint(r->checkpoint_path, &r->m, &r->done);
-    save_model(r->model_path, &r->m);
-}
-
-static void log_validation(Run *r, size_t step) {
-    validate(r);
-    fprintf(r->log, "s:%zu tel:%.6f\n", step, r->val_loss);
-    fflush(r->log);
 }
 
 // The training loop: from the step after r->done.step to the last, or to a signal. Returns the signal, or 0.
@@ -1868,8 +1855,8 @@ int train(Run *r) {
     double flops = tokens * (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate));
     size_t first = r->done.step, every = MAX(1, s->steps / 40), tail = MAX(1, s->steps / 20);
     if (first == 0) {
-        log_validation(r, 0);
-        printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", r->val_loss, log((double)r->c.V));
+        validate(r, 0);
+        printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", r->done.val_loss, log((double)r->c.V));
     }
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
@@ -1880,18 +1867,21 @@ int train(Run *r) {
         fprintf(r->log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int validated = step % s->val_every == 0 || step == s->steps;
         if (step > s->steps - tail) r->done.tail_loss += loss, r->done.tail_steps++;
-        if (validated) log_validation(r, step);
+        if (validated) validate(r, step);
         r->done.step = step;
         r->done.seconds = before + now_seconds() - began;
         if (step == 1 || step % every == 0 || validated) {
             char left[32], val[32] = "";
             format_seconds(left, (now_seconds() - began) / (double)(step - first) * (double)(s->steps - step));
-            if (validated) snprintf(val, sizeof val, " val %.4f", r->val_loss);
+            if (validated) snprintf(val, sizeof val, " val %.4f", r->done.val_loss);
             printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | %6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", step,
                    s->steps, loss, val, lr, norm, ms, tokens / ms * 1e3, flops / ms * 1e-6, left);
             fflush(stdout);
         }
-        if (step % s->save_every == 0 || step == s->steps || stop_signal) save_run(r);
+        if (step % s->save_every == 0 || step == s->steps || stop_signal) {
+            save_checkpoint(r->checkpoint, &r->m, &r->done);
+            save_model(r->model, &r->m);
+        }
         if (stop_signal) break;
     }
     fclose(r->log);
@@ -1923,7 +1913,7 @@ void append_point(const Run *r, const char *path) {
              r->mask_rate, settings.seed);
     if (isfinite(r->val_floor)) snprintf(val_floor, sizeof val_floor, "%.9g", r->val_floor);
     snprintf(result, sizeof result, "%.9g,%.9g,%s,%.1f,%d,%.6g,%.6g", r->done.tail_loss / (double)r->done.tail_steps,
-             r->val_loss, val_floor, r->done.seconds, thread_limit(), r->val_se, epochs(r));
+             r->done.val_loss, val_floor, r->done.seconds, omp_get_max_threads(), r->done.val_se, epochs(r));
     snprintf(end, sizeof end, ",%.9g,%s\n", settings.flops > 0 ? settings.flops : F * D, name);
 
     int fd = open(path, O_RDWR | O_APPEND | O_CREAT, 0666);
@@ -2001,18 +1991,15 @@ void show_guesses(Run *r, const Vocab *v) {
 void fill(const char *text) {
     Vocab v;
     Model m;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/checkpoint.bin", settings.out);
-    if (!settings.load && !settings.vocab && access(path, R_OK) == 0) { // the run that made the model knows its vocabulary
+    const char *path = settings.load ? settings.load : in_out("model.bin"), *run = in_out("checkpoint.bin");
+    if (!settings.load && !settings.vocab && access(run, R_OK) == 0) { // the run that made the model knows its vocabulary
         Reader r;
         Progress p;
-        restore_settings(open_checkpoint(&r, path, &p));
+        restore_settings(open_checkpoint(&r, run, &p));
     }
     if (!settings.vocab && !settings.load) settings.vocab = "data/village.vocab";
     if (!settings.vocab) die_usage("--fill: needs the --vocab that the model was trained with");
     vocab_load(&v, settings.vocab);
-    snprintf(path, sizeof path, "%s/model.bin", settings.out);
-
     size_t n = strlen(text), T = 0, M = 0;
     uint16_t *ids = alloc_or_die((n + 2) * sizeof *ids);
     size_t *masked = alloc_or_die((n + 1) * sizeof *masked);
@@ -2027,7 +2014,7 @@ void fill(const char *text) {
     T += encode(&v, part, strlen(part), ids + T);
     if (M == 0) die_usage("--fill: the text has no [MASK] to fill");
 
-    load_model(&m, settings.load ? settings.load : path, T);
+    load_model(&m, path, T);
     if (m.c.causal) die("%s: was trained to predict the next token and knows no [MASK]: train one with --objective mlm", path);
     if (m.c.V != v.V) die("%s: has %zu strings and the model %zu tokens: give its own --vocab", settings.vocab, v.V, m.c.V);
     Batch in = {1, M, alloc_or_die(T * sizeof(int32_t)), alloc_or_die(T * sizeof(size_t)), masked, alloc_or_die(M * sizeof(int32_t))};
@@ -2049,32 +2036,31 @@ void fill(const char *text) {
     }
 }
 
-// --dry-run: how long the run will take, judged by a few passes of a model with one layer on up to 1,024 tokens.
+// --dry-run: how long the run will take, judged by passes of the same model with one layer over the first rows.
 void print_expected_time(const Run *r) {
     Config c = r->c;
     Model m;
+    Loader l;
     char text[32];
+    size_t rows = MAX(1, MIN(settings.micro_batch, 1024 / c.T));
     c.L = 1;
-    size_t B = MAX(1, MIN(settings.micro_batch, 1024 / c.T)), M = MAX(1, (size_t)((double)(B * c.T) * r->mask_rate));
-    model_alloc(&m, &c, B, M, thread_limit(), 1);
-    model_init(&m, 1);
-    Batch in = {B, M, alloc_or_die(B * c.T * sizeof(int32_t)), alloc_or_die(B * c.T * sizeof(size_t)),
-                alloc_or_die(M * sizeof(size_t)), alloc_or_die(M * sizeof(int32_t))};
-    for (size_t i = 0; i < B * c.T; i++) in.doc_end[i] = c.T;
-    for (size_t i = 0; i < M; i++) in.rows[i] = i;
+    model_alloc(&m, &c, rows, rows * c.T, omp_get_max_threads(), 1);
+    model_init(&m, settings.seed);
+    loader_alloc(&l, rows, rows, c.T);
+    load_training(&l, &r->train, &c, rows, rows, settings.seed, 0, settings.mask_rate);
     double best = INFINITY, end = now_seconds() + 1;
     for (int pass = 0; pass < 3 || (pass < 20 && now_seconds() < end); pass++) {
         double start = now_seconds();
         #pragma omp parallel
         {
-            model_forward(&m, &in);
-            model_backward(&m, &in, 1);
+            model_forward(&m, &l.micro[0]);
+            model_backward(&m, &l.micro[0], 1);
         }
         best = fmin(best, now_seconds() - start);
     }
-    double rate = (flops_per_token(&c) + flops_per_token_head(&c, r->mask_rate)) * (double)(B * c.T) / best;
-    double work = (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate)) * (double)(settings.batch * r->c.T);
-    format_seconds(text, work * (double)settings.steps / rate);
+    double head = flops_per_token_head(&c, r->mask_rate), rate = (flops_per_token(&c) + head) * (double)(rows * c.T) / best;
+    double tokens = (double)settings.steps * (double)(settings.batch * c.T);
+    format_seconds(text, (flops_per_token(&r->c) + head) * tokens / rate);
     printf("time        about %s at %.1f GFLOP/s\n", text, rate * 1e-9);
 }
 
@@ -2100,6 +2086,7 @@ int run_trainer(int argc, char **argv) {
     if (settings.load) die_usage("--load: goes with --fill");
     if (!open_run(&run)) {
         printf("%s: this run is finished\n", settings.out);
+        if (settings.points) append_point(&run, settings.points); // if it was killed before it could
         return 0;
     }
     if (settings.dry_run) return print_expected_time(&run), 0;
@@ -2111,12 +2098,12 @@ int run_trainer(int argc, char **argv) {
     int stopped = train(&run);
     if (stopped) {
         printf("stopped by signal %d after step %llu; --resume goes on from %s\n", stopped,
-               (unsigned long long)run.done.step, run.checkpoint_path);
+               (unsigned long long)run.done.step, run.checkpoint);
         return 128 + stopped; // as the shell says it
     }
     char spent[32];
     format_seconds(spent, run.done.seconds);
-    printf("\nvalidation loss %.4f ± %.4f", run.val_loss, run.val_se);
+    printf("\nvalidation loss %.4f ± %.4f", run.done.val_loss, run.done.val_se);
     if (isfinite(run.val_floor)) printf(", floor %.4f", run.val_floor);
     printf(" (ln V = %.4f), %s\n", log((double)run.c.V), spent);
     if (settings.points) append_point(&run, settings.points);

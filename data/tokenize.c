@@ -355,15 +355,13 @@ void bpe_learner_close(BpeLearner *b) {
 void bpe_add_token(Vocab *v, const char *s, size_t n) {
     v->length[v->V] = (unsigned char)n;
     v->string[v->V] = alloc_or_die(n);
-    memcpy(v->string[v->V], s, n);
-    *vocab_slot(v, s, n) = (uint32_t)v->V + 1; // in the hash table as it stands, which has room for all
-    v->V++;
+    memcpy(v->string[v->V++], s, n);
 }
 
 // Learn a vocabulary of V ids from n documents: the 256 bytes, merges, end of text. It is smaller where the
-// text has too few pairs that occur twice. A joint string of more than 255 bytes (its length is one byte in
-// the file), or one that is a token already (by another way of halving it), is no merge: encoding goes by
-// strings, so each has one id.
+// text has too few pairs that occur twice. A joint string of more than 255 bytes is no merge: its length has
+// one byte in the file. No string is learned twice, for between two token boundaries the same bytes are
+// always joined in the same way; so encode_piece(), which goes by strings, joins just what was joined here.
 void bpe_learn(Vocab *v, const BpeText *text, size_t n, size_t V) {
     static const char eot[] = "<|endoftext|>";
     BpeWords words = {0};
@@ -372,10 +370,9 @@ void bpe_learn(Vocab *v, const BpeText *text, size_t n, size_t V) {
             step = piece_length(text[i].s + at, text[i].n - at);
             if (step > 1) bpe_count_word(&words, text[i].s + at, step);
         }
-    *v = (Vocab){.eot = -1, .n_slots = 1 << 18};
+    *v = (Vocab){.eot = -1};
     v->length = alloc_or_die(V);
     v->string = alloc_or_die(V * sizeof *v->string);
-    v->slots = alloc_or_die(v->n_slots * sizeof *v->slots);
     for (int byte = 0; byte < 256; byte++) bpe_add_token(v, (char[]){(char)byte}, 1);
 
     BpeLearner b;
@@ -388,7 +385,7 @@ void bpe_learn(Vocab *v, const BpeText *text, size_t n, size_t V) {
         char joint[2 * 255];
         memcpy(joint, v->string[left], first);
         memcpy(joint + first, v->string[right], both - first);
-        if (both > 255 || vocab_find(v, joint, both) >= 0) continue;
+        if (both > 255) continue;
         bpe_add_token(v, joint, both);
         while ((place = bpe_pair(&b, c.key)->head) != 0) bpe_join(&b, place, left, right, (uint32_t)v->V - 1);
     }
@@ -396,7 +393,6 @@ void bpe_learn(Vocab *v, const BpeText *text, size_t n, size_t V) {
     free(words.word), free(words.slot);
     v->eot = (int)v->V;
     bpe_add_token(v, eot, sizeof eot - 1);
-    free(v->slots);
     vocab_index(v);
 }
 
