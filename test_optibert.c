@@ -1176,6 +1176,494 @@ static void test_village_errors(void) {
     snprintf(command, sizeof command, "rm -r %s", dir);
     check(system(command) == 0, "village: cannot remove %s", dir);
 }
+// ----------------------------------------------------------------------------
+// data/tokenize.c: pieces, encoding and learning against slow versions of themselves, documents, the program
+
+#include <sys/wait.h>
+
+// n bytes below `alphabet` letters, from `low` on.
+static void tk_random(char *s, size_t n, int low, int alphabet, uint64_t seed) {
+    for (size_t i = 0; i < n; i++) s[i] = (char)(low + (int)(uniform(seed, 900, i) * alphabet));
+}
+
+static void tk_text(const char *folder, const char *name, const void *s, size_t n) {
+    char path[2 * PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    check(f && (n == 0 || fwrite(s, n, 1, f) == 1), "%s: cannot write the test's text", path);
+    if (f) fclose(f);
+}
+
+// The bytes of a file with a zero behind them; n is -1 where there is none.
+static char *tk_slurp(const char *folder, const char *name, long *n) {
+    char path[2 * PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "rb");
+    *n = -1;
+    if (!f) return alloc_or_die(1);
+    fseek(f, 0, SEEK_END);
+    *n = ftell(f);
+    rewind(f);
+    char *s = alloc_or_die((size_t)*n + 1);
+    check(*n == 0 || fread(s, (size_t)*n, 1, f) == 1, "%s: cannot read", path);
+    fclose(f);
+    return s;
+}
+
+static int tk_same(const char *folder, const char *a, const char *b) {
+    long n, m;
+    char *s = tk_slurp(folder, a, &n), *t = tk_slurp(folder, b, &m);
+    int same = n >= 0 && n == m && memcmp(s, t, (size_t)n) == 0;
+    free(s), free(t);
+    return same;
+}
+
+// Run ./data/tokenize in a folder of its own; stdout and stderr go to the files out and err there. Its exit
+// code.
+static int tk_run(const char *folder, const char *arguments) {
+    char here[PATH_MAX], command[4 * PATH_MAX];
+    if (!getcwd(here, sizeof here)) return -1;
+    snprintf(command, sizeof command, "cd '%s' && '%s/data/tokenize' %s >out 2>err", folder, here, arguments);
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void tk_folder(char *folder, size_t n) {
+    const char *tmp = getenv("TMPDIR");
+    snprintf(folder, n, "%s/test_tokenize.XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    check(mkdtemp(folder) != NULL, "%s: cannot make a folder", folder);
+}
+
+static void tk_remove(const char *folder) {
+    char command[PATH_MAX + 16];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    check(system(command) == 0, "%s: cannot remove", folder);
+}
+
+// Pieces by hand, from the wording: an optional space and a run of letters (A–Z, a–z, bytes ≥ 0x80), or of
+// digits, or of other non-space bytes; or a run of spaces.
+void test_tokenize_pieces(void) {
+    static const char *const cases[][2] = {
+        {"Hello world", "Hello| world"},       {"a  b", "a|  |b"},          {" a", " a"},
+        {"x1y22", "x|1|y|22"},                 {"don't", "don|'|t"},        {" 12.50", " 12|.|50"},
+        {"\n\nHi", "\n\n|Hi"},                 {"a ", "a| "},               {"a \n b", "a| \n |b"},
+        {"\tif (x>=1)", "\t|if| (|x|>=|1|)"},  {"Zz@[`{", "Zz|@[`{"},       {" \r\n", " \r\n"},
+        {"h\xc3\xa9llo \xe2\x82\xac" "5", "h\xc3\xa9llo| \xe2\x82\xac|5"},
+        {"a\x80" "b\xff \x80", "a\x80" "b\xff| \x80"},    {"<|endoftext|>", "<||endoftext||>"},
+        {"\x01\x7f/:09", "\x01\x7f/:|09"},     {"\v\f x", "\v\f |x"},       {" ", " "}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        char joined[100] = "";
+        const char *s = cases[k][0];
+        for (size_t i = 0, n = strlen(s), step; i < n; i += step) {
+            step = piece_length(s + i, n - i);
+            if (i > 0) strcat(joined, "|");
+            strncat(joined, s + i, step);
+        }
+        check(!strcmp(joined, cases[k][1]), "pieces of \"%s\": %s, not %s", s, joined, cases[k][1]);
+    }
+    size_t n = PIECE_MAX + 10;
+    char *s = alloc_or_die(n);
+    for (int c = 0; c < 4; c++) {
+        memset(s, " a0."[c], n);
+        check(piece_length(s, n) == PIECE_MAX, "a run of %zu is cut at PIECE_MAX", n);
+        check(piece_length(s, 7) == 7, "a run of 7 is whole");
+    }
+    memset(s, 0, n);
+    check(piece_length(s, 3) == 3, "zero bytes are bytes like others");
+    free(s);
+}
+
+// The encoder's rule, word for word and as slow as can be: find the lowest id among the joint strings of
+// neighbours by looking through all strings, join those neighbours from the left, and again.
+static int tk_naive_find(const Vocab *v, const char *s, size_t n) {
+    for (size_t id = 0; id < v->V; id++)
+        if ((int)id != v->eot && v->length[id] == n && !memcmp(v->string[id], s, n)) return (int)id;
+    return -1;
+}
+
+static size_t tk_naive_encode(const Vocab *v, const char *s, size_t n, uint16_t *ids) {
+    size_t begin[300], count = n;
+    for (size_t i = 0; i <= n; i++) begin[i] = i;
+    for (;;) {
+        int best = -1;
+        for (size_t i = 0; i + 1 < count; i++) {
+            int id = tk_naive_find(v, s + begin[i], begin[i + 2] - begin[i]);
+            if (id >= 0 && (best < 0 || id < best)) best = id;
+        }
+        if (best < 0) break;
+        for (size_t i = 0; i + 1 < count; i++)
+            if (begin[i + 2] - begin[i] == v->length[best] &&
+                !memcmp(s + begin[i], v->string[best], v->length[best])) {
+                memmove(begin + i + 1, begin + i + 2, (count - i - 1) * sizeof *begin);
+                count--;
+            }
+    }
+    for (size_t i = 0; i < count; i++)
+        ids[i] = (uint16_t)tk_naive_find(v, s + begin[i], begin[i + 1] - begin[i]);
+    return count;
+}
+
+// A vocabulary of all bytes in an odd order, random strings of a few letters (equal ones among them), end of
+// text.
+static void tk_random_vocab(Vocab *v, size_t V, uint64_t seed) {
+    *v = (Vocab){.V = V, .eot = (int)V - 1};
+    v->length = alloc_or_die(V), v->string = alloc_or_die(V * sizeof(char *));
+    for (size_t id = 0; id < V; id++) {
+        size_t n = id < 256 ? 1 : 2 + hash3(seed, 1, id) % 4;
+        v->length[id] = (unsigned char)n;
+        v->string[id] = alloc_or_die(n);
+        tk_random(v->string[id], n, 'a', 3, hash3(seed, 2, id));
+        if (id < 256) v->string[id][0] = (char)(id * 37 + seed);
+    }
+    vocab_index(v);
+}
+
+void test_tokenize_encode(void) {
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        Vocab v;
+        tk_random_vocab(&v, 300 + 20 * seed, seed);
+        BpeCached *cache = alloc_or_die(sizeof *cache << BPE_CACHE_BITS);
+        int wrong = 0, wrong_cached = 0;
+        for (uint64_t k = 0; k < 120; k++) {
+            char s[200];
+            uint16_t got[200], want[200];
+            size_t n = k < 100 ? 1 + hash3(seed, 3, k) % 30 : 60 + hash3(seed, 3, k) % 100;
+            tk_random(s, n, 'a', k % 10 == 0 ? 1 : 3, hash3(seed, 4, k));
+            size_t count = tk_naive_encode(&v, s, n, want);
+            wrong += encode_piece(&v, s, n, got) != count || memcmp(got, want, count * sizeof *got);
+            for (int again = 0; again < 2; again++) {
+                memset(got, 0, sizeof got);
+                size_t cached = bpe_encode_cached(&v, cache, s, n, got);
+                wrong_cached += cached != count || memcmp(got, want, count * sizeof *got);
+            }
+        }
+        check(wrong == 0, "encode_piece: %d of 120 pieces differ from the naive encoder's, seed %d", wrong, (int)seed);
+        check(wrong_cached == 0, "bpe_encode_cached: %d of 240 pieces differ, seed %d", wrong_cached, (int)seed);
+        free(cache);
+    }
+}
+
+// Learning as slow as can be: all pieces stand there as they come, all pairs are counted anew for each merge. Ties
+// go to the lower left id, then the lower right. The strings are put in v, the text as tokens in id, with 65535 behind
+// each piece (room for 2n); returns how many those are.
+static size_t tk_naive_learn(Vocab *v, const char *s, size_t n, size_t V, uint16_t *id) {
+    size_t count = 0;
+    *v = (Vocab){.V = 256, .eot = -1, .length = alloc_or_die(V), .string = alloc_or_die(V * sizeof(char *))};
+    for (size_t i = 0; i < 256; i++) {
+        v->length[i] = 1, v->string[i] = alloc_or_die(1);
+        v->string[i][0] = (char)i;
+    }
+    for (size_t i = 0, step; i < n; i += step) {
+        step = piece_length(s + i, n - i);
+        for (size_t k = 0; k < step; k++) id[count++] = (unsigned char)s[i + k];
+        id[count++] = 65535;
+    }
+    uint32_t *pairs = alloc_or_die(V * V * sizeof *pairs);
+    while (v->V < V - 1) {
+        memset(pairs, 0, V * V * sizeof *pairs);
+        for (size_t i = 0; i + 1 < count; i++)
+            if (id[i] != 65535 && id[i + 1] != 65535) pairs[id[i] * V + id[i + 1]]++;
+        char joint[600], best_joint[600];
+        size_t best = 0, best_n = 0, most = 1;
+        for (size_t p = 0; p < V * V; p++) {
+            if (pairs[p] <= most) continue;
+            size_t a = p / V, b = p % V, both = (size_t)v->length[a] + v->length[b];
+            memcpy(joint, v->string[a], v->length[a]);
+            memcpy(joint + v->length[a], v->string[b], v->length[b]);
+            if (both > 255 || tk_naive_find(v, joint, both) >= 0) continue;
+            most = pairs[p], best = p, best_n = both;
+            memcpy(best_joint, joint, both);
+        }
+        if (most == 1) break;
+        v->length[v->V] = (unsigned char)best_n;
+        v->string[v->V] = alloc_or_die(best_n);
+        memcpy(v->string[v->V], best_joint, best_n);
+        size_t to = 0;
+        for (size_t i = 0; i < count; to++) {
+            int join = i + 1 < count && id[i] == best / V && id[i + 1] == best % V;
+            id[to] = join ? (uint16_t)v->V : id[i];
+            i += join ? 2 : 1;
+        }
+        count = to;
+        v->V++;
+    }
+    free(pairs);
+    return count;
+}
+
+void test_tokenize_learn(void) {
+    static const char *const words[] = {"the", "cat", "sat", "on", "then", "there", "a", "banana", "ananas",
+                                        "1999", "aaaaaaa", "abcabc", "bcabca", "...", "h\xc3\xa9las", "x+x"};
+    for (int k = 0; k < 10; k++) {
+        size_t n = 0, room = k == 9 ? 6000 : 2000, V = k < 5 ? 320 : 380;
+        char *s = alloc_or_die(room + 64);
+        if (k < 3) // words in a skewed order
+            while (n < room) {
+                double u = uniform((uint64_t)k, 5, n);
+                n += (size_t)sprintf(s + n, "%s%s", words[(int)(16 * u * u)], n % 7 ? " " : "\n");
+            }
+        else if (k < 6) tk_random(s, n = room, 'a', k - 1, (uint64_t)k); // long pieces, many ties
+        else if (k < 8) tk_random(s, n = room, 0, 256, (uint64_t)k);     // bytes: few pairs occur twice
+        else if (k == 8) tk_random(s, n = room, 31, 3, (uint64_t)k);
+        else memset(s, 'a', n = room); // one long run: the joint string must not get longer than 255
+        Vocab got, want;
+        size_t half = 0; // two documents that part between two pieces are learned from as one
+        while (half < n / 2) half += piece_length(s + half, n - half);
+        bpe_learn(&got, (BpeText[2]){{s, half}, {s + half, n - half}}, 2, V);
+        uint16_t *left = alloc_or_die(2 * n * sizeof *left), *ids = alloc_or_die(n * sizeof *ids);
+        size_t n_left = tk_naive_learn(&want, s, n, V, left), size = want.V, to = 0;
+        check(got.V == size + 1, "learner %d: %zu ids, not %zu", k, got.V, size + 1);
+        size_t last = got.V - 1;
+        check(got.eot == (int)last && got.length[last] == 13 && !memcmp(got.string[last], "<|endoftext|>", 13),
+              "learner %d: end of text is not last", k);
+        int ok = 1;
+        for (size_t id = 0; ok && id < MIN(size, last); id++) {
+            ok = got.length[id] == want.length[id] && !memcmp(got.string[id], want.string[id], got.length[id]);
+            check(ok, "learner %d: id %zu is \"%.*s\", not \"%.*s\"", k, id, got.length[id], got.string[id],
+                  want.length[id], want.string[id]);
+        }
+        for (size_t id = 0; id < last; id++)
+            check(tk_naive_find(&got, got.string[id], got.length[id]) == (int)id,
+                  "learner %d: string %zu occurs twice", k, id);
+        for (size_t i = 0; i < n_left; i++) // what the merges made of the text is what encode() makes of it
+            if (left[i] != 65535) left[to++] = left[i];
+        check(encode(&got, s, n, ids) == to && !memcmp(ids, left, to * sizeof *ids),
+              "learner %d: its own text is encoded otherwise than it was merged", k);
+        free(left), free(ids);
+        if (k == 9) check(got.length[last - 1] == 128, "one letter: a token of %d bytes", got.length[last - 1]);
+        free(s);
+    }
+}
+
+// Any bytes, through a shard and back, with vocabularies learned from them and from other text.
+void test_tokenize_round_trip(void) {
+    char folder[PATH_MAX], path[PATH_MAX + 16];
+    tk_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/shard", folder);
+    char *s = alloc_or_die(200000);
+    Vocab v[4];
+    tk_random(s, 50000, 'a', 20, 1);
+    bpe_learn(&v[0], &(BpeText){s, 50000}, 1, 700);
+    tk_random(s, 200000, 0, 256, 2);
+    bpe_learn(&v[1], &(BpeText){s, 200000}, 1, 1500);
+    bpe_learn(&v[2], NULL, 0, 512); // nothing to learn from: bytes and end of text
+    tk_random_vocab(&v[3], 400, 5);
+    check(v[2].V == 257, "no text gives %zu ids, not 257", v[2].V);
+    for (int k = 0; k < 20; k++) {
+        const Vocab *vocab = &v[k % 4];
+        size_t n = k < 4 ? 1 : k < 8 ? 256 : 1 + hash3(7, 7, (uint64_t)k) % 200000, half = n / 2, back_n = 0;
+        if (k < 8) for (size_t i = 0; i < n; i++) s[i] = (char)(k < 4 ? 10 * k : (int)i);
+        else tk_random(s, n, k % 3 ? 0 : 'a', k % 3 ? 256 : 4, (uint64_t)k);
+        BpeText text[2] = {{s, half}, {s + half, n - half}};
+        int two = half > 0 && k % 2, last = -1, eot = 0;
+        Writer w;
+        writer_open(&w, path);
+        size_t tokens = bpe_put_shard(&w, vocab, two ? text : &(BpeText){s, n}, two ? 2 : 1), V;
+        writer_close(&w);
+        check(shard_header(path, &V, &eot) == tokens && V == vocab->V && eot == vocab->eot, "shard %d: header", k);
+        char *back = NULL;
+        FILE *f = open_memstream(&back, &back_n);
+        bpe_decode(vocab, path, "=\n", &last, f);
+        fclose(f);
+        size_t extra = two ? 2 : 0;
+        check(back_n == n + extra && !memcmp(back, s, two ? half : n), "round trip %d: %zu bytes, then %zu", k, n,
+              back_n);
+        if (two && back_n == n + extra)
+            check(!memcmp(back + half, "=\n", 2) && !memcmp(back + half + 2, s + half, n - half),
+                  "round trip %d: second half", k);
+        free(back);
+        if (two) continue;
+        long size;
+        char *shard = tk_slurp(folder, "shard", &size); // its tokens are encode()'s
+        uint16_t *ids = alloc_or_die(n * sizeof *ids), first = (uint16_t)vocab->eot;
+        size_t count = encode(vocab, s, n, ids);
+        check(count + 1 == tokens && !memcmp(shard + 1024, &first, 2) &&
+              !memcmp(shard + 1026, ids, 2 * count), "shard %d: its tokens are not those of encode()", k);
+        free(shard), free(ids);
+    }
+    free(s);
+    tk_remove(folder);
+}
+
+static void tk_check_split(const BpeTexts *t, const char *wanted, const char *what) {
+    char joined[1000] = "";
+    for (size_t i = 0; i < t->n; i++) strcat(strncat(joined, t->text[i].s, t->text[i].n), "|");
+    check(!strcmp(joined, wanted), "%s: [%s], not [%s]", what, joined, wanted);
+}
+
+void test_tokenize_split(void) {
+    static const char *const blank[][2] = {
+        {"a\nb\n\nc\n", "a\nb\n|c\n|"},      {"a\r\n\r\nb\r\nc\r\n", "a\r\n|b\r\nc\r\n|"},
+        {"\n\n\na\n\n\n\nb", "a\n|b|"},      {"a\n \t\nb\n", "a\n|b\n|"},
+        {"a", "a|"},                         {"\n \r\n\n", ""},
+        {"a\n\n  b\n   ", "a\n|  b\n|"},     {"a\n\n\r\n\nb\n\n", "a\n|b\n|"},
+        {"", ""}};
+    static const char *const cut[][2] = {
+        {"a<e>b", "a|b|"},                   {"a\n<e>\nb\n<e>\n", "a\n|b\n|"},
+        {"<e><e>\n<e>\r\n", ""},             {"a<e>\r\nb", "a|b|"},
+        {"a<e>\n\nb", "a|\nb|"},             {"<ea<e", "<ea<e|"},
+        {"<e>\n a <e> b", " a | b|"},        {"", ""}};
+    for (size_t k = 0; k < sizeof blank / sizeof *blank; k++) {
+        BpeTexts t = {0};
+        bpe_split_blank_lines(&t, blank[k][0], strlen(blank[k][0]));
+        tk_check_split(&t, blank[k][1], "--split-blank-lines");
+    }
+    for (size_t k = 0; k < sizeof cut / sizeof *cut; k++) {
+        BpeTexts t = {0};
+        bpe_split_separator(&t, cut[k][0], strlen(cut[k][0]), "<e>");
+        tk_check_split(&t, cut[k][1], "--separator");
+    }
+}
+
+// Where validation begins. Documents are given as strings; the wanted cut as the documents with "/" where it
+// is.
+void test_tokenize_cut(void) {
+    static const struct { const char *documents, *wanted; double fraction; } cases[] = {
+        {"aaaaaaaaa|bbbbbbbbb|ccccccccc|d|", "aaaaaaaaa|bbbbbbbbb|/ccccccccc|d|", 0.3}, // the nearest boundary
+        {"aaaaaaaaa|b|c|", "aaaaaaaaa|b|/c|", 0.1},
+        {"aaaa bbbb|c|", "aaaa bbbb|/c|", 0.08},
+        {"line one\nline two\nline three\nline four\n|",
+         "line one\nline two\nline three\n|/line four\n|", 0.2},                        // one document: a line end
+        {"line one\nline two\nline three\nline four\n|",
+         "line one\n|/line two\nline three\nline four\n|", 0.8},
+        {"aaaa|one\ntwo\nthree\nfour\n|", "aaaa|one\ntwo\nthree\n|/four\n|", 0.2},      // no boundary is near
+        {"one two three four five six|", "one two three four five|/ six|", 0.15},       // no line end: a piece
+        {"x\none two three four five six|", "x\none two three four five|/ six|", 0.15}, // no line end is near
+        {"aaaaaaaaaaaaaaaaaaaaaaaa|", "aaaaaaaaaaaaaaaaaaaaaaaa|", 0.5},                // one piece: no cut
+        {"one two three four|x|", "one two three|/ four|x|", 0.4},                      // x is too little
+        {"aaaa bbbb\ncccc dddd eeee\n|", "aaaa bbbb\n|/cccc dddd eeee\n|", 0.44},       // a line end before
+        {"aaaaa|bbbbb|", "aaaaa|bbbbb|", 0}};                                           // none is wanted
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        BpeTexts t = {0};
+        char joined[1000] = "";
+        for (const char *p = cases[k].documents, *end; (end = strchr(p, '|')); p = end + 1)
+            bpe_add_text(&t, p, (size_t)(end - p));
+        size_t first = bpe_cut(&t, cases[k].fraction);
+        for (size_t i = 0; i < t.n; i++) {
+            if (i == first) strcat(joined, "/");
+            strcat(strncat(joined, t.text[i].s, t.text[i].n), "|");
+        }
+        check(!strcmp(joined, cases[k].wanted), "cut %zu: [%s], not [%s]", k, joined, cases[k].wanted);
+    }
+    char euro[3 * PIECE_MAX]; // letters of three bytes and no space: PIECE_MAX falls inside one
+    for (size_t i = 0; i < sizeof euro; i++) euro[i] = "\xe2\x82\xac"[i % 3];
+    BpeTexts t = {0};
+    bpe_add_text(&t, euro, sizeof euro);
+    size_t first = bpe_cut(&t, 0.4);
+    check(first == t.n || (t.text[first].s - euro) % 3 == 0, "the cut falls inside a UTF-8 sequence");
+    char crowd[4000]; // many small documents: close to what was asked
+    tk_random(crowd, sizeof crowd, 'a', 2, 3);
+    t.n = 0;
+    bpe_split_separator(&t, crowd, sizeof crowd, "bb");
+    size_t bytes = 0, val = 0;
+    first = bpe_cut(&t, 0.25);
+    for (size_t i = 0; i < t.n; i++) bytes += t.text[i].n, val += i >= first ? t.text[i].n : 0;
+    check(fabs((double)val / (double)bytes - 0.25) < 0.01, "a quarter is %zu of %zu bytes", val, bytes);
+}
+
+// The program itself: its three files, --vocab, --separator, --decode.
+void test_tokenize_program(void) {
+    char folder[PATH_MAX], text[20000];
+    tk_folder(folder, sizeof folder);
+    size_t n = 0;
+    for (int i = 0; n < sizeof text - 100; i++)
+        n += (size_t)sprintf(text + n, "the %c%c cat%s sat on mat number %d\n%s", 'a' + i % 26, 'a' + i % 7,
+                             i % 3 ? "s" : "", i, i % 10 == 9 ? "<|endoftext|>\n" : "");
+    tk_text(folder, "text", text, n);
+    check(tk_run(folder, "--out a --vocab-size 512 --val-fraction 0.1 text") == 0, "tokenize text");
+    check(tk_run(folder, "--out b --vocab a.vocab --val-fraction 1e-1 text") == 0, "tokenize --vocab");
+    check(tk_same(folder, "a_train.bin", "b_train.bin") && tk_same(folder, "a_val.bin", "b_val.bin") &&
+          tk_same(folder, "a.vocab", "b.vocab"), "--vocab does not give the same files");
+    check(tk_run(folder, "--decode --vocab a.vocab a_train.bin") == 0, "--decode");
+    long train_n, val_n;
+    char *train = tk_slurp(folder, "out", &train_n);
+    check(tk_run(folder, "--decode --vocab a.vocab a_val.bin") == 0, "--decode");
+    char *val = tk_slurp(folder, "out", &val_n);
+    check(train_n > 0 && val_n > 0 && train_n + val_n == (long)n && !memcmp(train, text, (size_t)train_n) &&
+          !memcmp(val, text + train_n, (size_t)val_n), "train (%ld) and val (%ld) are not the text", train_n, val_n);
+    check(train_n > 0 && train[train_n - 1] == '\n' && labs(val_n - (long)n / 10) < 100,
+          "val is not a tenth that begins a line");
+    free(train), free(val);
+
+    check(tk_run(folder, "--out c --vocab-size 512 --val-fraction 0 --separator '<|endoftext|>' text") == 0, "--out c");
+    check(tk_run(folder, "--decode --vocab c.vocab c_train.bin") == 0, "--decode");
+    char *whole = tk_slurp(folder, "out", &train_n), *last = strstr(text + n - 500, "<|endoftext|>\n");
+    check(train_n > 0 && train_n <= (long)n && !memcmp(whole, text, (size_t)train_n) &&
+          (train_n == (long)n || text + train_n == last), "separators do not come back");
+    free(whole);
+    tk_text(folder, "text", "one\n\ntwo\r\n\r\nthree", 17);
+    check(tk_run(folder, "--out d --vocab a.vocab --val-fraction 0 --split-blank-lines text text") == 0, "--out d");
+    check(tk_run(folder, "--decode --split-blank-lines --vocab d.vocab d_train.bin") == 0, "--decode");
+    tk_text(folder, "want", "one\n\ntwo\r\n\nthree\n\none\n\ntwo\r\n\nthree", 34);
+    check(tk_same(folder, "out", "want"), "documents do not come back");
+    tk_remove(folder);
+}
+
+// Everything that can be asked wrongly: the exit code, one line that names the program, and no file left
+// behind.
+void test_tokenize_errors(void) {
+    static const struct { int code; const char *arguments, *says; } cases[] = {
+        {1, "--out o missing", "missing: cannot read"},
+        {1, "--out o .", ".: cannot read"},
+        {1, "--out o empty", "empty: no text"},
+        {1, "--out o empty empty", "empty: no text"},
+        {1, "--out nowhere/o text", "nowhere/o_train.bin"},
+        {1, "--out o --vocab text text", "text: "},
+        {1, "--out o --vocab missing text", "missing: "},
+        {1, "--out o --vocab words.vocab text", "words.vocab: some bytes"},
+        {1, "--decode --vocab words.vocab text", "text: "},
+        {1, "--decode --vocab words.vocab missing", "missing: "},
+        {1, "--decode --vocab words.vocab other.bin", "other.bin: made with another vocabulary"},
+        {1, "--decode --vocab words.vocab high.bin", "high.bin: token 7"},
+        {2, "text", "--out"},
+        {2, "--out o", "no input"},
+        {2, "", "no input"},
+        {2, "--out", "--out: a value is missing"},
+        {2, "--out '' text", "--out: a value is missing"},
+        {2, "--nonsense text", "--nonsense: unknown"},
+        {2, "--out o --vocab-size 511 text", "--vocab-size 511"},
+        {2, "--out o --vocab-size 65536 text", "--vocab-size 65536"},
+        {2, "--out o --vocab-size 4k text", "--vocab-size 4k"},
+        {2, "--out o --vocab-size nan text", "--vocab-size nan"},
+        {2, "--out o --vocab-size 512 --vocab words.vocab text", "--vocab-size"},
+        {2, "--out o --val-fraction 1 text", "--val-fraction 1"},
+        {2, "--out o --val-fraction -0.1 text", "--val-fraction -0.1"},
+        {2, "--out o --separator x --split-blank-lines text", "--separator"},
+        {2, "--decode text", "--decode"},
+        {2, "--decode --out o --vocab words.vocab text", "--out"},
+    };
+    char folder[PATH_MAX];
+    tk_folder(folder, sizeof folder);
+    int32_t vocab[HEADER] = {VOCAB_MAGIC, 2, 2, 1}, shard[HEADER + 1] = {SHARD_MAGIC, 1, 2, 2, 2};
+    char words[1024 + 4];
+    memcpy(words, vocab, 1024);
+    memcpy(words + 1024, "\1a\1e", 4);
+    tk_text(folder, "words.vocab", words, sizeof words);
+    shard[HEADER] = 7 << 16 | 1;
+    tk_text(folder, "high.bin", shard, sizeof shard);
+    shard[3] = 3;
+    tk_text(folder, "other.bin", shard, sizeof shard);
+    tk_text(folder, "text", "some text\n", 10);
+    tk_text(folder, "empty", "", 0);
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        long n;
+        int code = tk_run(folder, cases[k].arguments);
+        char *line = tk_slurp(folder, "err", &n), *end = strchr(line, '\n');
+        check(code == cases[k].code, "tokenize %s: exit %d, not %d", cases[k].arguments, code, cases[k].code);
+        check(end && end[1] == 0 && !strncmp(line, "tokenize: ", 10) && strstr(line, cases[k].says),
+              "tokenize %s: one line that says \"%s\", not: %s", cases[k].arguments, cases[k].says, line);
+        free(line);
+    }
+    check(tk_run(folder, "--help") == 0, "--help");
+    char command[PATH_MAX + 100];
+    snprintf(command, sizeof command, "mkdir '%s/x_val.bin'", folder);
+    check(system(command) == 0 && tk_run(folder, "--out x text") == 1, "--out x, where x_val.bin is a folder");
+    snprintf(command, sizeof command, "test $(ls '%s' | wc -l) = 9", folder); // our six, out, err and x_train.bin
+    check(system(command) == 0, "%s: a failed tokenize left a file behind", folder);
+    tk_text(folder, "tiny", "ab", 2); // fewer ids, no validation, two notes
+    check(tk_run(folder, "--out t tiny") == 0, "a text of two bytes");
+    tk_remove(folder);
+}
 
 // ----------------------------------------------------------------------------
 
@@ -1220,8 +1708,14 @@ int main(int argc, char **argv) {
     RUN(test_village_world());
     RUN(test_village_files());
     RUN(test_village_errors());
-    //TOKENIZE
-    shell("true"), system("true");
+    RUN(test_tokenize_pieces());
+    RUN(test_tokenize_encode());
+    RUN(test_tokenize_learn());
+    RUN(test_tokenize_round_trip());
+    RUN(test_tokenize_split());
+    RUN(test_tokenize_cut());
+    RUN(test_tokenize_program());
+    RUN(test_tokenize_errors());
     char remove_it[128];
     snprintf(remove_it, sizeof remove_it, "rm -rf %s", scratch_dir);
     if (system(remove_it) != 0) printf("%s could not be removed\n", scratch_dir);
