@@ -1,8 +1,8 @@
 /*
 OptiBERT in plain C: train a BERT-style encoder on a CPU.
 
-This one file holds the whole encoder with its forward and its backward pass, the optimiser, the data, the checkpoints
-and the training loop, in that order. It is meant to be read from top to bottom.
+This one file holds the whole encoder with its forward and its backward pass, the optimiser, the data, the
+checkpoints and the training loop. It is meant to be read from top to bottom.
 */
 #ifndef TRAIN_OPTIBERT_C
 #define TRAIN_OPTIBERT_C
@@ -18,16 +18,15 @@ and the training loop, in that order. It is meant to be read from top to bottom.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __linux__
-#include <sched.h>
-#endif
 #include <sys/file.h>
 #include <sys/stat.h>
-#ifdef __APPLE__
-#include <sys/sysctl.h>
-#endif
 #include <time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sched.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #else // one thread; the pragmas are ignored
@@ -45,11 +44,13 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 
 const char *program = "train_optibert"; // how error messages name this program
 
-static void complain(const char *format, va_list args) {
+__attribute__((noreturn))
+static void complain_and_exit(int code, const char *format, va_list args) {
     fflush(stdout);
     fprintf(stderr, "%s: ", program);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
+    exit(code);
 }
 
 // A run that fails says so in one line, "program: what is wrong, what to do", and exits with 1.
@@ -57,8 +58,7 @@ __attribute__((noreturn, format(printf, 1, 2)))
 void die(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    complain(format, args);
-    exit(1);
+    complain_and_exit(1, format, args);
 }
 
 // A command line that makes no sense: exit 2.
@@ -66,8 +66,7 @@ __attribute__((noreturn, format(printf, 1, 2)))
 void die_usage(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    complain(format, args);
-    exit(2);
+    complain_and_exit(2, format, args);
 }
 
 // Zeroed memory on a 64-byte boundary (a cache line, and the widest vector there is). Never NULL.
@@ -75,12 +74,11 @@ void *alloc_or_die(size_t bytes) {
     void *p = NULL;
     size_t rounded = (bytes + 64) / 64 * 64;
     if (rounded < bytes || posix_memalign(&p, 64, rounded) != 0)
-        die("out of memory: %.1f MiB more are needed; a smaller --micro-batch or model needs less", bytes / 1048576.0);
-    memset(p, 0, rounded);
-    return p;
+        die("out of memory: %.1f MiB more are needed: try with less", bytes / 1048576.0);
+    return memset(p, 0, rounded);
 }
 
-// Cores, not counting the second hardware thread of a core, that this process may run on; 0 if the system does not tell.
+// Cores, not hardware threads, that this process may run on; 0 if the system does not tell.
 static int physical_cores(void) {
     int cores = 0;
 #ifdef __APPLE__
@@ -137,18 +135,12 @@ double uniform(uint64_t seed, uint64_t stream, uint64_t index) {
     return (double)(hash3(seed, stream, index) >> 11) * 0x1p-53;
 }
 
-// Files are written under a temporary name, flushed to the disk and renamed: whoever opens PATH finds the old
-// file or the whole new one. The running checksum is FNV-1a over 64-bit words, one put after the other.
-typedef struct {
-    FILE *file;
-    uint64_t checksum;
-    char path[PATH_MAX], temporary[PATH_MAX + 16];
-} Writer;
-
+// FNV-1a over 32-bit words, a running checksum: begin with CHECKSUM_START, go on with the last result.
+#define CHECKSUM_START 0xcbf29ce484222325u
 static uint64_t checksum_add(uint64_t sum, const void *data, size_t bytes) {
     const char *p = data;
     while (bytes > 0) {
-        uint64_t word = 0;
+        uint32_t word = 0;
         size_t n = MIN(bytes, sizeof word);
         memcpy(&word, p, n);
         sum = (sum ^ word) * 0x100000001b3u;
@@ -157,60 +149,62 @@ static uint64_t checksum_add(uint64_t sum, const void *data, size_t bytes) {
     return sum;
 }
 
+// Files are written under another name, flushed and renamed: PATH is always the old or the whole new file.
+typedef struct {
+    FILE *file;
+    uint64_t checksum; // of all that was put
+    char path[PATH_MAX], temporary[PATH_MAX + 16];
+} Writer;
+
 void writer_open(Writer *w, const char *path) {
     if (strlen(path) >= PATH_MAX) die("%.40s…: this path is too long: choose a shorter one", path);
     strcpy(w->path, path);
     snprintf(w->temporary, sizeof w->temporary, "%s.%d.tmp", path, (int)getpid());
-    w->checksum = 0xcbf29ce484222325u;
+    w->checksum = CHECKSUM_START;
     w->file = fopen(w->temporary, "wb");
     if (!w->file) die("%s: cannot write: %s", w->temporary, strerror(errno));
 }
 
+static void writer_fail(Writer *w) {
+    int why = errno;
+    unlink(w->temporary);
+    die("%s: cannot write: %s", w->path, strerror(why));
+}
+
 void writer_put(Writer *w, const void *data, size_t bytes) {
     w->checksum = checksum_add(w->checksum, data, bytes);
-    if (bytes > 0 && fwrite(data, bytes, 1, w->file) != 1) {
-        int why = errno;
-        fclose(w->file), unlink(w->temporary);
-        die("%s: cannot write: %s", w->path, strerror(why));
-    }
+    if (bytes > 0 && fwrite(data, bytes, 1, w->file) != 1) writer_fail(w);
 }
 
 void writer_close(Writer *w) {
-    int failed = fflush(w->file) || fsync(fileno(w->file)), why = errno;
-    failed |= fclose(w->file);
-    if (failed || rename(w->temporary, w->path)) {
-        if (!failed) why = errno;
-        unlink(w->temporary);
-        die("%s: cannot write: %s", w->path, strerror(why));
-    }
+    FILE *f = w->file;
+    if (fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path)) writer_fail(w);
 }
 
-// Reading: dies, naming the file, where it is missing, no plain file, or ends early.
+// Reading: dies, naming the file, if it is missing, no plain file (a pipe would wait for ever), or too short.
 typedef struct {
     FILE *file;
     const char *path;
-    uint64_t checksum;
-    uint64_t size;      // bytes in the file
+    uint64_t size; // bytes in the file
 } Reader;
 
 void reader_open(Reader *r, const char *path) {
     struct stat st;
     if (stat(path, &st)) die("%s: cannot read: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode)) die("%s: cannot read: this is no plain file", path); // a pipe would wait for ever
-    *r = (Reader){.file = fopen(path, "rb"), .path = path, .checksum = 0xcbf29ce484222325u, .size = (uint64_t)st.st_size};
+    if (!S_ISREG(st.st_mode)) die("%s: cannot read: this is no plain file", path);
+    *r = (Reader){fopen(path, "rb"), path, (uint64_t)st.st_size};
     if (!r->file) die("%s: cannot read: %s", path, strerror(errno));
 }
 
 void reader_get(Reader *r, void *data, size_t bytes) {
-    if (bytes > 0 && fread(data, bytes, 1, r->file) != 1) die("%s: the file ends too early: make it again", r->path);
-    r->checksum = checksum_add(r->checksum, data, bytes);
+    if (bytes > 0 && fread(data, bytes, 1, r->file) != 1) die("%s: ends too early: make it again", r->path);
 }
 
 // ----------------------------------------------------------------------------
 // matmul: nearly all the time of a step is spent here
 
-// A vector of VW floats in one register, by the vector extension of GCC and clang: + and * work on it element by
-// element, and a scalar operand is broadcast. vec_u is the same in memory of any alignment.
+// A vector of VW floats in one register, by the vector extension of GCC and clang: + and * work on it element
+// by element, and a scalar operand is broadcast. vec_u is the same in memory of any alignment.
 #if defined(__AVX512F__)
 #define VW 16
 #define MR 8
@@ -236,21 +230,21 @@ typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 #define MC (MR * 16) // rows of the output that share one pass over the packed panels
 #define NC 2048      // columns packed at once: packed_b, (KC,NC), stays in the L2 or L3 cache
 
-// One tile: out (MR, n vectors) = add + a · b, where a is read at a[i*row + k*col], b is a packed panel (kc,NR), and
-// add, with the same row stride ldo as out, may be NULL or out itself. Each of the kc steps reads NV vectors of b and
-// MR numbers of a and makes MR * NV vector multiply-adds that depend on none of each other, so that the
-// multiply-add units never wait. All loops over i and j have constant bounds: the compiler unrolls them, and acc lives
-// in registers. (n, col and, for packed a, row are constants at each call: the function is inlined.)
+// One tile: out (MR, n vectors) = add + a · b, where a is read at a[i*row + k*col], b is a packed panel
+// (kc,NR), and add, with the same row stride ldo as out, may be NULL or out itself. Each of the kc steps
+// reads NV vectors of b and MR numbers of a and makes MR * NV vector multiply-adds that do not depend on each
+// other, so that the multiply-add units never wait. The loops over i and j have constant bounds: the compiler
+// unrolls them, and acc lives in registers. (Inlined: n, col and, if a is packed, row are constants.)
 static inline __attribute__((always_inline))
-void tile(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col, const float *b, size_t kc,
-          const int n) {
+void tile(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col, const float *b,
+          size_t kc, const int n) {
     vec acc[MR][NV];
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < n; j++) acc[i][j] = (vec){0};
-    for (size_t k = 0; k < kc; k++) {
+    for (size_t k = 0; k < kc; k++)
         for (int i = 0; i < MR; i++)
-            for (int j = 0; j < n; j++) acc[i][j] += a[i * row + k * col] * *(const vec *)(b + k * NR + j * VW);
-    }
+            for (int j = 0; j < n; j++)
+                acc[i][j] += a[i * row + k * col] * *(const vec *)(b + k * NR + j * VW);
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < n; j++) {
             if (add) acc[i][j] += *(const vec_u *)(add + i * ldo + j * VW);
@@ -282,10 +276,10 @@ static void pack_panel(float *panel, const float *b, size_t row, size_t col, siz
             for (size_t k = 0; k < kc; k++) panel[k * NR + j] = b[k * row + j * col];
 }
 
-// out (m,n) = add + a (m,kc) · b, with m ≤ MC, a(i,k) at a[i*row + k*col] and b in packed panels. All panels are gone
-// through for this block of rows: a panel stays in L1 while the block's tiles pass over it, the block in L2.
-// Where the numbers of a that a step needs lie far apart (col ≠ 1: a transposed matrix, as for weight gradients) they are
-// packed side by side first; so are the last rows when they are fewer than MR, and what a tile has too much is dropped.
+// out (m,n) = add + a (m,kc) · b, with m ≤ MC, a(i,k) at a[i*row + k*col] and b in packed panels. All panels
+// are gone through: a panel stays in L1 while the block's tiles pass over it, the block in L2. Where a step's
+// numbers of a lie far apart (col ≠ 1: a transposed matrix, as for weight gradients) they are packed side by
+// side first; so are the last rows when they are fewer than MR, and a tile's surplus is dropped.
 static void block(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col,
                   const float *packed, size_t m, size_t n, size_t kc) {
     float packed_a[MC * KC] __attribute__((aligned(64))); // tiles of (kc,MR)
@@ -316,16 +310,15 @@ static void block(float *out, const float *add, size_t ldo, const float *a, size
     }
 }
 
-static float packed_b[KC * NC] __attribute__((aligned(64))); // shared by the threads; one matmul runs at a time
+static float packed_b[KC * NC] __attribute__((aligned(64))); // shared: one matmul runs at a time
 
-// out (m,n) = add + a (m,k) · b (k,n): called by all threads together. Any strides: a(i,k) is a[i*arow + k*acol], and b
-// likewise; out and add have n columns. add may be NULL, or out itself.
-// Every element of out is summed in the same order (pieces of KC, each from its first k to its last) whoever computes
-// it, so the number of threads changes no bit. Row blocks are handed out as threads become free.
-void matmul(float *out, const float *add, const float *a, size_t arow, size_t acol, const float *b, size_t brow,
-            size_t bcol, size_t m, size_t n, size_t k) {
-    size_t share = m / (4 * (size_t)omp_get_num_threads()) / MR * MR; // about four blocks a thread, unless they get too large
-    size_t rows = MIN(MC, MAX(MR, share));
+// out (m,n) = add + a (m,k) · b (k,n): called by all threads together. Any strides: a(i,k) is a[i*arow +
+// k*acol], and b likewise; out and add have n columns. add may be NULL, or out itself. Every element of out
+// is summed in the same order (pieces of KC, each from its first k to its last) whoever computes it, so the
+// number of threads changes no bit. Row blocks, about four a thread, go to threads that are free.
+void matmul(float *out, const float *add, const float *a, size_t arow, size_t acol, const float *b,
+            size_t brow, size_t bcol, size_t m, size_t n, size_t k) {
+    size_t rows = MIN(MC, MAX(MR, m / (4 * (size_t)omp_get_num_threads()) / MR * MR));
     for (size_t j = 0; j < n; j += NC) {
         size_t cols = MIN(NC, n - j);
         for (size_t p = 0; p < k; p += KC) {
@@ -333,7 +326,8 @@ void matmul(float *out, const float *add, const float *a, size_t arow, size_t ac
             const float *plus = p == 0 ? add : out; // later pieces add to what is there
             #pragma omp for schedule(static)
             for (size_t c = 0; c < cols; c += NR)
-                pack_panel(packed_b + c * kc, b + p * brow + (j + c) * bcol, brow, bcol, kc, MIN(NR, cols - c));
+                pack_panel(packed_b + c * kc, b + p * brow + (j + c) * bcol, brow, bcol, kc,
+                           MIN(NR, cols - c));
             #pragma omp for schedule(dynamic)
             for (size_t i = 0; i < m; i += rows)
                 block(out + i * n + j, plus ? plus + i * n + j : NULL, n, a + i * arow + p * acol, arow, acol,
@@ -344,45 +338,47 @@ void matmul(float *out, const float *add, const float *a, size_t arow, size_t ac
 
 // The same by one thread alone, for attention: out and add have the row stride ldo; `packed` has room for
 // min(k,KC) rows of n columns, rounded up to NR.
-void matmul_alone(float *out, const float *add, size_t ldo, const float *a, size_t arow, size_t acol, const float *b,
-                  size_t brow, size_t bcol, size_t m, size_t n, size_t k, float *packed) {
+void matmul_alone(float *out, const float *add, size_t ldo, const float *a, size_t arow, size_t acol,
+                  const float *b, size_t brow, size_t bcol, size_t m, size_t n, size_t k, float *packed) {
     for (size_t p = 0; p < k; p += KC) {
         size_t kc = MIN(KC, k - p);
         const float *plus = p == 0 ? add : out;
         for (size_t c = 0; c < n; c += NR)
             pack_panel(packed + c * kc, b + p * brow + c * bcol, brow, bcol, kc, MIN(NR, n - c));
         for (size_t i = 0; i < m; i += MC)
-            block(out + i * ldo, plus ? plus + i * ldo : NULL, ldo, a + i * arow + p * acol, arow, acol, packed,
-                  MIN(MC, m - i), n, kc);
+            block(out + i * ldo, plus ? plus + i * ldo : NULL, ldo, a + i * arow + p * acol, arow, acol,
+                  packed, MIN(MC, m - i), n, kc);
     }
 }
 
 // out (N,OC) = add + inp (N,C) · weight (OC,C)ᵀ: a linear layer; add is the residual stream, or NULL.
-void matmul_forward(float *out, const float *add, const float *inp, const float *weight, size_t N, size_t C, size_t OC) {
+void matmul_forward(float *out, const float *add, const float *inp, const float *weight,
+                    size_t N, size_t C, size_t OC) {
     matmul(out, add, inp, C, 1, weight, 1, C, N, OC, C);
 }
 
-// out[n,o] = Σc inp[n,c] weight[o,c], so dinp[n,c] = Σo dout[n,o] weight[o,c]: dinp (N,C) = dout (N,OC) · weight.
+// out[n,o] = Σc inp[n,c] weight[o,c], so dinp[n,c] = Σo dout[n,o] weight[o,c]: dinp (N,C) = dout · weight.
 void matmul_backward_inp(float *dinp, const float *dout, const float *weight, size_t N, size_t C, size_t OC) {
     matmul(dinp, NULL, dout, OC, 1, weight, C, 1, N, C, OC);
 }
 
 // … and dweight[o,c] = Σn dout[n,o] inp[n,c]: dweight (OC,C) += dout (N,OC)ᵀ · inp (N,C).
-void matmul_backward_weight(float *dweight, const float *dout, const float *inp, size_t N, size_t C, size_t OC) {
+void matmul_backward_weight(float *dweight, const float *dout, const float *inp,
+                            size_t N, size_t C, size_t OC) {
     matmul(dweight, dweight, dout, 1, OC, inp, C, 1, OC, C, N);
 }
 
 // ----------------------------------------------------------------------------
 // all the other layers, each forward above its backward
 //
-// B rows of T tokens, N = B*T; C channels, NH heads of size HS, H hidden channels, V vocabulary, M predicted positions.
-// Every layer is called by all threads of a team together: its `omp for` loops share the work, and their barriers
-// keep one layer behind the other. Called outside of a parallel region it simply runs on one thread.
+// B rows of T tokens, N = B*T; C channels, NH heads of size HS, H hidden channels, V vocabulary, M predicted
+// positions. Every layer is called by all threads of a team together: its `omp for` loops share the work, and
+// their barriers keep one layer behind the other. Outside of a parallel region it simply runs on one thread.
 
-// e^x to about 2 units in the last place, in a form that the compiler can vectorise (libm's expf is one call for each
-// number). x = n ln 2 + r with |r| ≤ ln 2 / 2; e^r by the polynomial of Cephes' expf; 2^n by adding n to the
-// exponent's bits. Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits. Below -87 (e^x < 1.7e-38)
-// and above 88 x is clamped; NaN stays NaN.
+// e^x to about 2 units in the last place, in a form that the compiler can vectorise (libm's expf is one call
+// for each number). x = n ln 2 + r with |r| ≤ ln 2 / 2; e^r by the polynomial of Cephes' expf; 2^n by adding
+// n to the exponent's bits. Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits. x is
+// clamped to [-87, 88] (e^-87 is 1.6e-38); NaN stays NaN.
 static inline float exp_fast(float x) {
     const float magic = 12582912.0f;
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
@@ -407,8 +403,8 @@ void embedding_forward(float *out, const int32_t *tokens, const float *wte, size
     for (size_t i = 0; i < N; i++) memcpy(out + i * C, wte + (size_t)tokens[i] * C, C * sizeof *out);
 }
 
-// A token's row of dwte gets the sum of dout over all places where the token stands. Threads share the columns, not
-// the tokens, so that no two of them write to one row and the order of the sum is always the same.
+// A token's row of dwte gets the sum of dout over all places where the token stands. Threads share the
+// columns, not the tokens, so that no two write to one row and the order of the sum is always the same.
 void embedding_backward(float *dwte, const float *dout, const int32_t *tokens, size_t N, size_t C) {
     #pragma omp for schedule(static)
     for (size_t c0 = 0; c0 < C; c0 += 16) {
@@ -436,7 +432,7 @@ void rmsnorm_forward(float *out, float *rstd, const float *inp, const float *wei
 #define PARTS 64 // sums over all rows go through this many partial sums, whatever the number of threads
 
 // With n = x s (s = rstd) the output is n w, so dweight = Σ over rows of dout n, and since ds/dx = -s² n/C,
-// dx = s (w dout - n mean(w dout n)). dinp (N,C) = add + dx; add may be NULL or dinp itself. partial: (PARTS,C) scratch.
+// dx = s (w dout - n mean(w dout n)). dinp (N,C) = add + dx; add may be NULL or dinp. partial: (PARTS,C).
 void rmsnorm_backward(float *dinp, const float *add, float *dweight, float *partial, const float *dout,
                       const float *inp, const float *weight, const float *rstd, size_t N, size_t C) {
     #pragma omp for schedule(static)
@@ -461,9 +457,9 @@ void rmsnorm_backward(float *dinp, const float *add, float *dweight, float *part
         for (size_t part = 0; part < PARTS; part++) dweight[c] += partial[part * C + c];
 }
 
-// Rotary position embedding (Su et al., arXiv 2104.09864), in place on the query and key thirds of qkv (B,T,3C): in each
-// head the pair (i, i + HS/2) at position t is turned by the angle t * 10000^(-2i/HS), whose cosine and sine stand in
-// turn (T,HS/2,2). A rotation's transpose is the rotation back: the backward pass is the same with sign = -1.
+// Rotary position embedding (Su et al., arXiv 2104.09864), in place on the query and key thirds of qkv
+// (B,T,3C): in each head the pair (i, i + HS/2) at position t is turned by the angle t * 10000^(-2i/HS),
+// whose cosine and sine stand in turn (T,HS/2,2). Backward: sign = -1, as a rotation's transpose turns back.
 void rope(float *qkv, const float *turn, float sign, size_t B, size_t T, size_t C, size_t NH) {
     size_t half = C / NH / 2;
     #pragma omp for schedule(static)
@@ -480,8 +476,8 @@ void rope(float *qkv, const float *turn, float sign, size_t B, size_t T, size_t 
     }
 }
 
-// Attention goes by blocks of QB queries against all keys that they may see, so its memory is linear in T. Each thread
-// has room for two blocks of scores (QB,T) and for a packed operand.
+// Attention goes by blocks of QB queries against all keys that they may see, so its memory is linear in T.
+// Each thread has room for two blocks of scores (QB,T) and for a packed operand.
 #define QB 128
 #define UP(n) (((n) + NR - 1) / NR * NR)
 
@@ -501,7 +497,7 @@ static float row_max(const float *x, size_t n) {
     return lane[0];
 }
 
-// In place, row (n) = softmax(scale * row) over its first `seen` entries, 0 behind them. Returns the log-sum-exp.
+// In place, row (n) = softmax(scale * row) over its first `seen` entries, 0 behind them. Returns log-sum-exp.
 static float softmax_row(float *row, float scale, size_t seen, size_t n) {
     float max = row_max(row, seen), sum = 0;
     #pragma omp simd reduction(+ : sum)
@@ -515,36 +511,41 @@ static float softmax_row(float *row, float scale, size_t seen, size_t n) {
     return scale * max + logf(sum);
 }
 
-// out (B,T,C) = softmax(q kᵀ / sqrt(HS)) v for each head, and lse (B,NH,T), the log-sum-exp of each query's scaled scores,
-// which is all that the backward pass needs to compute the softmax again. qkv is (B,T,3C). A position attends to its
-// own document only: doc_end (B,T) tells where that ends; if causal, to none behind itself.
-void attention_forward(float *out, float *lse, const float *qkv, const size_t *doc_end, float *scratch, int causal,
-                       size_t B, size_t T, size_t C, size_t NH) {
+// out (B,T,C) = softmax(q kᵀ / sqrt(HS)) v for each head, and lse (B,NH,T), the log-sum-exp of each query's
+// scaled scores: with it the backward pass can compute the softmax again. qkv is (B,T,3C). A position attends
+// to its own document only: doc_end (B,T) tells where that ends; if causal, to none behind itself.
+void attention_forward(float *out, float *lse, const float *qkv, const size_t *doc_end, float *scratch,
+                       int causal, size_t B, size_t T, size_t C, size_t NH) {
     size_t HS = C / NH, C3 = 3 * C;
     float scale = 1 / sqrtf((float)HS);
     #pragma omp for schedule(dynamic)
     for (size_t task = 0; task < B * NH; task++) {
         size_t b = task / NH, h = task % NH;
         const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
-        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS), *packed = p + 2 * QB * UP(T);
+        float *y = out + b * T * C + h * HS;
+        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS);
+        float *packed = p + 2 * QB * UP(T);
         for (size_t first = 0, end; first < T; first = end) {
             end = doc_end[b * T + first];
             for (size_t q0 = first; q0 < end; q0 += QB) {
                 size_t nq = MIN(QB, end - q0), nk = (causal ? q0 + nq : end) - first;
                 matmul_alone(p, NULL, nk, q + q0 * C3, C3, 1, k + first * C3, 1, C3, nq, nk, HS, packed);
-                for (size_t i = 0; i < nq; i++)
-                    lse[task * T + q0 + i] = softmax_row(p + i * nk, scale, causal ? q0 + i + 1 - first : nk, nk);
-                matmul_alone(out + (b * T + q0) * C + h * HS, NULL, C, p, nk, 1, v + first * C3, C3, 1, nq, HS, nk, packed);
+                for (size_t i = 0; i < nq; i++) {
+                    size_t seen = causal ? q0 + i + 1 - first : nk;
+                    lse[task * T + q0 + i] = softmax_row(p + i * nk, scale, seen, nk);
+                }
+                matmul_alone(y + q0 * C, NULL, C, p, nk, 1, v + first * C3, C3, 1, nq, HS, nk, packed);
             }
         }
     }
 }
 
-// With p = softmax(s), s = scale q kᵀ, y = p v: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ_j p dp), and that sum is dy · y
-// (Dao et al., arXiv 2205.14135, section 3 and appendix B); dq = scale ds k, dk = scale dsᵀ q. p is exp(s - lse).
-// dqkv (B,T,3C) is written; dout and out are (B,T,C).
+// With p = softmax(s), s = scale q kᵀ, y = p v: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ_j p dp), and that sum
+// is dy · y (Dao et al., arXiv 2205.14135, section 3 and appendix B); dq = scale ds k, dk = scale dsᵀ q. p is
+// exp(s - lse). dqkv (B,T,3C) is written; dout and out are (B,T,C).
 void attention_backward(float *dqkv, const float *dout, const float *out, const float *lse, const float *qkv,
-                        const size_t *doc_end, float *scratch, int causal, size_t B, size_t T, size_t C, size_t NH) {
+                        const size_t *doc_end, float *scratch, int causal,
+                        size_t B, size_t T, size_t C, size_t NH) {
     size_t HS = C / NH, C3 = 3 * C;
     float scale = 1 / sqrtf((float)HS);
     #pragma omp for schedule(dynamic)
@@ -552,7 +553,8 @@ void attention_backward(float *dqkv, const float *dout, const float *out, const 
         size_t b = task / NH, h = task % NH;
         const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
         float *dq = dqkv + b * T * C3 + h * HS, *dk = dq + C, *dv = dk + C;
-        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS), *ds = p + QB * UP(T), *packed = ds + QB * UP(T);
+        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS);
+        float *ds = p + QB * UP(T), *packed = ds + QB * UP(T);
         for (size_t t = 0; t < T; t++)
             memset(dk + t * C3, 0, HS * sizeof *dk), memset(dv + t * C3, 0, HS * sizeof *dv);
         for (size_t first = 0, end; first < T; first = end) {
@@ -572,7 +574,8 @@ void attention_backward(float *dqkv, const float *dout, const float *out, const 
                         pi[j] = exp_fast(scale * pi[j] - log_sum);
                         di[j] = scale * pi[j] * (di[j] - dot);
                     }
-                    memset(pi + seen, 0, (nk - seen) * sizeof *pi), memset(di + seen, 0, (nk - seen) * sizeof *di);
+                    memset(pi + seen, 0, (nk - seen) * sizeof *pi);
+                    memset(di + seen, 0, (nk - seen) * sizeof *di);
                 }
                 float *dk0 = dk + first * C3, *dv0 = dv + first * C3;
                 matmul_alone(dv0, dv0, C3, p, 1, nk, dy, C, 1, nk, HS, nq, packed);
@@ -583,7 +586,7 @@ void attention_backward(float *dqkv, const float *dout, const float *out, const 
     }
 }
 
-// SwiGLU (Shazeer, arXiv 2002.05202): out (N,H) = silu(gate) * up, silu(g) = g σ(g), from gu (N,2H) = gate | up.
+// SwiGLU (Shazeer, arXiv 2002.05202): out (N,H) = silu(gate) * up, silu(g) = g σ(g), gu (N,2H) = gate | up.
 void swiglu_forward(float *out, const float *gu, size_t N, size_t H) {
     #pragma omp for schedule(static)
     for (size_t i = 0; i < N; i++) {
@@ -593,8 +596,8 @@ void swiglu_forward(float *out, const float *gu, size_t N, size_t H) {
     }
 }
 
-// dup = dout silu(g); dgate = dout up silu'(g), where silu'(g) = σ + g σ (1 - σ). Also writes the forward's output
-// again to out (N,H), which is needed for dweight and was not kept.
+// dup = dout silu(g); dgate = dout up silu'(g), where silu'(g) = σ + g σ (1 - σ). Also writes the forward's
+// output again to out (N,H), which is needed for dweight and was not kept.
 void swiglu_backward(float *dgu, float *out, const float *dout, const float *gu, size_t N, size_t H) {
     #pragma omp for schedule(static)
     for (size_t i = 0; i < N; i++) {
@@ -625,7 +628,8 @@ void gather_backward(float *dinp, const float *dout, const size_t *rows, size_t 
 }
 
 // losses (M) = -log softmax(logits)[target], logits (M,V); lse (M) is kept for the backward pass.
-void crossentropy_forward(float *losses, float *lse, const float *logits, const int32_t *targets, size_t M, size_t V) {
+void crossentropy_forward(float *losses, float *lse, const float *logits, const int32_t *targets,
+                          size_t M, size_t V) {
     #pragma omp for schedule(static)
     for (size_t i = 0; i < M; i++) {
         const float *x = logits + i * V;
@@ -637,8 +641,9 @@ void crossentropy_forward(float *losses, float *lse, const float *logits, const 
     }
 }
 
-// d loss / d logit = softmax - 1 at the target; times dloss, what the mean makes of each loss. In place on logits (M,V).
-void crossentropy_backward(float *logits, const float *lse, const int32_t *targets, float dloss, size_t M, size_t V) {
+// In place, logits (M,V) become d loss / d logit = softmax - 1 at the target, times dloss.
+void crossentropy_backward(float *logits, const float *lse, const int32_t *targets, float dloss,
+                           size_t M, size_t V) {
     #pragma omp for schedule(static)
     for (size_t i = 0; i < M; i++) {
         float *x = logits + i * V;
@@ -658,22 +663,21 @@ typedef struct {
 } Config;
 
 // H when it is not given: 8C/3, to the nearest multiple of 16.
-size_t default_hidden(size_t C) {
-    return MAX(16, (C * 8 + 24) / 48 * 16);
-}
+size_t default_hidden(size_t C) { return MAX(16, (C * 8 + 24) / 48 * 16); }
 
-// Training FLOPs per token of a row (a multiply-add is 2, the backward pass is twice the forward): F_N of the blocks,
-// attention counted whole (DeepSeek-AI, arXiv 2401.02954, eq. 2), and the head's, which works on a share r of the rows.
+// Training FLOPs per token of a row (a multiply-add is 2, the backward pass is twice the forward): F_N of the
+// blocks, attention counted whole (DeepSeek-AI, arXiv 2401.02954, eq. 2) …
 double flops_per_token(const Config *c) {
     double L = (double)c->L, C = (double)c->C, H = (double)c->H, T = (double)c->T;
     return 6 * L * (4 * C * C + 3 * C * H) + 12 * L * C * T;
 }
 
+// … and the head's, which works on a share of the rows only.
 double flops_per_token_head(const Config *c, double mask_rate) {
     return 6 * (c->causal ? 1 : mask_rate) * (double)c->C * (double)c->V;
 }
 
-// The parameters. Each tensor is named here and nowhere else; size, place, initialisation and name in files follow.
+// The parameters. Each is named here and nowhere else; size, place, initialisation and name in files follow.
 enum { WTE, NORM1, WQKV, WO, NORM2, WGU, WDOWN, NORMF, N_TENSORS };
 typedef struct {
     const char *name;
@@ -682,27 +686,25 @@ typedef struct {
     size_t offset;             // where it stands in a block of parameters, gradients, m or v
 } Tensor;
 
+size_t tensor_size(const Tensor *t) { return t->layers * t->rows * t->cols; }
+
 // Fill the table; returns the floats in a block: each tensor begins on a 64-byte boundary, the gaps stay 0.
 size_t tensor_table(Tensor t[N_TENSORS], const Config *c) {
     size_t C = c->C, H = c->H, offset = 0;
     double sigma = 1 / sqrt((double)C);
-    t[WTE]   = (Tensor){"wte",   1,    c->V + 1, C, sigma, 0};                // embedding and head; row V is [MASK]
-    t[NORM1] = (Tensor){"norm1", c->L, 1,        C, 0, 0};                    // before attention
-    t[WQKV]  = (Tensor){"wqkv",  c->L, 3 * C,    C, sigma, 0};                // query | key | value
-    t[WO]    = (Tensor){"wo",    c->L, C,        C, sigma, 0};                // attention output
-    t[NORM2] = (Tensor){"norm2", c->L, 1,        C, 0, 0};                    // before the MLP
-    t[WGU]   = (Tensor){"wgu",   c->L, 2 * H,    C, sigma, 0};                // gate | up
+    t[WTE]   = (Tensor){"wte",   1,    c->V + 1, C, sigma, 0}; // embedding and head; row V is [MASK]
+    t[NORM1] = (Tensor){"norm1", c->L, 1,        C, 0,     0}; // before attention
+    t[WQKV]  = (Tensor){"wqkv",  c->L, 3 * C,    C, sigma, 0}; // query | key | value
+    t[WO]    = (Tensor){"wo",    c->L, C,        C, sigma, 0}; // attention output
+    t[NORM2] = (Tensor){"norm2", c->L, 1,        C, 0,     0}; // before the MLP
+    t[WGU]   = (Tensor){"wgu",   c->L, 2 * H,    C, sigma, 0}; // gate | up
     t[WDOWN] = (Tensor){"wdown", c->L, C,        H, 1 / sqrt((double)H), 0};
-    t[NORMF] = (Tensor){"normf", 1,    1,        C, 0, 0};                    // before the head
+    t[NORMF] = (Tensor){"normf", 1,    1,        C, 0,     0}; // before the head
     for (int i = 0; i < N_TENSORS; i++) {
         t[i].offset = offset;
-        offset += (t[i].layers * t[i].rows * t[i].cols + 15) / 16 * 16;
+        offset += (tensor_size(&t[i]) + 15) / 16 * 16;
     }
     return offset;
-}
-
-size_t tensor_size(const Tensor *t) {
-    return t->layers * t->rows * t->cols;
 }
 
 size_t parameter_count(const Config *c) {
@@ -734,8 +736,7 @@ typedef struct {
     // scratch
     float *norm;                     // (N,C) a normed residual, again in the backward pass
     float *h;                        // (N,H) the MLP's hidden activations
-    float *dx;                       // (N,C) gradient of the residual stream
-    float *dc;                       // (N,C) gradient of whatever else has C channels
+    float *dx, *dc;                  // (N,C) gradient of the residual stream; of whatever else has C channels
     float *dqkv, *dgu, *dh;          // (N,3C) (N,2H) (N,H)
     float *dxg;                      // (M,C)
     float *partial;                  // (PARTS,C)
@@ -743,18 +744,19 @@ typedef struct {
     float *attention;                // scratch of each thread
 } Model;
 
-// Give each activation its place in one block of memory; with m->memory NULL just count. Returns the floats needed.
-// `train`: also what only the backward pass uses.
+// Give each activation its place in one block of memory; with m->memory NULL just count. Returns the floats
+// needed. `train`: also what only the backward pass uses.
 static size_t place_activations(Model *m, int threads, int train) {
     const Config *c = &m->c;
-    size_t B = m->max_B, M = m->max_M, N = B * c->T, L = c->L, C = c->C, HS = C / c->NH, t = train ? 1 : 0;
+    size_t L = c->L, C = c->C, H = c->H, T = c->T, HS = C / c->NH, M = m->max_M, N = m->max_B * T, t = train;
     struct { float **p; size_t n; } list[] = {
-        {&m->x, (L + 1) * N * C}, {&m->xm, L * N * C}, {&m->rstd1, L * N}, {&m->rstd2, L * N}, {&m->qkv, L * N * 3 * C},
-        {&m->lse, L * N * c->NH}, {&m->att, L * N * C}, {&m->gu, L * N * 2 * c->H}, {&m->xg, M * C}, {&m->rstdf, M},
-        {&m->nf, M * C}, {&m->logits, M * (c->V + 1)}, {&m->loss_lse, M}, {&m->losses, M}, {&m->norm, N * C},
-        {&m->h, N * c->H}, {&m->dx, t * N * C}, {&m->dc, t * N * C}, {&m->dqkv, t * N * 3 * C}, {&m->dgu, t * N * 2 * c->H},
-        {&m->dh, t * N * c->H}, {&m->dxg, t * M * C}, {&m->partial, t * PARTS * C}, {&m->turn, c->T * HS},
-        {&m->attention, (size_t)threads * attention_scratch(c->T, HS)},
+        {&m->x, (L + 1) * N * C}, {&m->xm, L * N * C}, {&m->rstd1, L * N}, {&m->rstd2, L * N},
+        {&m->qkv, L * N * 3 * C}, {&m->lse, L * N * c->NH}, {&m->att, L * N * C}, {&m->gu, L * N * 2 * H},
+        {&m->xg, M * C}, {&m->rstdf, M}, {&m->nf, M * C}, {&m->logits, M * (c->V + 1)}, {&m->loss_lse, M},
+        {&m->losses, M}, {&m->norm, N * C}, {&m->h, N * H}, {&m->dx, t * N * C}, {&m->dc, t * N * C},
+        {&m->dqkv, t * N * 3 * C}, {&m->dgu, t * N * 2 * H}, {&m->dh, t * N * H}, {&m->dxg, t * M * C},
+        {&m->partial, t * PARTS * C}, {&m->turn, T * HS},
+        {&m->attention, (size_t)threads * attention_scratch(T, HS)},
     };
     size_t total = 0;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
@@ -764,8 +766,8 @@ static size_t place_activations(Model *m, int threads, int train) {
     return total;
 }
 
-// How many positions of n rows of T are predicted at most: all for ntp; for mlm eight standard deviations above the mean
-// (beyond which a binomial number falls once in 10^15 draws), so that the logits do not take five times their room.
+// How many positions of some rows of T are predicted at most: all for ntp; for mlm eight standard deviations
+// above the mean (exceeded once in 10^15 draws), so that the logits do not take five times their room.
 size_t most_predicted(const Config *c, size_t rows, double mask_rate) {
     double n = (double)(rows * c->T), most = n * mask_rate + 8 * sqrt(n * mask_rate * (1 - mask_rate)) + 16;
     return c->causal || most >= n ? rows * c->T : (size_t)most;
@@ -774,10 +776,11 @@ size_t most_predicted(const Config *c, size_t rows, double mask_rate) {
 // Bytes that model_alloc will take.
 size_t model_bytes(const Config *c, size_t B, size_t M, int threads, int train) {
     Model m = {.c = *c, .max_B = B, .max_M = M};
-    return sizeof(float) * (tensor_table(m.tensor, c) * (train ? 4 : 1) + place_activations(&m, threads, train));
+    size_t blocks = tensor_table(m.tensor, c) * (train ? 4 : 1);
+    return sizeof(float) * (blocks + place_activations(&m, threads, train));
 }
 
-// Room for the parameters, for `train` also gradients and moments, and for the activations of B rows with M predictions.
+// Room for parameters, for `train` also gradients and moments, and activations of B rows, M predictions.
 void model_alloc(Model *m, const Config *c, size_t B, size_t M, int threads, int train) {
     *m = (Model){.c = *c, .max_B = B, .max_M = M};
     m->block = tensor_table(m->tensor, c);
@@ -793,24 +796,20 @@ void model_alloc(Model *m, const Config *c, size_t B, size_t M, int threads, int
         }
 }
 
-void model_free(Model *m) {
-    free(m->params), free(m->memory);
-}
+void model_free(Model *m) { free(m->params), free(m->memory); }
 
 // Draw the initial parameters: normal by Box and Muller, drawn again beyond three sigma; the norms are 1.
 void model_init(Model *m, uint64_t seed) {
     uint64_t index = 0;
-    for (int i = 0; i < N_TENSORS; i++) {
-        float *p = m->params + m->tensor[i].offset;
-        for (size_t j = 0; j < tensor_size(&m->tensor[i]); j++) {
+    for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++)
+        for (size_t j = 0; j < tensor_size(t); j++) {
             double z = 4;
-            while (m->tensor[i].sigma > 0 && fabs(z) > 3) {
+            while (t->sigma > 0 && fabs(z) > 3) {
                 double u = 1 - uniform(seed, STREAM_INIT, index++);
                 z = sqrt(-2 * log(u)) * cos(6.283185307179586 * uniform(seed, STREAM_INIT, index++));
             }
-            p[j] = m->tensor[i].sigma > 0 ? (float)(z * m->tensor[i].sigma) : 1;
+            m->params[t->offset + j] = t->sigma > 0 ? (float)(z * t->sigma) : 1;
         }
-    }
 }
 
 // Layer l of a tensor, in a block of parameters or gradients.
@@ -830,62 +829,73 @@ typedef struct {
 
 // The loss of each predicted position goes to m->losses (M). Called by all threads together.
 void model_forward(Model *m, const Batch *in) {
-    size_t B = in->B, M = in->M, L = m->c.L, C = m->c.C, T = m->c.T, NH = m->c.NH, H = m->c.H, N = B * T;
-    float *w = m->params;
-    if (M > m->max_M) die("a batch has %zu tokens to predict, improbably many: choose another --seed", M);
-    embedding_forward(m->x, in->inputs, at(m, w, WTE, 0), N, C);
-    for (size_t l = 0; l < L; l++) {
-        float *x = m->x + l * N * C, *xm = m->xm + l * N * C, *qkv = m->qkv + l * N * 3 * C, *att = m->att + l * N * C;
-        float *gu = m->gu + l * N * 2 * H;
+    const Config *c = &m->c;
+    size_t B = in->B, M = in->M, C = c->C, T = c->T, NH = c->NH, H = c->H, N = B * T, V1 = c->V + 1;
+    float *w = m->params, *x = m->x;
+    embedding_forward(x, in->inputs, at(m, w, WTE, 0), N, C);
+    for (size_t l = 0; l < c->L; l++, x += N * C) {
+        float *xm = m->xm + l * N * C, *att = m->att + l * N * C;
+        float *qkv = m->qkv + l * N * 3 * C, *gu = m->gu + l * N * 2 * H;
         rmsnorm_forward(m->norm, m->rstd1 + l * N, x, at(m, w, NORM1, l), N, C);
         matmul_forward(qkv, NULL, m->norm, at(m, w, WQKV, l), N, C, 3 * C);
         rope(qkv, m->turn, 1, B, T, C, NH);
-        attention_forward(att, m->lse + l * N * NH, qkv, in->doc_end, m->attention, m->c.causal, B, T, C, NH);
+        attention_forward(att, m->lse + l * N * NH, qkv, in->doc_end, m->attention, c->causal, B, T, C, NH);
         matmul_forward(xm, x, att, at(m, w, WO, l), N, C, C);
         rmsnorm_forward(m->norm, m->rstd2 + l * N, xm, at(m, w, NORM2, l), N, C);
         matmul_forward(gu, NULL, m->norm, at(m, w, WGU, l), N, C, 2 * H);
         swiglu_forward(m->h, gu, N, H);
         matmul_forward(x + N * C, xm, m->h, at(m, w, WDOWN, l), N, H, C);
     }
-    gather_forward(m->xg, m->x + L * N * C, in->rows, M, C);
+    gather_forward(m->xg, x, in->rows, M, C);
     rmsnorm_forward(m->nf, m->rstdf, m->xg, at(m, w, NORMF, 0), M, C);
-    matmul_forward(m->logits, NULL, m->nf, at(m, w, WTE, 0), M, C, m->c.V + 1);
-    crossentropy_forward(m->losses, m->loss_lse, m->logits, in->targets, M, m->c.V + 1);
+    matmul_forward(m->logits, NULL, m->nf, at(m, w, WTE, 0), M, C, V1);
+    crossentropy_forward(m->losses, m->loss_lse, m->logits, in->targets, M, V1);
 }
 
-// Add to m->grads the gradient of dloss times the sum of the losses of the last forward pass, from its last layer to its
-// first. The logits become their gradient. Called by all threads together.
+// Add to m->grads the gradient of dloss times the sum of the losses of the last forward pass, from its last
+// layer to its first. The logits become their gradient. Called by all threads together.
 void model_backward(Model *m, const Batch *in, float dloss) {
-    size_t B = in->B, M = in->M, L = m->c.L, C = m->c.C, T = m->c.T, NH = m->c.NH, H = m->c.H, N = B * T;
-    size_t V1 = m->c.V + 1;
-    float *w = m->params, *g = m->grads;
+    const Config *c = &m->c;
+    size_t B = in->B, M = in->M, C = c->C, T = c->T, NH = c->NH, H = c->H, N = B * T, V1 = c->V + 1;
+    float *w = m->params, *g = m->grads, *dx = m->dx, *dc = m->dc, *dxg = m->dxg, *partial = m->partial;
     crossentropy_backward(m->logits, m->loss_lse, in->targets, dloss, M, V1);
     matmul_backward_weight(at(m, g, WTE, 0), m->logits, m->nf, M, C, V1);
-    matmul_backward_inp(m->dxg, m->logits, at(m, w, WTE, 0), M, C, V1);
-    rmsnorm_backward(m->dxg, NULL, at(m, g, NORMF, 0), m->partial, m->dxg, m->xg, at(m, w, NORMF, 0), m->rstdf, M, C);
-    gather_backward(m->dx, m->dxg, in->rows, M, N, C);
-    for (size_t l = L; l-- > 0;) {
-        float *x = m->x + l * N * C, *xm = m->xm + l * N * C, *qkv = m->qkv + l * N * 3 * C, *att = m->att + l * N * C;
-        float *gu = m->gu + l * N * 2 * H, *rstd1 = m->rstd1 + l * N, *rstd2 = m->rstd2 + l * N;
+    matmul_backward_inp(dxg, m->logits, at(m, w, WTE, 0), M, C, V1);
+    rmsnorm_backward(dxg, NULL, at(m, g, NORMF, 0), partial, dxg, m->xg, at(m, w, NORMF, 0), m->rstdf, M, C);
+    gather_backward(dx, dxg, in->rows, M, N, C);
+    for (size_t l = c->L; l-- > 0;) {
+        float *x = m->x + l * N * C, *xm = m->xm + l * N * C, *att = m->att + l * N * C;
+        float *qkv = m->qkv + l * N * 3 * C, *gu = m->gu + l * N * 2 * H, *lse = m->lse + l * N * NH;
+        float *rstd1 = m->rstd1 + l * N, *rstd2 = m->rstd2 + l * N;
         // the MLP; the norm's output and the hidden activations were not kept and are computed again
-        matmul_backward_inp(m->dh, m->dx, at(m, w, WDOWN, l), N, H, C);
+        matmul_backward_inp(m->dh, dx, at(m, w, WDOWN, l), N, H, C);
         swiglu_backward(m->dgu, m->h, m->dh, gu, N, H);
-        matmul_backward_weight(at(m, g, WDOWN, l), m->dx, m->h, N, H, C);
+        matmul_backward_weight(at(m, g, WDOWN, l), dx, m->h, N, H, C);
         rmsnorm_forward(m->norm, rstd2, xm, at(m, w, NORM2, l), N, C);
         matmul_backward_weight(at(m, g, WGU, l), m->dgu, m->norm, N, C, 2 * H);
-        matmul_backward_inp(m->dc, m->dgu, at(m, w, WGU, l), N, C, 2 * H);
-        rmsnorm_backward(m->dx, m->dx, at(m, g, NORM2, l), m->partial, m->dc, xm, at(m, w, NORM2, l), rstd2, N, C);
+        matmul_backward_inp(dc, m->dgu, at(m, w, WGU, l), N, C, 2 * H);
+        rmsnorm_backward(dx, dx, at(m, g, NORM2, l), partial, dc, xm, at(m, w, NORM2, l), rstd2, N, C);
         // attention
-        matmul_backward_weight(at(m, g, WO, l), m->dx, att, N, C, C);
-        matmul_backward_inp(m->dc, m->dx, at(m, w, WO, l), N, C, C);
-        attention_backward(m->dqkv, m->dc, att, m->lse + l * N * NH, qkv, in->doc_end, m->attention, m->c.causal, B, T, C, NH);
+        matmul_backward_weight(at(m, g, WO, l), dx, att, N, C, C);
+        matmul_backward_inp(dc, dx, at(m, w, WO, l), N, C, C);
+        attention_backward(m->dqkv, dc, att, lse, qkv, in->doc_end, m->attention, c->causal, B, T, C, NH);
         rope(m->dqkv, m->turn, -1, B, T, C, NH);
         rmsnorm_forward(m->norm, rstd1, x, at(m, w, NORM1, l), N, C);
         matmul_backward_weight(at(m, g, WQKV, l), m->dqkv, m->norm, N, C, 3 * C);
-        matmul_backward_inp(m->dc, m->dqkv, at(m, w, WQKV, l), N, C, 3 * C);
-        rmsnorm_backward(m->dx, m->dx, at(m, g, NORM1, l), m->partial, m->dc, x, at(m, w, NORM1, l), rstd1, N, C);
+        matmul_backward_inp(dc, m->dqkv, at(m, w, WQKV, l), N, C, 3 * C);
+        rmsnorm_backward(dx, dx, at(m, g, NORM1, l), partial, dc, x, at(m, w, NORM1, l), rstd1, N, C);
     }
-    embedding_backward(at(m, g, WTE, 0), m->dx, in->inputs, N, C);
+    embedding_backward(at(m, g, WTE, 0), dx, in->inputs, N, C);
+}
+
+// One pass of all threads over a batch: forward, and for dloss > 0 backward.
+void model_pass(Model *m, const Batch *in, float dloss) {
+    if (in->M > m->max_M) die("%zu tokens to predict in a batch, improbably many: try another --seed", in->M);
+    #pragma omp parallel
+    {
+        model_forward(m, in);
+        if (dloss > 0) model_backward(m, in, dloss);
+    }
 }
 
 // ----------------------------------------------------------------------------
@@ -895,8 +905,8 @@ void model_backward(Model *m, const Batch *in, float dloss) {
 #define VOCAB_MAGIC 20240328
 #define HEADER 256           // int32 words before the tokens, and before the vocabulary's strings
 
-// One or several shard files, read as one long list of rows. Files may be longer than memory: a row is read when
-// it is needed, and no file is kept open, so that there may be a thousand of them.
+// One or several shard files, read as one long list of rows. Files may be longer than memory: a row is read
+// when it is needed, and no file is kept open, so that there may be a thousand of them.
 typedef struct {
     size_t n_files;
     const char **paths; // (n_files)
@@ -915,11 +925,11 @@ static size_t shard_header(const char *path, size_t *V, int *eot) {
     reader_get(&r, h, sizeof h);
     fclose(r.file);
     if (h[0] != SHARD_MAGIC) die("%s: this is no token shard: make one from text with data/tokenize", path);
-    if (h[1] != 1) die("%s: shard version %d, where this program reads version 1 (uint16 tokens)", path, h[1]);
+    if (h[1] != 1) die("%s: shard version %d, this program reads version 1 (uint16 tokens)", path, h[1]);
     uint64_t n = (uint32_t)h[2];
     if (r.size != sizeof h + n * sizeof(uint16_t))
-        die("%s: %llu tokens are promised and %llu bytes follow: fetch or make it again", path, (unsigned long long)n,
-            (unsigned long long)(r.size - sizeof h));
+        die("%s: %llu tokens are promised and %llu bytes follow: fetch or make it again", path,
+            (unsigned long long)n, (unsigned long long)(r.size - sizeof h));
     if (h[3] == 0) h[3] = 50257, h[4] = 50256 + 1; // llm.c's own shards hold GPT-2 tokens and do not say so
     if (h[3] < 1 || h[3] > 65535 || h[4] < 0 || h[4] > h[3])
         die("%s: vocabulary size %d with end of text %d makes no sense: make it again", path, h[3], h[4] - 1);
@@ -932,17 +942,16 @@ void shards_open(Shards *s, const char **paths, size_t n_files) {
     for (size_t i = 0; i < n_files; i++) {
         size_t V;
         int eot;
-        s->tokens[i] = shard_header(paths[i], &V, &eot);
-        s->total += s->tokens[i];
+        s->total += s->tokens[i] = shard_header(paths[i], &V, &eot);
         if (i == 0) s->V = V, s->eot = eot;
         if (V != s->V || eot != s->eot)
-            die("%s: its vocabulary (%zu, end of text %d) differs from that of %s (%zu, %d): use shards of one vocabulary",
+            die("%s: its vocabulary (%zu, end of text %d) is not that of %s (%zu, %d): use one vocabulary",
                 paths[i], V, eot, paths[0], s->V, s->eot);
     }
 }
 
-// Rows of T tokens stand T apart in each file; where `extra` is 1 each reads one token more (the last target of
-// next-token prediction). What is left at the end of a file is not used.
+// Rows of T tokens stand T apart in each file; where `extra` is 1 each reads one token more (the last target
+// of next-token prediction). What is left at the end of a file is not used.
 static size_t file_rows(size_t tokens, size_t T, size_t extra) {
     return tokens < extra ? 0 : (tokens - extra) / T;
 }
@@ -955,17 +964,18 @@ size_t shards_rows(const Shards *s, size_t T, size_t extra) {
 
 // Read row number `row` of all files together into tokens (T + extra).
 void shards_read(const Shards *s, size_t row, size_t T, size_t extra, uint16_t *tokens) {
-    size_t i = 0;
+    size_t i = 0, n = T + extra, bytes = n * sizeof *tokens;
     while (row >= file_rows(s->tokens[i], T, extra)) row -= file_rows(s->tokens[i++], T, extra);
-    size_t bytes = (T + extra) * sizeof(uint16_t);
-    int fd = open(s->paths[i], O_RDONLY);
-    if (fd < 0) die("%s: cannot read: %s", s->paths[i], strerror(errno));
-    ssize_t got = pread(fd, tokens, bytes, (off_t)(HEADER * sizeof(int32_t) + row * T * sizeof(uint16_t)));
+    const char *path = s->paths[i];
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) die("%s: cannot read: %s", path, strerror(errno));
+    ssize_t got = pread(fd, tokens, bytes, (off_t)(HEADER * sizeof(int32_t) + row * T * sizeof *tokens));
     close(fd);
-    if (got != (ssize_t)bytes) die("%s: has become shorter while it was in use", s->paths[i]);
-    for (size_t t = 0; t < T + extra; t++)
-        if (tokens[t] >= s->V) die("%s: token %u in row %zu is not below the vocabulary size %zu: make it again",
-                                   s->paths[i], tokens[t], row, s->V);
+    if (got != (ssize_t)bytes) die("%s: has become shorter while it was in use", path);
+    for (size_t t = 0; t < n; t++)
+        if (tokens[t] >= s->V)
+            die("%s: token %u in row %zu is not below the vocabulary size %zu: make it again", path,
+                tokens[t], row, s->V);
 }
 
 // The i-th of n rows in the order of this epoch: a seeded permutation of 0 … n-1 that needs no memory. A
@@ -986,8 +996,9 @@ size_t shuffled(size_t i, size_t n, uint64_t seed, uint64_t epoch) {
     return x;
 }
 
-// Is the token at position t of a row selected for prediction? `row` is the row's number in the whole run (or in the
-// validation set, with STREAM_VAL_MASK and VAL_SEED), so a second epoch has new masks. Special tokens never are.
+// Is position t of a row selected for prediction? `row` is the row's number in the whole run, so a second
+// epoch has new masks (or in the validation set, with STREAM_VAL_MASK and VAL_SEED). It is for the caller to
+// spare special tokens.
 int is_masked(uint64_t seed, uint64_t stream, uint64_t row, size_t T, size_t t, double mask_rate) {
     return uniform(seed, stream, row * T + t) < mask_rate;
 }
@@ -1011,8 +1022,8 @@ typedef struct {
 } Vocab;
 
 static uint32_t *vocab_slot(const Vocab *v, const char *s, size_t n) {
-    size_t i = checksum_add(n, s, n);
-    for (i ^= i >> 32;; i++) {
+    uint64_t i = checksum_add(n, s, n);
+    for (i = (i ^ (i >> 32)) * 0x9e3779b97f4a7c15u >> 32;; i++) {
         uint32_t *slot = &v->slots[i & (v->n_slots - 1)];
         if (*slot == 0 || (v->length[*slot - 1] == n && memcmp(v->string[*slot - 1], s, n) == 0)) return slot;
     }
@@ -1032,10 +1043,7 @@ void vocab_index(Vocab *v) {
         if (*slot == 0 && (int)id != v->eot) *slot = (uint32_t)id + 1;
     }
     v->has_bytes = 1;
-    for (int byte = 0; byte < 256; byte++) {
-        char c = (char)byte;
-        if (vocab_find(v, &c, 1) < 0) v->has_bytes = 0;
-    }
+    for (int byte = 0; byte < 256; byte++) v->has_bytes &= vocab_find(v, &(char){(char)byte}, 1) >= 0;
 }
 
 // Load llm.c's tokenizer file, version 1 (GPT-2) or 2.
@@ -1045,7 +1053,7 @@ void vocab_load(Vocab *v, const char *path) {
     reader_open(&r, path);
     if (r.size < sizeof h) die("%s: too short for a vocabulary file: make it again", path);
     reader_get(&r, h, sizeof h);
-    if (h[0] != VOCAB_MAGIC || (h[1] != 1 && h[1] != 2)) die("%s: this is no vocabulary file (of version 1 or 2)", path);
+    if (h[0] != VOCAB_MAGIC || (h[1] != 1 && h[1] != 2)) die("%s: no vocabulary (version 1 or 2)", path);
     if (h[1] == 1) h[3] = 50256;
     if (h[2] < 1 || h[2] > 65535 || h[3] < -1 || h[3] >= h[2])
         die("%s: %d strings with end of text %d make no vocabulary: make it again", path, h[2], h[3]);
@@ -1070,22 +1078,25 @@ static int byte_class(char c) {
     return u >= '0' && u <= '9' ? 2 : 3;
 }
 
-// The length of the first piece of text (n bytes): an optional space and a run of letters (A–Z, a–z, bytes ≥ 0x80), or
-// of digits, or of other non-space bytes; or a run of spaces. Merges never cross a piece. Runs longer than
-// PIECE_MAX are cut there, so that a file without spaces cannot take for ever.
-#define PIECE_MAX 65536
+// The length of the first piece of text (n bytes): an optional space and a run of letters (A–Z, a–z, bytes ≥
+// 0x80), or of digits, or of other non-space bytes; or a run of spaces. Merges never cross a piece. Runs
+// longer than PIECE_MAX are cut there, so that a file without spaces cannot take for ever.
+#define PIECE_MAX 1024
 size_t piece_length(const char *text, size_t n) {
-    size_t i = text[0] == ' ' && n > 1 && byte_class(text[1]) != 0, class = (size_t)byte_class(text[i]);
+    size_t i = text[0] == ' ' && n > 1;
+    int class = byte_class(text[i]);
     n = MIN(n, PIECE_MAX);
-    while (i < n && (size_t)byte_class(text[i]) == class) i++;
+    while (i < n && byte_class(text[i]) == class) i++;
     return i;
 }
 
-// Encode one piece (n bytes) by byte-pair merges: in each round the neighbours whose joint string has the lowest id
-// are joined, wherever they stand, from the left. Returns the number of ids written to ids (room for n).
+// Encode one piece (n bytes) by byte-pair merges: in each round the neighbours whose joint string has the
+// lowest id are joined, wherever they stand, from the left. Returns how many ids were written (room: n).
 size_t encode_piece(const Vocab *v, const char *s, size_t n, uint16_t *ids) {
-    int32_t few[3 * 65], *start = n <= 64 ? few : alloc_or_die(3 * (n + 1) * sizeof(int32_t)); // (count + 1) byte offsets
-    int32_t *id = start + n + 1, *joint = id + n + 1; // (count) of each symbol; of it and its right neighbour, or -1
+    int32_t few[3 * 65];
+    int32_t *start = n <= 64 ? few : alloc_or_die(3 * (n + 1) * sizeof *start); // (count + 1) byte offsets
+    int32_t *id = start + n + 1;  // (count) of each symbol
+    int32_t *joint = id + n + 1;  // (count) of a symbol and its right neighbour joined, or -1
     enum { STALE = -2 }; // a joint whose symbols have changed
     size_t count = n;
     for (size_t i = 0; i <= n; i++) start[i] = (int32_t)i;
@@ -1112,8 +1123,8 @@ size_t encode_piece(const Vocab *v, const char *s, size_t n, uint16_t *ids) {
     return count;
 }
 
-// Encode text of n bytes: by merges, or, where the vocabulary lacks some bytes (the village's words), by the longest
-// string that fits. Returns the number of ids written to ids (room for n); dies where a word is not in the vocabulary.
+// Encode text of n bytes: by merges, or, where the vocabulary lacks some bytes (the village's words), by the
+// longest string that fits. Returns how many ids were written (room: n); dies of a word that does not fit.
 size_t encode(const Vocab *v, const char *text, size_t n, uint16_t *ids) {
     size_t count = 0;
     for (size_t i = 0, step; i < n; i += step) {
@@ -1128,7 +1139,7 @@ size_t encode(const Vocab *v, const char *text, size_t n, uint16_t *ids) {
             while (word > 0 && text[word - 1] != ' ') word--;
             while (end < n && text[end] != ' ') end++;
             word += text[word] == ' ';
-            die("the word \"%.*s\" is not in the vocabulary: use its own words", (int)(end - word), text + word);
+            die("the word \"%.*s\" is not in the vocabulary: use its words", (int)(end - word), text + word);
         }
         ids[count++] = (uint16_t)vocab_find(v, text + i, step);
     }
@@ -1137,20 +1148,21 @@ size_t encode(const Vocab *v, const char *text, size_t n, uint16_t *ids) {
 
 // A batch of up to B rows of T tokens, cut into micro-batches of `micro` rows.
 typedef struct {
-    Batch *micro;        // (n_micro) what the model is given, one after the other
-    size_t n_micro, M;   // M: predicted positions in all
-    Batch all;           // their memory; rows count from the first row of their micro-batch
-    uint16_t *tokens;    // (B,T+1) as they stand in the data
+    Batch *micro;      // (n_micro) what the model is given, one after the other
+    size_t n_micro, M; // M: predicted positions in all
+    Batch all;         // their memory; rows count from the first row of their micro-batch
+    uint16_t *tokens;  // (B,T+1) as they stand in the data
 } Loader;
 
 void loader_alloc(Loader *l, size_t B, size_t micro, size_t T) {
+    Batch *a = &l->all;
     l->n_micro = (B + micro - 1) / micro;
     l->micro = alloc_or_die(l->n_micro * sizeof *l->micro);
     l->tokens = alloc_or_die(B * (T + 1) * sizeof *l->tokens);
-    l->all.inputs = alloc_or_die(B * T * sizeof *l->all.inputs);
-    l->all.doc_end = alloc_or_die(B * T * sizeof *l->all.doc_end);
-    l->all.rows = alloc_or_die(B * T * sizeof *l->all.rows);
-    l->all.targets = alloc_or_die(B * T * sizeof *l->all.targets);
+    a->inputs = alloc_or_die(B * T * sizeof *a->inputs);
+    a->targets = alloc_or_die(B * T * sizeof *a->targets);
+    a->doc_end = alloc_or_die(B * T * sizeof *a->doc_end);
+    a->rows = alloc_or_die(B * T * sizeof *a->rows);
 }
 
 void loader_free(Loader *l) {
@@ -1167,45 +1179,48 @@ void find_documents(size_t *doc_end, const uint16_t *tokens, size_t T, int eot) 
     }
 }
 
-// Make the model's view of rows first … first+n-1 (their number in the run or in the validation set, which the masks go
-// by) from the tokens that stand in l->tokens. Each row's token is selected with probability mask_rate and becomes [MASK];
-// for ntp every position predicts the token behind it.
-void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t stream, uint64_t first,
-                 size_t n, double mask_rate) {
-    size_t T = c->T, M = 0;
+// Make the model's view of rows first … first+n-1 (their number in the run or in the validation set, which
+// the masks go by) from the tokens that stand in l->tokens. Each row's token is selected with probability
+// mask_rate and becomes [MASK]; for ntp every position predicts the token behind it.
+void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t stream,
+                 uint64_t first, size_t n, double mask_rate) {
+    size_t T = c->T, extra = c->causal, M = 0;
+    const Batch *a = &l->all;
     l->n_micro = (n + micro - 1) / micro;
     for (size_t b = 0; b < n; b++) {
-        const uint16_t *row = l->tokens + b * (T + (c->causal ? 1 : 0));
+        const uint16_t *row = l->tokens + b * (T + extra);
+        Batch *in = &l->micro[b / micro];
         if (b % micro == 0)
-            l->micro[b / micro] = (Batch){MIN(micro, n - b), 0, l->all.inputs + b * T, l->all.doc_end + b * T,
-                                          l->all.rows + M, l->all.targets + M};
-        find_documents(l->all.doc_end + b * T, row, T, eot);
+            *in = (Batch){MIN(micro, n - b), 0, a->inputs + b * T, a->doc_end + b * T, a->rows + M,
+                          a->targets + M};
+        find_documents(a->doc_end + b * T, row, T, eot);
         for (size_t t = 0; t < T; t++) {
             int predict = c->causal || (row[t] != eot && is_masked(seed, stream, first + b, T, t, mask_rate));
-            l->all.inputs[b * T + t] = predict && !c->causal ? (int32_t)c->V : row[t];
+            a->inputs[b * T + t] = predict && !c->causal ? (int32_t)c->V : row[t];
             if (!predict) continue;
-            l->all.targets[M] = row[c->causal ? t + 1 : t];
-            l->all.rows[M++] = b % micro * T + t;
-            l->micro[b / micro].M++;
+            a->targets[M] = row[t + extra];
+            a->rows[M++] = b % micro * T + t;
+            in->M++;
         }
     }
     l->M = M;
 }
 
-// The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch shows all rows in an order of its own.
-void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed, size_t step,
-                   double mask_rate) {
-    size_t extra = c->causal ? 1 : 0, n_rows = shards_rows(s, c->T, extra);
+// The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch has an order of its own.
+void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed,
+                   size_t step, double mask_rate) {
+    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
     for (size_t b = 0; b < B; b++) {
-        size_t row = step * B + b;
-        shards_read(s, shuffled(row % n_rows, n_rows, seed, row / n_rows), c->T, extra, l->tokens + b * (c->T + extra));
+        size_t i = step * B + b, row = shuffled(i % n_rows, n_rows, seed, i / n_rows);
+        shards_read(s, row, c->T, extra, l->tokens + b * (c->T + extra));
     }
     loader_mask(l, c, s->eot, micro, seed, STREAM_MASK, step * B, B, mask_rate);
 }
 
 // Rows first … first+n-1 of the n_val validation rows, with masks that are the same for every run.
-void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, size_t n, size_t n_val, double mask_rate) {
-    size_t extra = c->causal ? 1 : 0, n_rows = shards_rows(s, c->T, extra);
+void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, size_t n, size_t n_val,
+                     double mask_rate) {
+    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
     for (size_t b = 0; b < n; b++)
         shards_read(s, val_row(first + b, n_val, n_rows), c->T, extra, l->tokens + b * (c->T + extra));
     loader_mask(l, c, s->eot, n, VAL_SEED, STREAM_VAL_MASK, first, n, mask_rate);
@@ -1228,9 +1243,9 @@ double gradient_norm(const float *grads, size_t n, double *partial) {
     return sqrt(sum);
 }
 
-// One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, in PyTorch's form: decay is lr * weight_decay)
-// on all parameters (block) with gradients scaled by `scale`; then the gradients are zeroed for the next step.
-// step counts from 1. Called by all threads together.
+// One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, in PyTorch's form: decay is lr *
+// weight_decay) on all parameters (block) with gradients scaled by `scale`; then the gradients are zeroed for
+// the next step. step counts from 1. Called by all threads together.
 void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
     const float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f;
     float step_size = lr / (float)(1 - pow(0.9, (double)step));
@@ -1244,7 +1259,7 @@ void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
     }
 }
 
-// The learning rate of step 1 … steps: linear warm-up over the first tenth of the steps, then a cosine to a tenth of the peak.
+// The rate of step 1 … steps: linear warm-up over the first tenth, then a cosine to a tenth of the peak.
 double learning_rate(double peak, size_t step, size_t steps) {
     size_t warm = MAX(1, steps / 10);
     if (step <= warm) return peak * (double)step / (double)warm;
@@ -1270,15 +1285,13 @@ typedef struct {
 } Settings;
 
 // The defaults of `make && ./train_optibert`. What is 0 here depends on other settings: see resolve_settings.
-Settings settings = {
+Settings opt = {
     .objective = "mlm", .out = "out", .layers = 2, .channels = 64, .seq_len = 128, .batch = 32,
     .mask_rate = 0.2, .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
 };
 
 // The peak learning rate by width, measured: see README, "The recipe".
-double default_lr(size_t C) {
-    return 0.5 / (double)C;
-}
+double default_lr(size_t C) { return 0.5 / (double)C; }
 
 // Every option is named here and nowhere else: the command line, --help, what a checkpoint keeps and what
 // --resume compares all follow. KEEP: a checkpoint keeps it, for a resumed run that is not given it. BIND: it
@@ -1294,37 +1307,38 @@ typedef struct {
 } Option;
 
 static const Option options[] = {
-    {"train", FILES, KEEP, &settings.train, 0, 0, "FILE…", "token shards to train on (data/village_train.bin)"},
-    {"val", FILES, KEEP, &settings.val, 0, 0, "FILE…", "… to validate on (X_val.bin for X_train.bin)"},
-    {"vocab", TEXT, KEEP, &settings.vocab, 0, 0, "FILE", "their strings (X.vocab for X_train.bin, if there)"},
-    {"objective", TEXT, BIND, &settings.objective, 0, 0, "NAME", "mlm: masked tokens, or ntp: the next token (mlm)"},
-    {"layers", COUNT, BIND, &settings.layers, 1, 1e4, "N", "(2)"},
-    {"channels", COUNT, BIND, &settings.channels, 2, 1e5, "N", "(64)"},
-    {"heads", COUNT, BIND, &settings.heads, 0, 1e4, "N", "(channels / 32, at least 1)"},
-    {"hidden", COUNT, BIND, &settings.hidden, 0, 1e6, "N", "(8/3 channels, to the nearest multiple of 16)"},
-    {"seq-len", COUNT, BIND, &settings.seq_len, 1, 1e6, "N", "tokens in a row (128)"},
-    {"mask-rate", REAL, BIND, &settings.mask_rate, 0, 1, "R", "share of the tokens that mlm masks (0.2)"},
-    {"batch", COUNT, BIND, &settings.batch, 1, 1e6, "N", "rows in a step (32)"},
-    {"micro-batch", COUNT, BIND, &settings.micro_batch, 0, 1e6, "N", "rows in memory at once (all of the batch)"},
-    {"steps", COUNT, BIND, &settings.steps, 0, 1e12, "N", "how long to train (1500), or:"},
-    {"tokens", REAL, FREE, &settings.tokens, 0, 1e18, "D", "… the steps that come nearest to D tokens"},
-    {"flops", REAL, KEEP, &settings.flops, 0, 1e30, "C", "… or to C = F_N D floating-point operations"},
-    {"lr", REAL, BIND, &settings.lr, 0, 1e3, "LR", "peak learning rate (0.5 / channels)"},
-    {"grad-clip", REAL, BIND, &settings.grad_clip, 0, 1e9, "X", "largest norm of the gradient (1; 0: any)"},
-    {"weight-decay", REAL, BIND, &settings.weight_decay, 0, 1e3, "X", "(0.1)"},
-    {"seed", COUNT, BIND, &settings.seed, 0, 9e15, "N", "of weights, order of the data, masks (1)"},
-    {"threads", COUNT, FREE, &settings.threads, 0, 4096, "N", "(OMP_NUM_THREADS, or else the physical cores)"},
-    {"val-every", COUNT, KEEP, &settings.val_every, 0, 1e12, "N", "steps between validations (a 20th of all)"},
-    {"val-rows", COUNT, BIND, &settings.val_rows, 1, 1e9, "N", "rows of a validation (512, or all there are)"},
-    {"save-every", COUNT, KEEP, &settings.save_every, 0, 1e12, "N", "steps between checkpoints (a 10th of all)"},
-    {"out", TEXT, FREE, &settings.out, 0, 0, "DIR", "for main.log, checkpoint.bin and model.bin (out)"},
-    {"resume", FLAG, FREE, &settings.resume, 0, 0, "", "go on from DIR/checkpoint.bin"},
-    {"overwrite", FLAG, FREE, &settings.overwrite, 0, 0, "", "begin anew although DIR holds an unfinished run"},
-    {"points", TEXT, FREE, &settings.points, 0, 0, "FILE", "append the run's result to this CSV file"},
-    {"dry-run", FLAG, FREE, &settings.dry_run, 0, 0, "", "print sizes, FLOPs and expected time; train nothing"},
-    {"load", TEXT, FREE, &settings.load, 0, 0, "MODEL", "the model for --fill (DIR/model.bin)"},
-    {"fill", TEXT, FREE, &settings.fill, 0, 0, "TEXT", "guess each [MASK] in TEXT"},
-    {"help", FLAG, FREE, &settings.help, 0, 0, "", "print this list"},
+    {"train", FILES, KEEP, &opt.train, 0, 0, "FILE…", "token shards to train on (data/village_train.bin)"},
+    {"val", FILES, KEEP, &opt.val, 0, 0, "FILE…", "… to validate on (X_val.bin for X_train.bin)"},
+    {"vocab", TEXT, KEEP, &opt.vocab, 0, 0, "FILE", "their strings (X.vocab for X_train.bin, if there)"},
+    {"objective", TEXT, BIND, &opt.objective, 0, 0, "NAME",
+     "mlm: masked tokens, or ntp: the next token (mlm)"},
+    {"layers", COUNT, BIND, &opt.layers, 1, 1e4, "N", "(2)"},
+    {"channels", COUNT, BIND, &opt.channels, 2, 1e5, "N", "(64)"},
+    {"heads", COUNT, BIND, &opt.heads, 1, 1e4, "N", "(channels / 32, at least 1)"},
+    {"hidden", COUNT, BIND, &opt.hidden, 1, 1e6, "N", "(8/3 channels, to the nearest multiple of 16)"},
+    {"seq-len", COUNT, BIND, &opt.seq_len, 1, 1e6, "N", "tokens in a row (128)"},
+    {"mask-rate", REAL, BIND, &opt.mask_rate, 0, 1, "R", "share of the tokens that mlm masks (0.2)"},
+    {"batch", COUNT, BIND, &opt.batch, 1, 1e6, "N", "rows in a step (32)"},
+    {"micro-batch", COUNT, BIND, &opt.micro_batch, 1, 1e6, "N", "rows in memory at once (all of the batch)"},
+    {"steps", COUNT, BIND, &opt.steps, 1, 1e12, "N", "how long to train (1500), or:"},
+    {"tokens", REAL, FREE, &opt.tokens, 1, 1e18, "D", "… the steps that come nearest to D tokens"},
+    {"flops", REAL, KEEP, &opt.flops, 0, 1e30, "C", "… or to C = F_N D floating-point operations"},
+    {"lr", REAL, BIND, &opt.lr, 1e-12, 1e3, "LR", "peak learning rate (0.5 / channels)"},
+    {"grad-clip", REAL, BIND, &opt.grad_clip, 0, 1e9, "X", "largest norm of the gradient (1; 0: any)"},
+    {"weight-decay", REAL, BIND, &opt.weight_decay, 0, 1e3, "X", "(0.1)"},
+    {"seed", COUNT, BIND, &opt.seed, 0, 9e15, "N", "of weights, order of the data, masks (1)"},
+    {"threads", COUNT, FREE, &opt.threads, 0, 4096, "N", "(OMP_NUM_THREADS, or else the physical cores)"},
+    {"val-every", COUNT, KEEP, &opt.val_every, 1, 1e12, "N", "steps between validations (a 20th of all)"},
+    {"val-rows", COUNT, BIND, &opt.val_rows, 1, 1e9, "N", "rows of a validation (512, or all there are)"},
+    {"save-every", COUNT, KEEP, &opt.save_every, 1, 1e12, "N", "steps between checkpoints (a 10th of all)"},
+    {"out", TEXT, FREE, &opt.out, 0, 0, "DIR", "for main.log, checkpoint.bin and model.bin (out)"},
+    {"resume", FLAG, FREE, &opt.resume, 0, 0, "", "go on from DIR/checkpoint.bin"},
+    {"overwrite", FLAG, FREE, &opt.overwrite, 0, 0, "", "begin anew although DIR holds an unfinished run"},
+    {"points", TEXT, FREE, &opt.points, 0, 0, "FILE", "append the run's result to this CSV file"},
+    {"dry-run", FLAG, FREE, &opt.dry_run, 0, 0, "", "print sizes, FLOPs and expected time; train nothing"},
+    {"load", TEXT, FREE, &opt.load, 0, 0, "MODEL", "the model for --fill (DIR/model.bin)"},
+    {"fill", TEXT, FREE, &opt.fill, 0, 0, "TEXT", "guess each [MASK] in TEXT"},
+    {"help", FLAG, FREE, &opt.help, 0, 0, "", "print this list"},
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
 static int given[N_OPTIONS]; // is the option on the command line?
@@ -1333,7 +1347,8 @@ void print_help(void) {
     printf("usage: train_optibert [--option value …]\n\nTrain a BERT-style encoder on a CPU.\n\n");
     for (const Option *o = options; o < options + N_OPTIONS; o++)
         printf("  --%-12s %-6s %s\n", o->name, o->argument, o->help);
-    printf("\nNumbers may be written 1e12. SIGINT and SIGTERM finish the step, save a checkpoint and exit.\n");
+    printf("\nNumbers may be written 1e12. SIGINT and SIGTERM finish the step, "
+           "save a checkpoint and exit.\n");
 }
 
 // The index of an option, or -1.
@@ -1343,15 +1358,14 @@ static int find_option(const char *name) {
     return -1;
 }
 
-static int is_given(const char *name) {
-    return given[find_option(name)];
-}
+static int is_given(const char *name) { return given[find_option(name)]; }
 
 static void set_number(const Option *o, const char *text) {
     char *end;
     double x = strtod(text, &end);
     if (end == text || *end || !isfinite(x)) die_usage("--%s %s: this is no number", o->name, text);
-    if (x < o->min || x > o->max) die_usage("--%s %s: must lie between %g and %g", o->name, text, o->min, o->max);
+    if (x < o->min || x > o->max)
+        die_usage("--%s %s: must lie between %g and %g", o->name, text, o->min, o->max);
     if (o->type == COUNT && x != floor(x)) die_usage("--%s %s: must be a whole number", o->name, text);
     if (o->type == COUNT) *(size_t *)o->value = (size_t)x;
     else *(double *)o->value = x;
@@ -1368,7 +1382,7 @@ void parse_options(int argc, char **argv) {
             continue;
         }
         int n = 0; // arguments up to the next option
-        while (i + 1 + n < argc && strncmp(argv[i + 1 + n], "--", 2) != 0 && (n == 0 || o->type == FILES)) n++;
+        while (i + n + 1 < argc && strncmp(argv[i + n + 1], "--", 2) && (n == 0 || o->type == FILES)) n++;
         if (n == 0) die_usage("%s: needs %s", argv[i], o->argument);
         if (o->type == FILES) *(Files *)o->value = (Files){(size_t)n, (const char **)&argv[i + 1]};
         else if (o->type == TEXT) *(const char **)o->value = argv[i + 1];
@@ -1379,11 +1393,12 @@ void parse_options(int argc, char **argv) {
 
 // The value of an option as a checkpoint keeps it: one line for each file.
 static void print_option(FILE *f, const Option *o) {
+    const Files *files = o->value;
+    const char *text = o->type == TEXT ? *(const char **)o->value : NULL;
     if (o->type == COUNT) fprintf(f, "%s %zu\n", o->name, *(size_t *)o->value);
     if (o->type == REAL) fprintf(f, "%s %.17g\n", o->name, *(double *)o->value);
-    if (o->type == TEXT && *(const char **)o->value) fprintf(f, "%s %s\n", o->name, *(const char **)o->value);
-    for (size_t i = 0; o->type == FILES && i < ((Files *)o->value)->n; i++)
-        fprintf(f, "%s %s\n", o->name, ((Files *)o->value)->path[i]);
+    if (text) fprintf(f, "%s %s\n", o->name, text);
+    for (size_t i = 0; o->type == FILES && i < files->n; i++) fprintf(f, "%s %s\n", o->name, files->path[i]);
 }
 
 // The options of at least this kind (KEEP or BIND; `only`: this one alone) as text that the caller frees.
@@ -1400,7 +1415,7 @@ static char *settings_text(int kind, const Option *only) {
 
 // Give the options that are not on the command line the values that a checkpoint kept.
 void restore_settings(const char *kept) {
-    char *text = strdup(kept), *save; // lives as long as the program, for the strings in it
+    char *text = strcpy(alloc_or_die(strlen(kept) + 1), kept), *save; // stays: its strings are used
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, ' ');
         if (value) *value++ = 0;
@@ -1426,8 +1441,9 @@ void compare_settings(const char *kept) {
         snprintf(name, sizeof name, "\n%s ", o->name);
         const char *was = strstr(kept, name);
         if (!was || strncmp(was + 1, text, strlen(text)) != 0)
-            die("--%.*s differs from the checkpoint's %.*s: leave it out, or begin a new run in another --out",
-                (int)strcspn(text, "\n"), text, was ? (int)strcspn(was + 1, "\n") : 7, was ? was + 1 : "nothing");
+            die("--%.*s differs from the checkpoint's %.*s: leave it out, or begin a run in another --out",
+                (int)strcspn(text, "\n"), text, was ? (int)strcspn(was + 1, "\n") : 7,
+                was ? was + 1 : "nothing");
         free(text);
     }
 }
@@ -1435,66 +1451,78 @@ void compare_settings(const char *kept) {
 // ----------------------------------------------------------------------------
 // checkpoints and models on disk
 
-// checkpoint.bin: magic, version, length of the settings' text, that text, Progress, then parameters, m and v, and the
-// checksum of all before it. model.bin: magic, version, shape, the tensors each with name and shape, checksum.
+// checkpoint.bin: magic, version, length of the settings' text, the text, Progress, parameters, m, v, checksum.
+// model.bin: magic, version, shape, the tensors each with name and shape before its weights, checksum.
 #define CHECKPOINT_MAGIC 0x54504b4349545031u
 #define MODEL_MAGIC 0x4c444d4349545031u
-#define FILE_VERSION 1
+#define FILE_VERSION 1u
 
 typedef struct {
-    uint64_t step;        // steps done
-    uint64_t data;        // fingerprint of the training and validation files
-    uint64_t tail_steps;  // of the last 5% of the steps, those done, and the sum of their losses
+    uint64_t step;           // steps done
+    uint64_t data;           // fingerprint of the training and validation files
+    uint64_t tail_steps;     // of the last 5% of the steps, those done, and the sum of their losses
     double tail_loss;
-    double seconds;       // spent in training
+    double seconds;          // spent in training
     double val_loss, val_se; // of the last validation
 } Progress;
+
+static void put_checksum_and_close(Writer *w) {
+    uint64_t checksum = w->checksum;
+    writer_put(w, &checksum, sizeof checksum);
+    writer_close(w);
+}
+
+// Open a file that begins with `magic` and the version, and ends with the checksum of all before that, which
+// is verified before anything is believed. All that stands in it is a multiple of 4 bytes long.
+static void open_verified(Reader *r, const char *path, uint64_t magic, const char *what) {
+    uint64_t head[2] = {0}, sum = CHECKSUM_START, stored;
+    char buffer[65536];
+    reader_open(r, path);
+    if (r->size >= sizeof head) reader_get(r, head, sizeof head);
+    if (head[0] != magic || head[1] != FILE_VERSION) die("%s: this is no %s of this version", path, what);
+    rewind(r->file);
+    for (uint64_t left = r->size - sizeof stored, n; left > 0; left -= n) {
+        n = MIN(left, sizeof buffer);
+        reader_get(r, buffer, n);
+        sum = checksum_add(sum, buffer, n);
+    }
+    reader_get(r, &stored, sizeof stored);
+    if (sum != stored) die("%s: is damaged, its checksum is wrong: go back to a copy, or train again", path);
+    fseeko(r->file, sizeof head, SEEK_SET);
+}
 
 void save_checkpoint(const char *path, const Model *m, const Progress *p) {
     Writer w;
     char *text = settings_text(KEEP, NULL);
-    uint64_t head[3] = {CHECKPOINT_MAGIC, FILE_VERSION, strlen(text)};
+    uint64_t head[3] = {CHECKPOINT_MAGIC, FILE_VERSION, strlen(text) / 4 * 4 + 4};
+    char *padded = strcpy(alloc_or_die(head[2]), text); // with 1 … 4 zeros
     writer_open(&w, path);
     writer_put(&w, head, sizeof head);
-    writer_put(&w, text, head[2]);
+    writer_put(&w, padded, head[2]);
     writer_put(&w, p, sizeof *p);
     writer_put(&w, m->params, m->block * sizeof(float));
     writer_put(&w, m->m, 2 * m->block * sizeof(float)); // v follows m
-    uint64_t checksum = w.checksum;
-    writer_put(&w, &checksum, sizeof checksum);
-    writer_close(&w);
-    free(text);
+    put_checksum_and_close(&w);
+    free(text), free(padded);
 }
 
-// Open a checkpoint and read its settings (text that the caller frees) and progress.
+// Open a checkpoint and read its settings (text that the caller frees) and progress …
 char *open_checkpoint(Reader *r, const char *path, Progress *p) {
-    uint64_t head[3];
-    reader_open(r, path);
-    if (r->size < sizeof head + sizeof *p) die("%s: too short for a checkpoint: begin again with --overwrite", path);
-    reader_get(r, head, sizeof head);
-    if (head[0] != CHECKPOINT_MAGIC || head[1] != FILE_VERSION || head[2] > r->size)
-        die("%s: this is no checkpoint of this version: begin again with --overwrite", path);
-    char *text = alloc_or_die(head[2] + 2);
+    uint64_t length;
+    open_verified(r, path, CHECKPOINT_MAGIC, "checkpoint");
+    reader_get(r, &length, sizeof length);
+    char *text = alloc_or_die(MIN(length, r->size) + 1);
     text[0] = '\n'; // so that each name stands behind a line end
-    reader_get(r, text + 1, head[2]);
+    reader_get(r, text + 1, length);
     reader_get(r, p, sizeof *p);
     return text;
 }
 
-static void verify_checksum(Reader *r) {
-    uint64_t computed = r->checksum, stored;
-    reader_get(r, &stored, sizeof stored);
-    if (computed != stored) die("%s: the checksum is wrong: the file is damaged", r->path);
-    fclose(r->file);
-}
-
 // … then, when the model has its memory, the rest.
 void load_checkpoint(Reader *r, Model *m) {
-    uint64_t rest = 3 * m->block * sizeof(float) + sizeof(uint64_t);
-    if (r->size - (uint64_t)ftello(r->file) != rest) die("%s: its size does not fit its settings: it is damaged", r->path);
     reader_get(r, m->params, m->block * sizeof(float));
     reader_get(r, m->m, 2 * m->block * sizeof(float));
-    verify_checksum(r);
+    fclose(r->file);
 }
 
 // What stands before a tensor's weights: its name and shape.
@@ -1504,57 +1532,44 @@ static void tensor_header(const Tensor *t, uint64_t header[5]) {
     header[2] = t->layers, header[3] = t->rows, header[4] = t->cols;
 }
 
-static void model_shape(const Config *c, uint64_t shape[9]) {
-    const uint64_t s[9] = {MODEL_MAGIC, FILE_VERSION, c->L, c->C, c->NH, c->H, c->T, c->V, (uint64_t)c->causal};
-    memcpy(shape, s, sizeof s);
-}
-
 void save_model(const char *path, const Model *m) {
     Writer w;
-    uint64_t shape[9];
-    model_shape(&m->c, shape);
+    const Config *c = &m->c;
+    const uint64_t shape[] = {MODEL_MAGIC, FILE_VERSION, c->L, c->C, c->NH, c->H, c->T, c->V,
+                              (uint64_t)c->causal};
     writer_open(&w, path);
     writer_put(&w, shape, sizeof shape);
-    for (int i = 0; i < N_TENSORS; i++) {
+    for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++) {
         uint64_t header[5];
-        tensor_header(&m->tensor[i], header);
+        tensor_header(t, header);
         writer_put(&w, header, sizeof header);
-        writer_put(&w, m->params + m->tensor[i].offset, tensor_size(&m->tensor[i]) * sizeof(float));
+        writer_put(&w, m->params + t->offset, tensor_size(t) * sizeof(float));
     }
-    uint64_t checksum = w.checksum;
-    writer_put(&w, &checksum, sizeof checksum);
-    writer_close(&w);
+    put_checksum_and_close(&w);
 }
 
 // Die, saying why, unless a model of this shape can be.
 void check_config(const Config *c) {
     size_t HS = c->NH ? c->C / c->NH : 0;
     if (c->NH == 0 || c->C % c->NH != 0) die_usage("--heads %zu: must divide --channels %zu", c->NH, c->C);
-    if (HS % 2 != 0) die_usage("--heads %zu: leaves %zu channels a head, and they are turned in pairs: make it even", c->NH, HS);
-    if ((double)c->T * (double)c->C * (double)(c->L + 1) > 1e14 || (double)c->C * (double)c->H * (double)c->L > 1e13)
+    if (HS % 2 != 0)
+        die_usage("--heads %zu: leaves %zu channels a head, where pairs are turned: make it even", c->NH, HS);
+    double L = (double)c->L, C = (double)c->C, H = (double)c->H, T = (double)c->T;
+    if (T * C * (L + 1) > 1e14 || C * H * L > 1e13)
         die_usage("--channels %zu: this model is larger than any memory", c->C);
 }
 
-// Load a model, with room for one row of T tokens, all of them predicted; T = 0: as many as it was trained with.
+// Load a model with room for one row of T tokens, all predicted; T = 0: as many as it was trained with.
 void load_model(Model *m, const char *path, size_t T) {
     Reader r;
-    uint64_t s[9], expected = sizeof s + sizeof(uint64_t);
-    reader_open(&r, path);
-    if (r.size < sizeof s) die("%s: too short for a model: train one first", path);
+    uint64_t s[7];
+    open_verified(&r, path, MODEL_MAGIC, "model");
     reader_get(&r, s, sizeof s);
-    if (s[0] != MODEL_MAGIC || s[1] != FILE_VERSION) die("%s: this is no model of this version: give a model.bin", path);
-    Config c = {.L = s[2], .C = s[3], .NH = s[4], .H = s[5], .T = s[6], .V = s[7], .causal = s[8] != 0};
-    for (int i = 2; i < 8; i++)
-        if (s[i] < 1 || s[i] > 1000000) die("%s: its shape makes no sense: the file is damaged", path);
-    if (c.L > 10000 || c.C > 100000 || c.V > 65535 || c.C % c.NH != 0 || c.C / c.NH % 2 != 0)
-        die("%s: its shape makes no sense: the file is damaged", path);
-    expected += sizeof(float) * parameter_count(&c) + N_TENSORS * 5 * sizeof(uint64_t);
-    if (r.size != expected) die("%s: its size does not fit its shape: the file is damaged", path);
-    if (T > c.T) die("%s: was trained on rows of %zu tokens, and %zu are given: shorten the text", path, c.T, T);
+    Config c = {.L = s[0], .C = s[1], .NH = s[2], .H = s[3], .T = s[4], .V = s[5], .causal = s[6] != 0};
+    if (T > c.T) die("%s: was trained on rows of %zu tokens, %zu are given: shorten the text", path, c.T, T);
     if (T > 0) c.T = T;
     model_alloc(m, &c, 1, c.T, omp_get_max_threads(), 0);
-    for (int i = 0; i < N_TENSORS; i++) {
-        const Tensor *t = &m->tensor[i];
+    for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++) {
         uint64_t want[5], header[5];
         tensor_header(t, want);
         reader_get(&r, header, sizeof header);
@@ -1562,7 +1577,7 @@ void load_model(Model *m, const char *path, size_t T) {
             die("%s: where %s should stand there is another tensor: the file is damaged", path, t->name);
         reader_get(&r, m->params + t->offset, tensor_size(t) * sizeof(float));
     }
-    verify_checksum(&r);
+    fclose(r.file);
 }
 
 // ----------------------------------------------------------------------------
@@ -1571,41 +1586,39 @@ void load_model(Model *m, const char *path, size_t T) {
 typedef struct {
     Config c;
     Shards train, val;
-    size_t n_val;                  // validation rows
-    double mask_rate;              // 1 for ntp
-    uint64_t data;                 // fingerprint of the training and validation files
+    size_t n_val;                              // validation rows
+    double mask_rate;                          // 1 for ntp
+    uint64_t data;                             // fingerprint of the training and validation files
     Model m;
     Loader loader;
     Progress done;
     const char *log_path, *checkpoint, *model; // in DIR
     FILE *log;
-    double val_floor;              // the validation set's exact entropy, or NaN where it is not known
+    Vocab vocab;                               // if there is one
+    double val_floor;                          // the validation set's exact entropy; NaN if it is not known
 } Run;
 
 // The path DIR/name, in memory that lasts.
 static const char *in_out(const char *name) {
-    char *path = alloc_or_die(strlen(settings.out) + strlen(name) + 2);
-    sprintf(path, "%s/%s", settings.out, name);
+    char *path = alloc_or_die(strlen(opt.out) + strlen(name) + 2);
+    sprintf(path, "%s/%s", opt.out, name);
     return path;
 }
 
 static volatile sig_atomic_t stop_signal = 0;
 
-void on_signal(int number) {
-    stop_signal = number;
-}
+void on_signal(int number) { stop_signal = number; }
 
 // path with the ending `from` replaced by `to`, or NULL if it does not end so. The caller frees it.
 static char *replace_ending(const char *path, const char *from, const char *to) {
     size_t n = strlen(path), cut = strlen(from);
     if (n < cut || strcmp(path + n - cut, from) != 0) return NULL;
     char *s = alloc_or_die(n - cut + strlen(to) + 1);
-    memcpy(s, path, n - cut);
-    strcpy(s + n - cut, to);
+    sprintf(s, "%.*s%s", (int)(n - cut), path, to);
     return s;
 }
 
-// A checksum of the length and of both ends of each file: are these the files that the checkpoint was trained on?
+// A checksum of the length and both ends of each file: are these the files of the checkpoint?
 static uint64_t fingerprint(uint64_t sum, const Shards *s) {
     char buffer[65536];
     for (size_t i = 0; i < s->n_files; i++) {
@@ -1621,146 +1634,163 @@ static uint64_t fingerprint(uint64_t sum, const Shards *s) {
     return sum;
 }
 
-// The floor of the validation set, if the file beside it (….floor for ….bin) has a line for these settings: a lower bound,
-// in nats a predicted token, to what any model can reach. Each line: objective T mask_rate rows seed sum count se.
+// The floor of the validation set, if the file beside it (….floor for ….bin) has a line for these settings: a
+// lower bound, in nats a predicted token, to what any model can reach. Lines: objective T mask_rate rows seed
+// sum count se.
 static double find_floor(const Run *r) {
-    char *path = replace_ending(settings.val.path[0], ".bin", ".floor"), objective[8], line[256];
-    FILE *f = path && settings.val.n == 1 ? fopen(path, "r") : NULL;
-    double rate, sum, count, found = NAN;
+    char *path = replace_ending(opt.val.path[0], ".bin", ".floor"), objective[8], line[256];
+    FILE *f = path && opt.val.n == 1 ? fopen(path, "r") : NULL;
+    double rate, sum, n, found = NAN;
     size_t T, rows, seed;
     while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "%7s %zu %lf %zu %zu %lf %lf", objective, &T, &rate, &rows, &seed, &sum, &count) == 7 &&
-            strcmp(objective, settings.objective) == 0 && T == r->c.T && fabs(rate - r->mask_rate) < 1e-9 &&
+        if (sscanf(line, "%7s %zu %lf %zu %zu %lf %lf", objective, &T, &rate, &rows, &seed, &sum, &n) == 7 &&
+            strcmp(objective, opt.objective) == 0 && T == r->c.T && fabs(rate - r->mask_rate) < 1e-9 &&
             rows == r->n_val && seed == VAL_SEED)
-            found = sum / count;
+            found = sum / n;
     if (f) fclose(f);
     free(path);
     return found;
 }
 
+// The rows of the shards; there must be one at least.
+static size_t rows_or_die(const Run *r, const Shards *s) {
+    size_t rows = shards_rows(s, r->c.T, r->c.causal);
+    if (rows == 0) die("%s: holds not one row of --seq-len %zu", s->paths[0], r->c.T);
+    return rows;
+}
+
 // Settings that depend on others, checks that concern several, and what the data says; opens the shards.
 static void resolve_settings(Run *r) {
-    Settings *s = &settings;
-    static const char *village = "data/village_train.bin";
-    if (s->train.n == 0) s->train = (Files){1, &village};
-    if (s->val.n == 0) {
-        const char **path = alloc_or_die(sizeof *path);
-        *path = replace_ending(s->train.path[0], "_train.bin", "_val.bin");
-        if (!*path) die_usage("--val: is needed, as %s does not end in _train.bin", s->train.path[0]);
-        s->val = (Files){1, path};
+    Settings *s = &opt;
+    static const char *village = "data/village_train.bin", *val;
+    if (s->train.n == 0) {
+        s->train = (Files){1, &village};
+        if (access(village, F_OK)) die("%s: is not there: run make, which writes it, or give --train", village);
     }
-    char *vocab = replace_ending(s->train.path[0], "_train.bin", ".vocab");
+    const char *train = s->train.path[0];
+    if (s->val.n == 0) {
+        val = replace_ending(train, "_train.bin", "_val.bin");
+        if (!val) die_usage("--val: is needed, as %s does not end in _train.bin", train);
+        s->val = (Files){1, &val};
+    }
+    char *vocab = replace_ending(train, "_train.bin", ".vocab");
     if (!s->vocab && vocab && access(vocab, R_OK) == 0) s->vocab = vocab;
-    if (strcmp(s->objective, "mlm") != 0 && strcmp(s->objective, "ntp") != 0)
-        die_usage("--objective %s: must be mlm or ntp", s->objective);
+    int causal = strcmp(s->objective, "ntp") == 0;
+    if (!causal && strcmp(s->objective, "mlm")) die_usage("--objective %s: must be mlm or ntp", s->objective);
     shards_open(&r->train, s->train.path, s->train.n);
     shards_open(&r->val, s->val.path, s->val.n);
     if (r->val.V != r->train.V || r->val.eot != r->train.eot)
-        die("%s: its vocabulary (%zu) is not that of %s (%zu)", s->val.path[0], r->val.V, s->train.path[0], r->train.V);
+        die("%s: its vocabulary (%zu) is not that of %s (%zu)", s->val.path[0], r->val.V, train, r->train.V);
     if (s->heads == 0) s->heads = MAX(1, s->channels / 32);
     if (s->hidden == 0) s->hidden = default_hidden(s->channels);
-    r->c = (Config){s->layers, s->channels, s->heads, s->hidden, s->seq_len, r->train.V, strcmp(s->objective, "ntp") == 0};
+    r->c = (Config){s->layers, s->channels, s->heads, s->hidden, s->seq_len, r->train.V, causal};
     check_config(&r->c);
     if (s->micro_batch == 0 || s->micro_batch > s->batch) s->micro_batch = s->batch;
     if (s->lr == 0) s->lr = default_lr(s->channels);
     if (is_given("steps") + is_given("tokens") + is_given("flops") > 1)
         die_usage("--steps, --tokens, --flops: give one of them");
-    double tokens = s->tokens;
-    if (is_given("flops")) tokens = s->flops / flops_per_token(&r->c);
+    double tokens = is_given("flops") ? s->flops / flops_per_token(&r->c) : s->tokens;
     if (tokens > 0) s->steps = (size_t)fmax(1, rint(tokens / (double)(s->batch * s->seq_len)));
     if (s->steps == 0) s->steps = 1500;
     if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
     if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
-    r->mask_rate = r->c.causal ? 1 : s->mask_rate;
-    size_t extra = r->c.causal ? 1 : 0, n_rows = shards_rows(&r->val, s->seq_len, extra);
-    if (shards_rows(&r->train, s->seq_len, extra) == 0) die("%s: holds not one row of --seq-len %zu", s->train.path[0], s->seq_len);
-    if (n_rows == 0) die("%s: holds not one row of --seq-len %zu", s->val.path[0], s->seq_len);
-    if (s->val_rows > n_rows && is_given("val-rows"))
-        die_usage("--val-rows %zu: %s holds only %zu rows of %zu tokens", s->val_rows, s->val.path[0], n_rows, s->seq_len);
-    r->n_val = s->val_rows = MIN(s->val_rows, n_rows);
+    rows_or_die(r, &r->train);
+    size_t rows = rows_or_die(r, &r->val);
+    if (s->val_rows > rows && is_given("val-rows"))
+        die_usage("--val-rows %zu: %s holds only %zu rows of %zu tokens", s->val_rows, s->val.path[0],
+                  rows, s->seq_len);
+    r->n_val = s->val_rows = MIN(s->val_rows, rows);
+    r->mask_rate = causal ? 1 : s->mask_rate;
+    if (s->vocab) vocab_load(&r->vocab, s->vocab);
+    if (s->vocab && r->vocab.V != r->c.V)
+        die("%s: has %zu strings, the data %zu tokens: give its own --vocab", s->vocab, r->vocab.V, r->c.V);
     r->data = fingerprint(fingerprint(0, &r->train), &r->val);
     r->val_floor = find_floor(r);
 }
 
+// The tokens that the whole run is trained on.
+static double run_tokens(const Run *r) { return (double)opt.steps * (double)(opt.batch * r->c.T); }
+
 static double epochs(const Run *r) {
-    return (double)settings.steps * (double)settings.batch / (double)shards_rows(&r->train, r->c.T, r->c.causal ? 1 : 0);
+    return (double)opt.steps * (double)opt.batch / (double)shards_rows(&r->train, r->c.T, r->c.causal);
 }
+
+// Predicted positions of a micro-batch that there must be room for.
+static size_t run_predicted(const Run *r) { return most_predicted(&r->c, opt.micro_batch, r->mask_rate); }
 
 // Sizes, memory and FLOPs, before any of them is taken.
 static void print_plan(const Run *r) {
     const Config *c = &r->c;
-    double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = (double)settings.steps * (double)(settings.batch * c->T);
-    size_t M = most_predicted(c, settings.micro_batch, r->mask_rate);
+    const Settings *s = &opt;
+    size_t params = parameter_count(c);
+    size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), 1);
+    double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = run_tokens(r);
 #ifdef _OPENMP
     printf("threads     %d (OpenMP), vectors of %d floats\n", omp_get_max_threads(), VW);
 #else
     printf("threads     1 (built without OpenMP: all but one core stay idle), vectors of %d floats\n", VW);
 #endif
-    printf("model       %zu layers, %zu channels, %zu heads, %zu hidden, %zu parameters (%zu without the embedding)\n", c->L,
-           c->C, c->NH, c->H, parameter_count(c), parameter_count(c) - (c->V + 1) * c->C);
-    printf("data        %s: %zu tokens, vocabulary %zu; this run reads %.3g epochs\n", settings.train.path[0], r->train.total,
-           c->V, epochs(r));
-    printf("objective   %s, %zu tokens a row", settings.objective, c->T);
-    if (!c->causal) printf(", %g of them masked", settings.mask_rate);
+    printf("model       %zu layers, %zu channels, %zu heads, %zu hidden, ", c->L, c->C, c->NH, c->H);
+    printf("%zu parameters (%zu without the embedding)\n", params, params - (c->V + 1) * c->C);
+    printf("data        %s: %zu tokens, vocabulary %zu; this run reads %.3g epochs\n", s->train.path[0],
+           r->train.total, c->V, epochs(r));
+    printf("objective   %s, %zu tokens a row", s->objective, c->T);
+    if (!c->causal) printf(", %g of them masked", s->mask_rate);
     printf("; validation on %zu rows", r->n_val);
     if (isfinite(r->val_floor)) printf(", whose floor is %.4f", r->val_floor);
-    printf("\nrun         %zu steps of %zu rows = %.4g tokens, peak learning rate %.3g, seed %zu\n", settings.steps,
-           settings.batch, D, settings.lr, settings.seed);
+    printf("\nrun         %zu steps of %zu rows = %.4g tokens, peak learning rate %.3g, seed %zu\n", s->steps,
+           s->batch, D, s->lr, s->seed);
     printf("FLOPs       F_N %.4g a token (head: %.4g more), C = F_N D = %.4g\n", F, head, F * D);
-    printf("memory      %.1f MiB\n",
-           (double)model_bytes(c, settings.micro_batch, M, omp_get_max_threads(), 1) / 1048576.0);
+    printf("memory      %.1f MiB\n", (double)bytes / 1048576.0);
     fflush(stdout);
 }
 
-// Mean loss over the validation rows, and its standard error over rows: rows differ in how many tokens they predict, so
-// the mean is a ratio of two sums, and its variance that of loss_r - mean * count_r (Cochran, Sampling Techniques, eq. 2.39).
-// Logged as of after `step`.
+// Mean loss over the validation rows, and its standard error over rows: rows differ in how many tokens they
+// predict, so the mean is a ratio of two sums, and its variance that of loss_r - mean * count_r (Cochran,
+// Sampling Techniques, eq. 2.39). Logged as of after `step`.
 static void validate(Run *r, size_t step) {
-    size_t n = r->n_val, T = r->c.T;
+    size_t n = r->n_val, T = r->c.T, micro = opt.micro_batch;
     double *loss = alloc_or_die(n * sizeof *loss), *count = alloc_or_die(n * sizeof *count);
     double all_loss = 0, all_count = 0, squares = 0;
-    for (size_t first = 0; first < n; first += settings.micro_batch) {
-        load_validation(&r->loader, &r->val, &r->c, first, MIN(settings.micro_batch, n - first), n, settings.mask_rate);
+    for (size_t first = 0; first < n; first += micro) {
+        load_validation(&r->loader, &r->val, &r->c, first, MIN(micro, n - first), n, opt.mask_rate);
         const Batch *in = &r->loader.micro[0];
-        #pragma omp parallel
-        model_forward(&r->m, in);
+        model_pass(&r->m, in, 0);
         for (size_t i = 0; i < in->M; i++) {
             loss[first + in->rows[i] / T] += (double)r->m.losses[i];
             count[first + in->rows[i] / T] += 1;
         }
     }
     for (size_t i = 0; i < n; i++) all_loss += loss[i], all_count += count[i];
-    if (all_count == 0) die("--mask-rate %g: no token of the validation rows is masked: raise it", settings.mask_rate);
-    r->done.val_loss = all_loss / all_count;
-    for (size_t i = 0; i < n; i++) squares += pow(loss[i] - r->done.val_loss * count[i], 2);
+    if (all_count == 0) die("--mask-rate %g: no validation token is masked: raise it", opt.mask_rate);
+    double mean = r->done.val_loss = all_loss / all_count;
+    for (size_t i = 0; i < n; i++) squares += pow(loss[i] - mean * count[i], 2);
     r->done.val_se = n > 1 ? sqrt(squares * (double)n / (double)(n - 1)) / all_count : NAN;
-    fprintf(r->log, "s:%zu tel:%.6f\n", step, r->done.val_loss);
+    fprintf(r->log, "s:%zu tel:%.6f\n", step, mean);
     fflush(r->log);
     free(loss), free(count);
 }
 
-// One step of training. Returns the mean loss over its predicted tokens; *norm is the gradient's, before clipping.
+// One training step. Returns the mean loss of its predicted tokens; *norm: the gradient's, before clipping.
 static double train_step(Run *r, size_t step, double *norm) {
-    Settings *s = &settings;
+    const Settings *s = &opt;
+    Model *m = &r->m;
     double loss = 0, partial[PARTS], lr = learning_rate(s->lr, step, s->steps);
     load_training(&r->loader, &r->train, &r->c, s->batch, s->micro_batch, s->seed, step - 1, s->mask_rate);
-    if (r->loader.M == 0)
-        die("--mask-rate %g: not one token of step %zu is masked: raise it, --batch or --seq-len", s->mask_rate, step);
+    size_t M = r->loader.M;
+    if (M == 0)
+        die("--mask-rate %g: no token of step %zu is masked: raise it or --batch", s->mask_rate, step);
     for (size_t i = 0; i < r->loader.n_micro; i++) {
         const Batch *in = &r->loader.micro[i];
-        #pragma omp parallel
-        {
-            model_forward(&r->m, in);
-            model_backward(&r->m, in, 1 / (float)r->loader.M);
-        }
-        for (size_t j = 0; j < in->M; j++) loss += (double)r->m.losses[j];
+        model_pass(m, in, 1 / (float)M);
+        for (size_t j = 0; j < in->M; j++) loss += (double)m->losses[j];
     }
-    loss /= (double)r->loader.M;
+    loss /= (double)M;
     #pragma omp parallel
     {
-        double mine = gradient_norm(r->m.grads, r->m.block, partial); // the same for all
+        double mine = gradient_norm(m->grads, m->block, partial); // the same for all
         double scale = s->grad_clip > 0 ? fmin(1, s->grad_clip / (mine + 1e-6)) : 1;
-        if (isfinite(loss) && isfinite(mine)) adamw(&r->m, (float)lr, (float)s->weight_decay, (float)scale, step);
+        if (isfinite(loss) && isfinite(mine)) adamw(m, (float)lr, (float)s->weight_decay, (float)scale, step);
         #pragma omp master
         *norm = mine;
     }
@@ -1782,65 +1812,67 @@ static void cut_log(const char *path, size_t last) {
     if (!f) return; // the log is lost; the run can go on
     writer_open(&w, path);
     while (fgets(line, sizeof line, f))
-        if (sscanf(line, "s:%zu", &step) == 1 && step <= last && strchr(line, '\n')) writer_put(&w, line, strlen(line));
+        if (sscanf(line, "s:%zu", &step) == 1 && step <= last && strchr(line, '\n'))
+            writer_put(&w, line, strlen(line));
     fclose(f);
     writer_close(&w);
 }
 
 // Make DIR and lock it for as long as this process lives.
 static void lock_directory(const char *dir) {
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
+    if (mkdir(dir, 0777) && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) die("%s: cannot use this folder: %s", dir, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) die("%s: another run is using this folder: choose another --out", dir);
+    if (flock(fd, LOCK_EX | LOCK_NB)) die("%s: another run is using this folder: choose another --out", dir);
 }
 
 // A run may begin in DIR unless that holds one that can still go on.
 static void refuse_unfinished(const char *checkpoint) {
     Reader reader;
     Progress done;
-    if (settings.overwrite || access(checkpoint, F_OK) != 0) return;
+    if (opt.overwrite || access(checkpoint, F_OK) != 0) return;
     char *kept = open_checkpoint(&reader, checkpoint, &done), *steps = strstr(kept, "\nsteps ");
     if (!steps || strtoull(steps + 7, NULL, 10) != done.step)
-        die("%s: holds an unfinished run: go on with --resume, choose another --out, or --overwrite it", settings.out);
+        die("%s: holds an unfinished run: --resume it, choose another --out, or --overwrite it", opt.out);
     fclose(reader.file), free(kept);
 }
 
-// Set up DIR for a run that begins, or take up the one that it holds. Returns 0 if that is finished already.
+// Set up DIR for a run that begins (unless it is a dry one), or take up the one that it holds. Returns 0 if
+// that is finished already.
 int open_run(Run *r) {
+    const Settings *s = &opt;
     Reader reader;
     char *kept = NULL;
-    r->log_path = in_out("main.log"), r->checkpoint = in_out("checkpoint.bin"), r->model = in_out("model.bin");
-    if (settings.resume) {
-        if (settings.overwrite || settings.dry_run) die_usage("--resume: goes neither with --overwrite nor --dry-run");
-        if (access(r->checkpoint, F_OK) != 0) die("%s: is not there to be resumed: leave out --resume", r->checkpoint);
-        lock_directory(settings.out);
+    r->checkpoint = in_out("checkpoint.bin"), r->model = in_out("model.bin");
+    r->log_path = in_out("main.log");
+    if (s->resume) {
+        if (s->overwrite || s->dry_run) die_usage("--resume: goes neither with --overwrite nor --dry-run");
+        if (access(r->checkpoint, F_OK)) die("%s: is not there to resume: leave out --resume", r->checkpoint);
+        lock_directory(s->out);
         kept = open_checkpoint(&reader, r->checkpoint, &r->done);
         restore_settings(kept);
     }
     resolve_settings(r);
-    if (settings.resume) {
+    if (s->resume) {
         compare_settings(kept);
-        if (r->done.data != r->data)
-            die("--train, --val: these are not the files that %s was trained on", r->checkpoint);
-        if (r->done.step == settings.steps) return 0;
-    } else if (!settings.dry_run) {
-        lock_directory(settings.out);
+        if (r->done.data != r->data) die("--train, --val: these are not the files of %s", r->checkpoint);
+        if (r->done.step == s->steps) return 0;
+    } else if (!s->dry_run) {
+        lock_directory(s->out);
         refuse_unfinished(r->checkpoint);
     }
     print_plan(r);
-    if (settings.dry_run) return 1;
-    size_t most = most_predicted(&r->c, settings.micro_batch, r->mask_rate);
-    model_alloc(&r->m, &r->c, settings.micro_batch, most, omp_get_max_threads(), 1);
-    loader_alloc(&r->loader, settings.batch, settings.micro_batch, r->c.T);
-    if (settings.resume) {
+    if (s->dry_run) return 1;
+    model_alloc(&r->m, &r->c, s->micro_batch, run_predicted(r), omp_get_max_threads(), 1);
+    loader_alloc(&r->loader, s->batch, s->micro_batch, r->c.T);
+    if (s->resume) {
         load_checkpoint(&reader, &r->m);
         cut_log(r->log_path, r->done.step);
         printf("resumed     after step %llu\n", (unsigned long long)r->done.step);
     } else {
         r->done = (Progress){.data = r->data};
         unlink(r->checkpoint), unlink(r->model), unlink(r->log_path);
-        model_init(&r->m, settings.seed);
+        model_init(&r->m, s->seed);
     }
     free(kept);
     r->log = fopen(r->log_path, "a");
@@ -1850,87 +1882,99 @@ int open_run(Run *r) {
 
 // The training loop: from the step after r->done.step to the last, or to a signal. Returns the signal, or 0.
 int train(Run *r) {
-    Settings *s = &settings;
-    double began = now_seconds(), before = r->done.seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
+    const Settings *s = &opt;
+    Progress *done = &r->done;
+    double began = now_seconds(), before = done->seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
     double flops = tokens * (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate));
-    size_t first = r->done.step, every = MAX(1, s->steps / 40), tail = MAX(1, s->steps / 20);
+    size_t first = done->step, every = MAX(1, s->steps / 40), tail = MAX(1, s->steps / 20);
     if (first == 0) {
         validate(r, 0);
-        printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", r->done.val_loss, log((double)r->c.V));
+        printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss,
+               log((double)r->c.V));
     }
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
         if (!isfinite(loss) || !isfinite(norm))
-            die("the loss or its gradient is no longer finite at step %zu: try a smaller --lr than %g%s", step, s->lr,
-                r->done.step > 0 ? "; the last checkpoint stands" : "");
+            die("the loss or its gradient is no longer finite at step %zu: try a smaller --lr than %g%s",
+                step, s->lr, done->step > 0 ? "; the last checkpoint stands" : "");
         double lr = learning_rate(s->lr, step, s->steps);
         fprintf(r->log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
-        int validated = step % s->val_every == 0 || step == s->steps;
-        if (step > s->steps - tail) r->done.tail_loss += loss, r->done.tail_steps++;
+        int last = step == s->steps, validated = step % s->val_every == 0 || last;
+        if (step > s->steps - tail) done->tail_loss += loss, done->tail_steps++;
         if (validated) validate(r, step);
-        r->done.step = step;
-        r->done.seconds = before + now_seconds() - began;
+        done->step = step;
+        done->seconds = before + now_seconds() - began;
         if (step == 1 || step % every == 0 || validated) {
             char left[32], val[32] = "";
-            format_seconds(left, (now_seconds() - began) / (double)(step - first) * (double)(s->steps - step));
-            if (validated) snprintf(val, sizeof val, " val %.4f", r->done.val_loss);
-            printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | %6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", step,
-                   s->steps, loss, val, lr, norm, ms, tokens / ms * 1e3, flops / ms * 1e-6, left);
+            double a_step = (now_seconds() - began) / (double)(step - first);
+            format_seconds(left, a_step * (double)(s->steps - step));
+            if (validated) snprintf(val, sizeof val, " val %.4f", done->val_loss);
+            printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | ", step, s->steps, loss, val, lr,
+                   norm);
+            printf("%6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", ms, tokens / ms * 1e3,
+                   flops / ms * 1e-6, left);
             fflush(stdout);
         }
-        if (step % s->save_every == 0 || step == s->steps || stop_signal) {
-            save_checkpoint(r->checkpoint, &r->m, &r->done);
+        if (step % s->save_every == 0 || last || stop_signal) {
+            fflush(r->log); // a finished checkpoint stands for a whole run: log and model are there before it
             save_model(r->model, &r->m);
+            save_checkpoint(r->checkpoint, &r->m, done);
         }
         if (stop_signal) break;
     }
     fclose(r->log);
-    return r->done.step < s->steps ? stop_signal : 0;
+    return done->step < s->steps ? stop_signal : 0;
 }
 
 // ----------------------------------------------------------------------------
 // results: loss points, guesses
 
 static const char *points_header =
-    "objective,layers,channels,heads,hidden,seq_len,vocab,params,params_nonemb,flops_per_token,flops_per_token_head,tokens,"
-    "flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,seconds,threads,val_se,epochs,budget,data\n";
+    "objective,layers,channels,heads,hidden,seq_len,vocab,params,params_nonemb,flops_per_token,"
+    "flops_per_token_head,tokens,flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,"
+    "seconds,threads,val_se,epochs,budget,data\n";
 
-// Append the run's row to a CSV file, under a lock and with one write, so that runs on one file never mix their rows; the
+// Append the run's row to a CSV file, under a lock and with one write, so that runs never mix their rows; the
 // header goes first into a new file. A file that has a row of the same settings stays as it is.
 void append_point(const Run *r, const char *path) {
     const Config *c = &r->c;
-    char key[512], result[256], end[512], row[2048], name[256], val_floor[32] = "";
-    const char *base = strrchr(settings.train.path[0], '/');
-    snprintf(name, sizeof name, "%s", base ? base + 1 : settings.train.path[0]);
+    const Settings *s = &opt;
+    const Progress *done = &r->done;
+    char key[512], result[256], end[512], row[2048], line[2048], name[256], val_floor[32] = "";
+    const char *base = strrchr(s->train.path[0], '/');
+    snprintf(name, sizeof name, "%s", base ? base + 1 : s->train.path[0]);
     if (strrchr(name, '.')) *strrchr(name, '.') = 0;
     for (char *p = name; *p; p++)
         if (strchr(",\"\n\r", *p)) *p = '_';
-    double F = flops_per_token(c), D = (double)settings.steps * (double)(settings.batch * c->T);
+    double F = flops_per_token(c), D = run_tokens(r);
     size_t params = parameter_count(c);
-    snprintf(key, sizeof key, "%s,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%.9g,%.9g,%.9g,%.9g,%zu,%zu,%.9g,%.9g,%zu,", settings.objective,
-             c->L, c->C, c->NH, c->H, c->T, c->V, params, params - (c->V + 1) * c->C, F,
-             flops_per_token_head(c, r->mask_rate), D, F * D, settings.batch * c->T, settings.steps, settings.lr,
-             r->mask_rate, settings.seed);
+    snprintf(key, sizeof key, "%s,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%.9g,%.9g,%.9g,%.9g,%zu,%zu,%.9g,%.9g,%zu,",
+             s->objective, c->L, c->C, c->NH, c->H, c->T, c->V, params, params - (c->V + 1) * c->C, F,
+             flops_per_token_head(c, r->mask_rate), D, F * D, s->batch * c->T, s->steps, s->lr, r->mask_rate,
+             s->seed);
     if (isfinite(r->val_floor)) snprintf(val_floor, sizeof val_floor, "%.9g", r->val_floor);
-    snprintf(result, sizeof result, "%.9g,%.9g,%s,%.1f,%d,%.6g,%.6g", r->done.tail_loss / (double)r->done.tail_steps,
-             r->done.val_loss, val_floor, r->done.seconds, omp_get_max_threads(), r->done.val_se, epochs(r));
-    snprintf(end, sizeof end, ",%.9g,%s\n", settings.flops > 0 ? settings.flops : F * D, name);
+    snprintf(result, sizeof result, "%.9g,%.9g,%s,%.1f,%d,%.6g,%.6g",
+             done->tail_loss / (double)done->tail_steps, done->val_loss, val_floor, done->seconds,
+             omp_get_max_threads(), done->val_se, epochs(r));
+    snprintf(end, sizeof end, ",%.9g,%s\n", s->flops > 0 ? s->flops : F * D, name);
 
     int fd = open(path, O_RDWR | O_APPEND | O_CREAT, 0666);
     if (fd < 0 || flock(fd, LOCK_EX) != 0) die("%s: cannot write the point: %s", path, strerror(errno));
     FILE *f = fdopen(fd, "r+");
-    char line[2048];
-    size_t lines = 0, n;
+    if (!f) die("%s: cannot write the point: %s", path, strerror(errno));
+    size_t lines = 0, n = 0;
     for (; fgets(line, sizeof line, f); lines++) {
         n = strlen(line);
-        if (lines == 0 && strcmp(line, points_header) != 0) die("%s: is no file of points: choose another --points", path);
-        if (strncmp(line, key, strlen(key)) == 0 && n > strlen(end) && strcmp(line + n - strlen(end), end) == 0) {
+        if (lines == 0 && strcmp(line, points_header)) die("%s: is no file of points: choose another", path);
+        int ends = n > strlen(end) && strcmp(line + n - strlen(end), end) == 0;
+        if (ends && strncmp(line, key, strlen(key)) == 0) {
             printf("%s has a row of these settings already: none is added\n", path);
             fclose(f);
             return;
         }
     }
-    n = (size_t)snprintf(row, sizeof row, "%s%s%s%s", lines ? "" : points_header, key, result, end);
+    const char *before = lines == 0 ? points_header : line[n - 1] == '\n' ? "" : "\n";
+    n = (size_t)snprintf(row, sizeof row, "%s%s%s%s", before, key, result, end);
     if (write(fd, row, n) != (ssize_t)n) die("%s: cannot write the point: %s", path, strerror(errno));
     fclose(f);
 }
@@ -1956,31 +2000,33 @@ static void best_tokens(const float *logits, size_t V, int *best, int k) {
     }
 }
 
-// The beginnings of some documents of the validation set, masked as in validation, and what the model makes of them.
-void show_guesses(Run *r, const Vocab *v) {
-    size_t T = r->c.T, V1 = r->c.V + 1, show = 28;
-    printf("\nMasked text of the validation set, with the model's guesses in brackets (guess/truth where they differ):\n");
+// The beginnings of some documents of the validation set, masked as in validation, and the model's guesses.
+void show_guesses(Run *r) {
+    const Vocab *v = &r->vocab;
+    size_t T = r->c.T, show = 28;
+    printf("\nMasked text of the validation set, with the model's guesses in brackets "
+           "(guess/truth where they differ):\n");
     for (size_t example = 0; example < MIN(3, r->n_val); example++) {
-        load_validation(&r->loader, &r->val, &r->c, example, 1, r->n_val, settings.mask_rate);
+        load_validation(&r->loader, &r->val, &r->c, example, 1, r->n_val, opt.mask_rate);
         const Batch *in = &r->loader.micro[0];
-        #pragma omp parallel
-        model_forward(&r->m, in);
-        size_t i = 0, begin = in->doc_end[0] + show <= T ? in->doc_end[0] + 1 : 0; // behind the first end of text
+        model_pass(&r->m, in, 0);
+        size_t begin = in->doc_end[0] + show <= T ? in->doc_end[0] + 1 : 0; // behind the first end of text
         for (int guess = 0; guess < 2; guess++) {
+            size_t i = 0;
             printf(guess ? "\n  guess: " : "\n  text:  ");
-            for (i = 0; i < in->M && in->rows[i] < begin; i++) {}
+            while (i < in->M && in->rows[i] < begin) i++;
             for (size_t t = begin; t < MIN(T, begin + show); t++) {
                 int best;
                 if (i == in->M || in->rows[i] != t) {
                     print_token(v, (size_t)in->inputs[t]);
                     continue;
                 }
-                best_tokens(r->m.logits + i * V1, r->c.V, &best, 1);
+                best_tokens(r->m.logits + i * (r->c.V + 1), r->c.V, &best, 1);
+                int truth = in->targets[i++];
                 printf(guess ? " [" : " ____");
                 if (guess) print_token(v, (size_t)best);
-                if (guess && best != in->targets[i]) putchar('/'), print_token(v, (size_t)in->targets[i]);
+                if (guess && best != truth) putchar('/'), print_token(v, (size_t)truth);
                 if (guess) putchar(']');
-                i++;
             }
         }
         printf("\n");
@@ -1991,41 +2037,43 @@ void show_guesses(Run *r, const Vocab *v) {
 void fill(const char *text) {
     Vocab v;
     Model m;
-    const char *path = settings.load ? settings.load : in_out("model.bin"), *run = in_out("checkpoint.bin");
-    if (!settings.load && !settings.vocab && access(run, R_OK) == 0) { // the run that made the model knows its vocabulary
+    const char *path = opt.load ? opt.load : in_out("model.bin"), *run = in_out("checkpoint.bin");
+    if (!opt.load && !opt.vocab && access(run, R_OK) == 0) { // the model's run knows its vocabulary
         Reader r;
         Progress p;
         restore_settings(open_checkpoint(&r, run, &p));
     }
-    if (!settings.vocab && !settings.load) settings.vocab = "data/village.vocab";
-    if (!settings.vocab) die_usage("--fill: needs the --vocab that the model was trained with");
-    vocab_load(&v, settings.vocab);
-    size_t n = strlen(text), T = 0, M = 0;
+    if (!opt.vocab && !opt.load) opt.vocab = "data/village.vocab";
+    if (!opt.vocab) die_usage("--fill: needs the --vocab that the model was trained with");
+    vocab_load(&v, opt.vocab);
+    size_t n = strlen(text), T = 0, M = 0, *masked = alloc_or_die((n + 1) * sizeof *masked);
     uint16_t *ids = alloc_or_die((n + 2) * sizeof *ids);
-    size_t *masked = alloc_or_die((n + 1) * sizeof *masked);
     char *spaced = alloc_or_die(n + 2), *part = spaced;
-    sprintf(spaced, "%s%s", v.has_bytes || text[0] == ' ' || strncmp(text, "[MASK]", 6) == 0 ? "" : " ", text);
+    int begun = v.has_bytes || text[0] == ' ' || strncmp(text, "[MASK]", 6) == 0;
+    sprintf(spaced, "%s%s", begun ? "" : " ", text);
     if (v.eot >= 0) ids[T++] = (uint16_t)v.eot;
     for (char *mask; (mask = strstr(part, "[MASK]")); part = mask + 6) {
         size_t length = (size_t)(mask - part);
-        T += encode(&v, part, length - (length > 0 && part[length - 1] == ' '), ids + T); // it takes the space before it
+        if (length > 0 && mask[-1] == ' ') length--; // [MASK] takes the space before it
+        T += encode(&v, part, length, ids + T);
         masked[M++] = T++;
     }
     T += encode(&v, part, strlen(part), ids + T);
     if (M == 0) die_usage("--fill: the text has no [MASK] to fill");
 
     load_model(&m, path, T);
-    if (m.c.causal) die("%s: was trained to predict the next token and knows no [MASK]: train one with --objective mlm", path);
-    if (m.c.V != v.V) die("%s: has %zu strings and the model %zu tokens: give its own --vocab", settings.vocab, v.V, m.c.V);
-    Batch in = {1, M, alloc_or_die(T * sizeof(int32_t)), alloc_or_die(T * sizeof(size_t)), masked, alloc_or_die(M * sizeof(int32_t))};
+    size_t V = m.c.V;
+    if (m.c.causal) die("%s: predicts the next token, not [MASK]: train with --objective mlm", path);
+    if (V != v.V) die("%s: has %zu strings, the model %zu tokens: give its own --vocab", opt.vocab, v.V, V);
+    Batch in = {1, M, alloc_or_die(T * sizeof *in.inputs), alloc_or_die(T * sizeof *in.doc_end), masked,
+                alloc_or_die(M * sizeof *in.targets)};
     for (size_t t = 0; t < T; t++) in.inputs[t] = ids[t], in.doc_end[t] = T;
-    for (size_t i = 0; i < M; i++) in.inputs[masked[i]] = (int32_t)m.c.V;
-    #pragma omp parallel
-    model_forward(&m, &in);
+    for (size_t i = 0; i < M; i++) in.inputs[masked[i]] = (int32_t)V;
+    model_pass(&m, &in, 0);
     for (size_t i = 0; i < M; i++) {
-        const float *logits = m.logits + i * (m.c.V + 1);
+        const float *logits = m.logits + i * (V + 1);
         int best[5];
-        best_tokens(logits, m.c.V, best, 5);
+        best_tokens(logits, V, best, 5);
         printf("[MASK] %zu:", i + 1);
         for (int j = 0; j < 5; j++) {
             printf("  \"");
@@ -2036,40 +2084,36 @@ void fill(const char *text) {
     }
 }
 
-// --dry-run: how long the run will take, judged by passes of the same model with one layer over the first rows.
+// --dry-run: how long the run will take, judged by passes of its model with one layer over some rows.
 void print_expected_time(const Run *r) {
     Config c = r->c;
     Model m;
     Loader l;
     char text[32];
-    size_t rows = MAX(1, MIN(settings.micro_batch, 1024 / c.T));
+    size_t rows = MAX(1, MIN(opt.micro_batch, 1024 / c.T));
     c.L = 1;
     model_alloc(&m, &c, rows, rows * c.T, omp_get_max_threads(), 1);
-    model_init(&m, settings.seed);
+    model_init(&m, opt.seed);
     loader_alloc(&l, rows, rows, c.T);
-    load_training(&l, &r->train, &c, rows, rows, settings.seed, 0, settings.mask_rate);
-    double best = INFINITY, end = now_seconds() + 1;
+    load_training(&l, &r->train, &c, rows, rows, opt.seed, 0, opt.mask_rate);
+    double best = INFINITY, end = now_seconds() + 1, head = flops_per_token_head(&c, r->mask_rate);
     for (int pass = 0; pass < 3 || (pass < 20 && now_seconds() < end); pass++) {
         double start = now_seconds();
-        #pragma omp parallel
-        {
-            model_forward(&m, &l.micro[0]);
-            model_backward(&m, &l.micro[0], 1);
-        }
+        model_pass(&m, &l.micro[0], 1);
         best = fmin(best, now_seconds() - start);
     }
-    double head = flops_per_token_head(&c, r->mask_rate), rate = (flops_per_token(&c) + head) * (double)(rows * c.T) / best;
-    double tokens = (double)settings.steps * (double)(settings.batch * c.T);
-    format_seconds(text, (flops_per_token(&r->c) + head) * tokens / rate);
+    double rate = (flops_per_token(&c) + head) * (double)(rows * c.T) / best;
+    format_seconds(text, (flops_per_token(&r->c) + head) * run_tokens(r) / rate);
     printf("time        about %s at %.1f GFLOP/s\n", text, rate * 1e-9);
 }
 
-// libgomp's threads spin for milliseconds where they wait for each other. As soon as another program wants one of the
-// cores, a thread that waits keeps it from the one that it waits for, and a step takes up to fifty times as long. With
-// OMP_WAIT_POLICY=passive they sleep. The variable is read before main(), so set it and start this program over.
+// libgomp's threads spin for milliseconds where they wait for each other. As soon as another program wants
+// one of the cores, a thread that waits keeps it from the one that it waits for, and a step takes up to fifty
+// times as long. With OMP_WAIT_POLICY=passive they sleep. The variable is read before main(), so set it and
+// start over.
 void wait_passively(char **argv) {
 #if defined(_OPENMP) && defined(__linux__)
-    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0)
+    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT") && !setenv("OMP_WAIT_POLICY", "passive", 1))
         execv("/proc/self/exe", argv); // if it fails, go on as we are
 #else
     (void)argv;
@@ -2078,21 +2122,17 @@ void wait_passively(char **argv) {
 
 int run_trainer(int argc, char **argv) {
     static Run run;
-    Vocab vocab = {0};
     parse_options(argc, argv);
-    if (settings.help) return print_help(), 0;
-    set_threads(settings.threads);
-    if (settings.fill) return fill(settings.fill), 0;
-    if (settings.load) die_usage("--load: goes with --fill");
+    if (opt.help) return print_help(), 0;
+    set_threads(opt.threads);
+    if (opt.fill) return fill(opt.fill), 0;
+    if (opt.load) die_usage("--load: goes with --fill");
     if (!open_run(&run)) {
-        printf("%s: this run is finished\n", settings.out);
-        if (settings.points) append_point(&run, settings.points); // if it was killed before it could
+        printf("%s: this run is finished\n", opt.out);
+        if (opt.points) append_point(&run, opt.points); // if it was killed before it could
         return 0;
     }
-    if (settings.dry_run) return print_expected_time(&run), 0;
-    if (settings.vocab) vocab_load(&vocab, settings.vocab);
-    if (settings.vocab && vocab.V != run.c.V)
-        die("%s: has %zu strings, the data %zu tokens: give the data's own --vocab", settings.vocab, vocab.V, run.c.V);
+    if (opt.dry_run) return print_expected_time(&run), 0;
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL), sigaction(SIGTERM, &action, NULL);
     int stopped = train(&run);
@@ -2106,8 +2146,8 @@ int run_trainer(int argc, char **argv) {
     printf("\nvalidation loss %.4f ± %.4f", run.done.val_loss, run.done.val_se);
     if (isfinite(run.val_floor)) printf(", floor %.4f", run.val_floor);
     printf(" (ln V = %.4f), %s\n", log((double)run.c.V), spent);
-    if (settings.points) append_point(&run, settings.points);
-    if (settings.vocab && !run.c.causal) show_guesses(&run, &vocab);
+    if (opt.points) append_point(&run, opt.points);
+    if (opt.vocab && !run.c.causal) show_guesses(&run);
     return 0;
 }
 
