@@ -1886,7 +1886,7 @@ int train(Run *r) {
     Progress *done = &r->done;
     double began = now_seconds(), before = done->seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
     double flops = tokens * (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate));
-    size_t first = done->step, every = MAX(1, s->steps / 40), tail = MAX(1, s->steps / 20);
+    size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
     if (first == 0) {
         validate(r, 0);
         printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss,
@@ -1979,9 +1979,11 @@ void append_point(const Run *r, const char *path) {
     fclose(f);
 }
 
-// A token as text on one line; control characters are shown as \n or dropped.
-static void print_token(const Vocab *v, size_t id) {
-    for (size_t i = 0; i < v->length[id]; i++) {
+static int has_space(const Vocab *v, size_t id) { return v->string[id][0] == ' '; }
+
+// A token as text on one line, without its first `skip` bytes; control characters are shown as \n or dropped.
+static void print_token(const Vocab *v, size_t id, int skip) {
+    for (size_t i = (size_t)skip; i < v->length[id]; i++) {
         unsigned char c = (unsigned char)v->string[id][i];
         if (c == '\n') fputs("\\n", stdout);
         else if (c >= 32 && c != 127) putchar(c);
@@ -2018,14 +2020,14 @@ void show_guesses(Run *r) {
             for (size_t t = begin; t < MIN(T, begin + show); t++) {
                 int best;
                 if (i == in->M || in->rows[i] != t) {
-                    print_token(v, (size_t)in->inputs[t]);
+                    print_token(v, (size_t)in->inputs[t], 0);
                     continue;
                 }
                 best_tokens(r->m.logits + i * (r->c.V + 1), r->c.V, &best, 1);
-                int truth = in->targets[i++];
-                printf(guess ? " [" : " ____");
-                if (guess) print_token(v, (size_t)best);
-                if (guess && best != truth) putchar('/'), print_token(v, (size_t)truth);
+                size_t truth = (size_t)in->targets[i++], it = guess ? (size_t)best : truth;
+                printf("%s%s", has_space(v, it) ? " " : "", guess ? "[" : "____");
+                if (guess) print_token(v, it, has_space(v, it));
+                if (guess && it != truth) putchar('/'), print_token(v, truth, has_space(v, truth));
                 if (guess) putchar(']');
             }
         }
@@ -2077,7 +2079,7 @@ void fill(const char *text) {
         printf("[MASK] %zu:", i + 1);
         for (int j = 0; j < 5; j++) {
             printf("  \"");
-            print_token(&v, (size_t)best[j]);
+            print_token(&v, (size_t)best[j], 0);
             printf("\" %.1f%%", 100 * exp((double)(logits[best[j]] - m.loss_lse[i])));
         }
         printf("\n");
