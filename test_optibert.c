@@ -8,6 +8,7 @@ not come from them: PyTorch's (dev/reference.bin), brute force, finite differenc
 #include "train_optibert.c"
 #include "data/village.c"
 #include "data/tokenize.c"
+#include <stddef.h>
 #include <sys/wait.h>
 
 // ----------------------------------------------------------------------------
@@ -771,6 +772,419 @@ static void test_vocab_files(void) {
         check_refused(1, "bad.bin", command);
     }
     free(good), free(model);
+}
+
+// ----------------------------------------------------------------------------
+// what a step is made of: which rows, which masks, what the optimiser is given; validation; results
+
+// A shard of n tokens, token i being (3 i) mod 97, so that every row of up to 97 tokens tells where it comes from.
+static void write_numbered(const char *path, size_t n, int32_t V, int32_t eot) {
+    int32_t *h = alloc_or_die(HEADER * 4 + n * 2);
+    h[0] = SHARD_MAGIC, h[1] = 1, h[2] = (int32_t)n, h[3] = V, h[4] = eot + 1;
+    for (size_t i = 0; i < n; i++) ((uint16_t *)(h + HEADER))[i] = (uint16_t)(3 * i % 97);
+    write_bytes(path, h, HEADER * 4 + n * 2);
+    free(h);
+}
+
+// Every epoch shows each row once, in an order of its own and of the seed; masks go by the row's number in the run.
+static void test_order(int causal) {
+    enum { T = 8, ROWS = 12, B = 5, STEPS = 24 }; // 10 epochs
+    Config c = {1, 8, 1, 16, T, 100, causal};
+    Shards s;
+    Loader l;
+    const char *path = scratch("order.bin");
+    write_numbered(path, ROWS * T + T - (causal ? 0 : 1), 100, 99); // as many as can be left over
+    shards_open(&s, &path, 1);
+    loader_alloc(&l, B, 2, T);
+    int order[2][STEPS * B], same_epoch = 0, same_seed = 0, in_place = 0;
+    for (uint64_t seed = 6; seed < 8; seed++) {
+        for (size_t step = 0; step < STEPS; step++) {
+            load_training(&l, &s, &c, B, 2, seed, step, 0.3);
+            size_t i = 0;
+            for (size_t b = 0; b < B; b++) {
+                const uint16_t *row = l.tokens + b * (T + (size_t)causal);
+                int found = -1;
+                for (int r = 0; r < ROWS; r++)
+                    if (row[0] == 3 * r * T % 97 && row[T - 1] == (3 * (r * T + T - 1)) % 97) found = r;
+                order[seed - 6][step * B + b] = found;
+                for (size_t t = 0; t < T; t++) {
+                    int want = causal || uniform(seed, STREAM_MASK, (step * B + b) * T + t) < 0.3;
+                    int32_t target = causal ? (int32_t)((3 * ((size_t)found * T + t + 1)) % 97) : row[t];
+                    int got = i < l.M && l.all.rows[i] == b % 2 * T + t && l.all.targets[i] == target;
+                    check(!want || got, "order: step %zu: row %zu, position %zu is not predicted", step, b, t);
+                    check(l.all.inputs[b * T + t] == (want && !causal ? 100 : row[t]), "order: a wrong input");
+                    i += (size_t)want;
+                }
+            }
+            check(i == l.M, "order: %zu predicted, not %zu", l.M, i);
+        }
+        for (int epoch = 0; epoch < STEPS * B / ROWS; epoch++) {
+            int seen[ROWS] = {0};
+            for (int i = 0; i < ROWS; i++) {
+                int r = order[seed - 6][epoch * ROWS + i];
+                if (r >= 0) seen[r]++;
+                in_place += r == i;
+                same_epoch += epoch > 0 && r == order[seed - 6][i];
+                same_seed += seed == 7 && r == order[0][epoch * ROWS + i];
+            }
+            for (int r = 0; r < ROWS; r++) check(seen[r] == 1, "order: epoch %d shows row %d %d times", epoch, r, seen[r]);
+        }
+    }
+    // of 240, 216 and 120 places a twelfth each is met by chance
+    check(in_place < 60 && same_epoch < 60 && same_seed < 40, "order: %d in place, %d as in epoch 0, %d as with another seed",
+          in_place, same_epoch, same_seed);
+    // validation: rows 0, 2, 4, 7, 9 of 12 for 5; masks by the row's number among the 5, always with seed 1
+    const size_t want_row[] = {0, 2, 4, 7, 9};
+    load_validation(&l, &s, &c, 2, 3, 5, 0.3);
+    for (size_t b = 0; b < 3; b++)
+        for (size_t t = 0; t < T; t++) {
+            uint16_t token = (uint16_t)(3 * (want_row[b + 2] * T + t) % 97);
+            int masked = !causal && uniform(1, STREAM_VAL_MASK, (b + 2) * T + t) < 0.3;
+            check(l.all.inputs[b * T + t] == (masked ? 100 : token), "order: validation row %zu, position %zu", b + 2, t);
+        }
+    check(l.n_micro == 1, "order: validation is cut into %zu", l.n_micro);
+    free(s.tokens), loader_free(&l);
+}
+
+// A Run in here, on the tiny data, as resolve_settings and open_run would make it.
+static void small_run(Run *r, int causal) {
+    opt.train.path[0] = strdup(opt.train.path[0]);
+    *r = (Run){.c = {2, 20, 2, 24, 16, 0, causal}, .mask_rate = causal ? 1 : opt.mask_rate, .n_val = opt.val_rows};
+    shards_open(&r->train, opt.train.path, 1), shards_open(&r->val, opt.val.path, 1);
+    r->c.V = r->train.V;
+    model_alloc(&r->m, &r->c, 16, 16 * r->c.T, 8, 1), model_init(&r->m, 5);
+    loader_alloc(&r->loader, 16, opt.micro_batch, r->c.T);
+}
+
+// train_step against AdamW in doubles, on the gradient of the whole batch at once: clipping, decay, learning rate, bias
+// correction, micro-batches of unequal weight. Then validate against its formula, row by row.
+static void test_step(int causal) {
+    const Settings kept = opt;
+    const char *train_path = strdup(scratch("t_train.bin")), *val_path = strdup(scratch("t_val.bin"));
+    const double clips[] = {0.4, 1e3, 0};
+    for (int k = 0; k < 3; k++) {
+        static Run r;
+        Loader whole;
+        opt.train = (Files){1, &train_path}, opt.val = (Files){1, &val_path};
+        opt.batch = 7, opt.micro_batch = 3, opt.steps = 50, opt.seed = 11, opt.val_rows = 10;
+        opt.lr = 0.02, opt.weight_decay = 0.3, opt.grad_clip = clips[k], opt.mask_rate = 0.25;
+        small_run(&r, causal);
+        loader_alloc(&whole, 16, 16, r.c.T);
+        size_t n = r.m.block;
+        double *w = alloc_or_die(n * 8), *m1 = alloc_or_die(n * 8), *v1 = alloc_or_die(n * 8), worst = 0;
+        for (size_t i = 0; i < n; i++) w[i] = r.m.params[i];
+        for (size_t step = 1; step <= 4; step++) {
+            double loss = 0, norm = 0, got_norm, lr = 0.02 * (double)step / 5;
+            load_training(&whole, &r.train, &r.c, 7, 7, 11, step - 1, 0.25);
+            memset(r.m.grads, 0, n * 4);
+            #pragma omp parallel num_threads(2)
+            {
+                model_forward(&r.m, &whole.micro[0]);
+                model_backward(&r.m, &whole.micro[0], 1 / (float)whole.M);
+            }
+            for (size_t i = 0; i < whole.M; i++) loss += r.m.losses[i] / (double)whole.M;
+            for (size_t i = 0; i < n; i++) norm += pow(r.m.grads[i], 2);
+            norm = sqrt(norm);
+            double scale = clips[k] > 0 && norm > clips[k] ? clips[k] / norm : 1;
+            for (size_t i = 0; i < n; i++) {
+                double g = r.m.grads[i] * scale;
+                m1[i] = 0.9 * m1[i] + 0.1 * g, v1[i] = 0.95 * v1[i] + 0.05 * g * g;
+                double change = m1[i] / (1 - pow(0.9, (double)step)) / (sqrt(v1[i] / (1 - pow(0.95, (double)step))) + 1e-8);
+                w[i] -= lr * (0.3 * w[i] + change);
+            }
+            memset(r.m.grads, 0, n * 4);
+            double got = train_step(&r, step, &got_norm);
+            check(fabs(got - loss) < 1e-5 && fabs(got_norm / norm - 1) < 1e-4, "step %zu: loss %f, not %f; norm %f, not %f", step,
+                  got, loss, got_norm, norm);
+            check(k == 1 || norm > 0.4, "step: the gradient's norm is %f: nothing is clipped", norm);
+            for (size_t i = 0; i < n; i++) { // where the gradient is all rounding, its sign is no test
+                worst = larger(worst, fabs(r.m.m[i] - m1[i]) / 1e-5);
+                if (sqrt(v1[i]) > 1e-4) worst = larger(worst, fabs(r.m.params[i] - w[i]) / 2e-4);
+                w[i] = r.m.params[i], m1[i] = r.m.m[i], v1[i] = r.m.v[i];
+            }
+        }
+        check(worst < 1, "step (clip %g): parameters or moments are off by %.2f tolerances", clips[k], worst);
+        free(w), free(m1), free(v1);
+
+        double loss[10] = {0}, count[10] = {0}, all_loss = 0, all_count = 0, squares = 0;
+        for (size_t row = 0; row < 10; row++) {
+            load_validation(&whole, &r.val, &r.c, row, 1, 10, 0.25);
+            #pragma omp parallel num_threads(2)
+            model_forward(&r.m, &whole.micro[0]);
+            for (size_t i = 0; i < whole.M; i++) loss[row] += r.m.losses[i], count[row]++;
+            all_loss += loss[row], all_count += count[row];
+        }
+        for (size_t row = 0; row < 10; row++) squares += pow(loss[row] - all_loss / all_count * count[row], 2);
+        validate(&r);
+        check(fabs(r.done.val_loss - all_loss / all_count) < 1e-5, "validation: %f, not %f", r.done.val_loss, all_loss / all_count);
+        double se = sqrt(squares / 10 / 9) / (all_count / 10); // Cochran's: of a ratio of means
+        check(fabs(r.done.val_se / se - 1) < 1e-4, "validation: standard error %f, not %f", r.done.val_se, se);
+        model_free(&r.m), loader_free(&r.loader), loader_free(&whole);
+    }
+    opt = kept;
+}
+
+// The n-th comma-separated field of a line, as a string in static memory.
+static const char *field(const char *line, int n) {
+    static char text[8][128];
+    static int next;
+    next = (next + 1) % 8;
+    while (n-- > 0 && line) line = strchr(line, ','), line = line ? line + 1 : NULL;
+    snprintf(text[next], sizeof text[next], "%.*s", line ? (int)strcspn(line, ",\n") : 0, line ? line : "");
+    return text[next];
+}
+
+// The log has a line for each step with the schedule's rate, and validations where they were asked for; the row of
+// the points file follows from it, also when the run was stopped in the steps that train_loss is the mean of.
+static void test_log_and_points(void) {
+    const char *d = scratch_dir;
+    const char *more = "--steps 40 --val-every 7 --save-every 9 --seed 3 --lr 0.02";
+    FILE *f = fopen(scratch("t_val.floor"), "w");
+    fputs("# decoys around the right line\nmlm 16 0.2 9 1 10 4 0\nntp 16 0.2 9 1 1 1 0\nmlm 8 0.2 9 1 2 1 0\n"
+          "mlm 16 0.3 9 1 3 1 0\nmlm 16 0.2 8 1 4 1 0\nmlm 16 0.2 9 2 5 1 0\n", f), fclose(f);
+    int code = shell(TRAIN "%s --out %s/q --points %s/q.csv", d, more, d, d);
+    check(code == 0, "log: exit %d", code);
+    double trl[41] = {0}, lr[41] = {0}, tel[41] = {0}, x;
+    size_t step, lines = 0;
+    char line[1024], header[1024];
+    f = fopen(scratch("q/main.log"), "r");
+    for (; f && fgets(line, sizeof line, f); lines++) {
+        double rate;
+        if (sscanf(line, "s:%zu trl:%lf lr:%lf norm:", &step, &x, &rate) == 3 && step <= 40) trl[step] = x, lr[step] = rate;
+        if (sscanf(line, "s:%zu tel:%lf", &step, &x) == 2 && step <= 40) tel[step] = x;
+    }
+    if (f) fclose(f);
+    for (step = 0; step <= 40; step++) {
+        check((tel[step] > 0) == (step % 7 == 0 || step == 40), "log: validation at step %zu", step);
+        check(step == 0 || (trl[step] > 0 && fabs(lr[step] / learning_rate(0.02, step, 40) - 1) < 1e-5), "log: step %zu", step);
+    }
+    check(lines == 47, "log: %zu lines", lines);
+    f = fopen(scratch("q.csv"), "r");
+    check(f && fgets(header, sizeof header, f) && fgets(line, sizeof line, f) && !fgets(header, sizeof header, f), "points: not two lines");
+    if (f) fclose(f);
+    double params = 932 * 20 + 2 * (20 + 60 * 20 + 20 * 20 + 20 + 48 * 20 + 20 * 24) + 20;
+    double F = 6 * 2 * (4 * 400 + 3 * 20 * 24) + 12 * 2 * 20 * 16, D = 40 * 6 * 16;
+    double V = 931, want[] = {V, params, params - 932 * 20, F, 6 * 0.2 * 20 * V, D, F * D, 96, 40, 0.02, 0.2, 3};
+    for (int i = 0; i < 12; i++)
+        check(fabs(atof(field(line, 6 + i)) / want[i] - 1) < 1e-8, "points: field %d is %s, not %.9g", 6 + i, field(line, 6 + i), want[i]);
+    check(fabs(atof(field(line, 18)) - (trl[39] + trl[40]) / 2) < 2e-6, "points: train_loss %s", field(line, 18));
+    check(fabs(atof(field(line, 19)) - tel[40]) < 1e-6 && atof(field(line, 20)) == 2.5, "points: val_loss %s, floor %s", field(line, 19), field(line, 20));
+    check(atof(field(line, 23)) > 0 && atof(field(line, 23)) < 1 && fabs(atof(field(line, 24)) - 240.0 / 312) < 1e-5,
+          "points: se %s, epochs %s", field(line, 23), field(line, 24));
+    check(fabs(atof(field(line, 25)) / (F * D) - 1) < 1e-8 && strcmp(field(line, 26), "t_train") == 0, "points: budget %s, data %s",
+          field(line, 25), field(line, 26));
+    // stopped after each of its steps, then asked for its row when it is finished already
+    code = shell("for i in $(seq 40); do r=$([ $i -gt 1 ] && echo --resume); " STOPPED "%s --out %s/q2 $r; done; true", d, more, d);
+    check(code == 0 && same_file(scratch("q/main.log"), scratch("q2/main.log")), "log: stopped at each step it differs");
+    check(same_file(scratch("q/model.bin"), scratch("q2/model.bin")), "a run stopped at each step ends in another model");
+    code = shell(TRAIN "%s --out %s/q2 --resume --points %s/q2.csv", d, more, d, d);
+    char other[1024] = "";
+    f = fopen(scratch("q2.csv"), "r");
+    if (f) check(fgets(header, sizeof header, f) && fgets(other, sizeof other, f), "points of a finished run: no row"), fclose(f);
+    for (int i = 0; i < 27; i++)
+        if (i != 21 && i != 22) check(code == 0 && strcmp(field(line, i), field(other, i)) == 0, "points of the resumed run: field %d is %s, not %s", i, field(other, i), field(line, i));
+    // another seed has other weights; a file that is no points file stays as it is; a row of another budget is a new row
+    shell(TRAIN "--steps 40 --val-every 7 --seed 4 --lr 0.02 --out %s/q3", d, d);
+    f = fopen(scratch("q3/main.log"), "r");
+    check(f && fscanf(f, "s:0 tel:%lf", &x) == 1 && fabs(x - tel[0]) > 1e-4, "seeds 3 and 4 begin with the same weights");
+    if (f) fclose(f);
+    write_bytes(scratch("foreign.csv"), "a,b\n1,2\n", 8);
+    check(shell(TRAIN "--steps 1 --out %s/q3 --points %s/foreign.csv", d, d, d) == 1, "points: a foreign file is accepted");
+    size_t n, rows = 0;
+    char *foreign = slurp(scratch("foreign.csv"), &n);
+    check(n == 8 && strcmp(foreign, "a,b\n1,2\n") == 0, "points: a foreign file was changed");
+    for (int i = 0; i < 3; i++) // 1.0e7 and 1.001e7 are the same number of steps
+        shell(TRAIN "--flops %s --out %s/q3 --points %s/q3.csv", d, i == 0 ? "1e7" : "1.001e7", d, d);
+    char *csv = slurp(scratch("q3.csv"), &n);
+    for (size_t i = 0; i < n; i++) rows += csv[i] == '\n';
+    check(rows == 3 && strstr(csv, ",10000000,t_train\n") && strstr(csv, ",10010000,t_train\n"), "points: budgets: %s", csv);
+    free(foreign), free(csv);
+    unlink(scratch("t_val.floor"));
+}
+
+// What a dry run prints for these options must hold these words.
+static void check_plan(const char *options, const char *words) {
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --dry-run --train %s/t_train.bin %s", scratch_dir, options) == 0, "plan: %s fails", options);
+    char *out = slurp(scratch("stdout"), NULL);
+    check(strstr(out, words) != NULL, "plan of %s: \"%s\" expected in:\n%s", options, words, out);
+    free(out);
+}
+
+static void test_plan(void) {
+    check_plan("--seq-len 16", "run         1500 steps of 32 rows");
+    check_plan("--seq-len 16 --channels 100 --heads 2", "peak learning rate 0.005,"); // 0.5 / 100
+    check_plan("--seq-len 16 --channels 160", ", 5 heads, 432 hidden,");
+    check_plan("--seq-len 16 --channels 16", ", 1 heads,");
+    check_plan("--seq-len 16 --batch 6 --tokens 1000", "run         10 steps"); // 10.42
+    check_plan("--seq-len 16 --batch 6 --tokens 1020", "run         11 steps"); // 10.63
+    // F_N = 6·1·(4·64 + 3·8·32) + 12·1·8·16 = 7680 a token, 737280 a step
+    check_plan("--layers 1 --channels 8 --hidden 32 --seq-len 16 --batch 6 --flops 7372800", "run         10 steps");
+    check_plan("--seq-len 16 --batch 6 --micro-batch 100", "steps of 6 rows");
+    Config c = {2, 24, 2, 40, 19, 37, 0};
+    Model m;
+    model_alloc(&m, &c, 3, 20, 2, 1);
+    size_t used = 4 * m.block * 4 + (size_t)((char *)(m.attention + 2 * attention_scratch(19, 12)) - (char *)m.memory);
+    check(model_bytes(&c, 3, 20, 2, 1) >= used && model_bytes(&c, 3, 20, 2, 1) < used + 64, "model_bytes: %zu, used %zu",
+          model_bytes(&c, 3, 20, 2, 1), used);
+    model_free(&m);
+}
+
+// Every option that decides the numbers is refused by name when it changes; so is other data; what only decides when
+// things are written may change, and stays what it was when it is not given.
+static void test_bound(void) {
+    const char *d = scratch_dir;
+    char command[1024];
+    int code = shell(STOPPED "--steps 8 --val-every 3 --save-every 2 --val %s/t_train.bin --out %s/bound", d, d, d);
+    check(code == 143, "bound: exit %d", code);
+    const char *changed[] = {"--layers 3", "--channels 24", "--heads 1", "--hidden 32", "--mask-rate 0.3", "--grad-clip 2", "--seed 5"};
+    for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
+        snprintf(command, sizeof command, "./train_optibert --out %s/bound --resume %s", d, changed[i]);
+        check_refused(1, strtok(strdup(changed[i]), " "), command);
+    }
+    snprintf(command, sizeof command, "./train_optibert --out %s/bound --resume --val %s/t_val.bin", d, d);
+    check_refused(1, "--val", command);
+    // the same folder's data with its last token changed, then its first
+    size_t n;
+    char *data = slurp(scratch("t_train.bin"), &n);
+    const size_t places[] = {n - 2, HEADER * 4};
+    for (int i = 0; i < 2; i++) {
+        data[places[i]] ^= 1, write_bytes(scratch("t_train.bin"), data, n), data[places[i]] ^= 1;
+        snprintf(command, sizeof command, "./train_optibert --out %s/bound --resume", d);
+        check_refused(1, "not the files", command);
+    }
+    write_bytes(scratch("t_train.bin"), data, n), free(data);
+    // a folder in use, by this process
+    int fd = open(scratch("bound"), O_RDONLY);
+    flock(fd, LOCK_EX);
+    check_refused(1, "another run", command);
+    snprintf(command, sizeof command, "./train_optibert --out %s/bound --overwrite", d);
+    check_refused(1, "another run", command);
+    close(fd);
+    // the seconds spent are those of all parts: let the first one have taken 1000
+    char *file = slurp(scratch("bound/checkpoint.bin"), &n);
+    size_t text = (size_t)((uint64_t *)file)[2];
+    const double thousand = 1000;
+    memcpy(file + 24 + text + offsetof(Progress, seconds), &thousand, sizeof thousand);
+    uint64_t sum = checksum_add(CHECKSUM_START, file, n - 8);
+    memcpy(file + n - 8, &sum, 8), write_bytes(scratch("bound/checkpoint.bin"), file, n), free(file);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/bound --resume --points %s/bound.csv", d, d) == 0, "bound: it cannot be resumed");
+    char *csv = slurp(scratch("bound.csv"), NULL), *row = strchr(csv, '\n');
+    check(row && atof(field(row + 1, 21)) >= 1000, "bound: seconds before the last part are forgotten: %s", csv);
+    free(csv);
+    char *log = slurp(scratch("bound/main.log"), NULL);
+    check(strstr(log, "\ns:3 tel:") && strstr(log, "\ns:6 tel:") && strstr(log, "\ns:8 tel:") && !strstr(log, "\ns:5 tel:"),
+          "bound: --val-every was not kept: %s", log);
+    free(log);
+    code = shell(STOPPED "--steps 8 --out %s/bound", d, d); // a finished run is replaced
+    check(code == 143, "bound: exit %d", code);
+    check(shell(TRAIN "--steps 2 --out %s/bound --overwrite", d, d) == 0, "--overwrite fails on an unfinished run");
+    // data and vocabularies that do not go together
+    write_numbered(scratch("v100.bin"), 400, 100, 99), write_numbered(scratch("v101.bin"), 400, 101, 99);
+    snprintf(command, sizeof command, "./train_optibert --seq-len 8 --train %s/v100.bin --val %s/v101.bin --out %s/none", d, d, d);
+    check_refused(1, "v101.bin", command);
+    snprintf(command, sizeof command, "./train_optibert --seq-len 8 --train %s/v100.bin %s/v101.bin --val %s/v100.bin --out %s/none", d, d, d, d);
+    check_refused(1, "v101.bin", command);
+    snprintf(command, sizeof command, "./train_optibert --seq-len 500 --train %s/v100.bin --val %s/t_train.bin --out %s/none", d, d, d);
+    check(shell("%s", command) == 1, "a vocabulary of 100 with one of 931");
+    snprintf(command, sizeof command, "./train_optibert --seq-len 500 --train %s/t_train.bin --val %s/v100.bin --out %s/none", d, d, d);
+    check(shell("%s", command) == 1, "a vocabulary of 931 with one of 100");
+    snprintf(command, sizeof command, "./train_optibert --seq-len 401 --val-rows 1 --train %s/v100.bin --val %s/v100.bin --out %s/none", d, d, d);
+    check_refused(1, "not one row", command);
+    snprintf(command, sizeof command, "./train_optibert --seq-len 16 --train %s/t_train.bin --val-rows 76 --out %s/none", d, d);
+    check_refused(2, "only 75 rows", command);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --seq-len 8 --steps 1 --train %s/v100.bin --val %s/v100.bin --vocab %s/t.vocab "
+                "--out %s/none >/dev/null", d, d, d, d) == 1, "a vocabulary of 931 strings for data of 100");
+}
+
+// --fill must say what the model says of: end of text, He, likes, [MASK], and, [MASK], full stop. So it is worked out here.
+static void test_fill(void) {
+    const char *d = scratch_dir;
+    char command[512];
+    check(shell(TRAIN "--steps 60 --lr 0.02 --out %s/fill", d, d) == 0, "fill: no model");
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/fill --fill 'He has [MASK] and [MASK].'", d) == 0, "--fill fails");
+    char *out = slurp(scratch("stdout"), NULL), *at = out;
+    Vocab v;
+    Model m;
+    vocab_load(&v, scratch("t.vocab")), load_model(&m, scratch("fill/model.bin"), 7);
+    int32_t in[7] = {v.eot, vocab_find(&v, " He", 3), vocab_find(&v, " has", 4), (int32_t)v.V, vocab_find(&v, " and", 4), (int32_t)v.V,
+                     vocab_find(&v, ".", 1)};
+    size_t ends[7] = {7, 7, 7, 7, 7, 7, 7}, rows[2] = {3, 5};
+    int32_t none[2] = {0, 0};
+    Batch batch = {1, 2, in, ends, rows, none};
+    check(in[1] > 0 && in[2] > 0 && in[4] > 0 && in[6] >= 0, "fill: the village lost a word");
+    model_forward(&m, &batch);
+    for (int k = 0; k < 2; k++) {
+        const float *x = m.logits + (size_t)k * (v.V + 1);
+        double sum = 0, last = INFINITY;
+        for (size_t i = 0; i <= v.V; i++) sum += exp((double)x[i]);
+        for (int j = 0; j < 5; j++) {
+            size_t best = v.V;
+            for (size_t i = 0; i < v.V; i++)
+                if (x[i] < last && (best == v.V || x[i] > x[best])) best = i;
+            last = x[best];
+            char want[300], got[300] = "";
+            snprintf(want, sizeof want, "\"%.*s\"", v.length[best], v.string[best]);
+            double percent = 0;
+            at = strchr(at, '"');
+            if (!at || sscanf(at, "%299[^%]", got) != 1) { check(0, "fill: too few guesses: %s", out); at = out; continue; }
+            sscanf(got + strlen(want), " %lf", &percent);
+            check(strncmp(got, want, strlen(want)) == 0 && fabs(percent - 100 * exp((double)x[best]) / sum) < 0.06,
+                  "fill: guess %d of [MASK] %d is %s, not %s %.1f", j + 1, k + 1, got, want, 100 * exp((double)x[best]) / sum);
+            at += strlen(got);
+        }
+    }
+    free(out), model_free(&m);
+    #define FILL "./train_optibert --out %s/fill --fill "
+    snprintf(command, sizeof command, FILL "'He has a cat.'", d), check_refused(2, "[MASK]", command);
+    snprintf(command, sizeof command, FILL "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'", d);
+    check(shell("%s", command) == 0, "--fill: 16 tokens do not fit");
+    snprintf(command, sizeof command, FILL "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'", d);
+    check_refused(1, "17 are given", command);
+    check(shell(TRAIN "--steps 1 --objective ntp --out %s/causal", d, d) == 0, "fill: no model");
+    snprintf(command, sizeof command, "./train_optibert --out %s/causal --fill 'He [MASK]'", d), check_refused(1, "not [MASK]", command);
+    write_numbered(scratch("v100.bin"), 400, 100, 99);
+    check(shell("./train_optibert --seq-len 8 --steps 1 --channels 4 --train %s/v100.bin --val %s/v100.bin --out %s/v100", d, d, d) == 0, "fill: no model");
+    snprintf(command, sizeof command, "./train_optibert --load %s/v100/model.bin --vocab %s/t.vocab --fill 'He [MASK]'", d, d);
+    check_refused(1, "931 strings", command);
+}
+
+// kill -9 at any moment: what is left can be resumed, and no line of the log up to the checkpoint is lost.
+static void test_killed(void) {
+    const char *d = scratch_dir;
+    const char *more = "--steps 200 --val-every 200 --save-every 3";
+    check(shell(TRAIN "%s --out %s/calm", d, more, d) == 0, "killed: the calm run fails");
+    shell(TRAIN "%s --out %s/killed & p=$!; for i in $(seq 300); do [ -f %s/killed/model.bin ] && break; sleep 0.01; done; kill -9 $p; wait $p", d, more, d, d);
+    check(access(scratch("killed/checkpoint.bin"), F_OK) == 0, "killed: --save-every 3 saved nothing");
+    for (int i = 0; i < 4; i++)
+        shell("OMP_WAIT_POLICY=passive timeout -s KILL 0.0%d ./train_optibert --out %s/killed --resume", 4 + i, d);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/killed --resume", d) == 0, "killed: cannot be resumed");
+    check(same_file(scratch("calm/model.bin"), scratch("killed/model.bin")), "killed: ends in another model");
+    check(same_file(scratch("calm/main.log"), scratch("killed/main.log")), "killed: main.log has lost lines");
+    check(shell("[ $(ls %s/killed | wc -l) = 3 ]", d) == 0, "killed: temporary files stay behind");
+}
+
+// A command that fails before it has begun to train leaves the finished run in DIR as it was.
+static void test_finished_run_is_safe(void) {
+    const char *d = scratch_dir;
+    check(shell(TRAIN "--steps 1 --out %s/safe", d, d) == 0, "safe: no run");
+    const char *bad[] = {"--vocab /nowhere", "--mask-rate 0"};
+    for (int i = 0; i < 2; i++) {
+        check(shell(TRAIN "--steps 1 --out %s/safe %s", d, d, bad[i]) != 0, "safe: %s is accepted", bad[i]);
+        check(access(scratch("safe/model.bin"), F_OK) == 0, "safe: %s removed the finished run's model", bad[i]);
+    }
+    // results that cannot be written are no success; closed streams never become the run's files
+    check(shell("./train_optibert --out %s/p --fill 'He [MASK]' >/dev/full; [ $? = 1 ]", d) == 0, "--fill to a full device exits 0");
+    check(shell(TRAIN "--steps 1 --out %s/closed <&- >&- 2>&-; grep -vq '^s:' %s/closed/main.log; [ $? = 1 ]", d, d, d) == 0,
+          "with its streams closed it prints into main.log");
+    check(shell(TRAIN "--tokens 1e18 --dry-run", d) == 2, "--tokens 1e18 means more steps than --steps takes");
+    check_refused(2, "[MASK]", "./train_optibert --vocab data/village.vocab --fill ''");
+    // a row that was cut short (a full disk) is closed before another is written
+    FILE *f = fopen(scratch("cut.csv"), "w");
+    fputs(points_header, f), fputs("mlm,2,20,2", f), fclose(f);
+    shell(TRAIN "--steps 1 --out %s/safe --points %s/cut.csv", d, d, d);
+    char *csv = slurp(scratch("cut.csv"), NULL);
+    check(strstr(csv, "\nmlm,2,20,2,24,16,") != NULL, "points: a row was glued to half a row: %s", csv);
+    free(csv);
 }
 
 // ----------------------------------------------------------------------------
@@ -1705,6 +2119,16 @@ int main(int argc, char **argv) {
     RUN(test_results());
     RUN(test_shards());
     RUN(test_vocab_files());
+    RUN(test_order(0));
+    RUN(test_order(1));
+    RUN(test_step(0));
+    RUN(test_step(1));
+    RUN(test_log_and_points());
+    RUN(test_plan());
+    RUN(test_bound());
+    RUN(test_fill());
+    RUN(test_killed());
+    RUN(test_finished_run_is_safe());
     RUN(test_village_oracle());
     RUN(test_village_stationary());
     RUN(test_village_world());

@@ -153,13 +153,13 @@ static uint64_t checksum_add(uint64_t sum, const void *data, size_t bytes) {
 typedef struct {
     FILE *file;
     uint64_t checksum; // of all that was put
-    char path[PATH_MAX], temporary[PATH_MAX + 16];
+    char path[PATH_MAX], temporary[PATH_MAX + 8];
 } Writer;
 
 void writer_open(Writer *w, const char *path) {
     if (strlen(path) >= PATH_MAX) die("%.40s…: this path is too long: choose a shorter one", path);
     strcpy(w->path, path);
-    snprintf(w->temporary, sizeof w->temporary, "%s.%d.tmp", path, (int)getpid());
+    snprintf(w->temporary, sizeof w->temporary, "%s.tmp", path);
     w->checksum = CHECKSUM_START;
     w->file = fopen(w->temporary, "wb");
     if (!w->file) die("%s: cannot write: %s", w->temporary, strerror(errno));
@@ -1593,7 +1593,6 @@ typedef struct {
     Loader loader;
     Progress done;
     const char *log_path, *checkpoint, *model; // in DIR
-    FILE *log;
     Vocab vocab;                               // if there is one
     double val_floor;                          // the validation set's exact entropy; NaN if it is not known
 } Run;
@@ -1690,7 +1689,8 @@ static void resolve_settings(Run *r) {
     if (is_given("steps") + is_given("tokens") + is_given("flops") > 1)
         die_usage("--steps, --tokens, --flops: give one of them");
     double tokens = is_given("flops") ? s->flops / flops_per_token(&r->c) : s->tokens;
-    if (tokens > 0) s->steps = (size_t)fmax(1, rint(tokens / (double)(s->batch * s->seq_len)));
+    if (tokens > 0) s->steps = (size_t)fmax(1, rint(fmin(1e15, tokens / (double)(s->batch * s->seq_len))));
+    if (s->steps > 1e12) die_usage("--tokens, --flops: this makes more than 1e12 steps: give less");
     if (s->steps == 0) s->steps = 1500;
     if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
     if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
@@ -1747,8 +1747,8 @@ static void print_plan(const Run *r) {
 
 // Mean loss over the validation rows, and its standard error over rows: rows differ in how many tokens they
 // predict, so the mean is a ratio of two sums, and its variance that of loss_r - mean * count_r (Cochran,
-// Sampling Techniques, eq. 2.39). Logged as of after `step`.
-static void validate(Run *r, size_t step) {
+// Sampling Techniques, eq. 2.39).
+static void validate(Run *r) {
     size_t n = r->n_val, T = r->c.T, micro = opt.micro_batch;
     double *loss = alloc_or_die(n * sizeof *loss), *count = alloc_or_die(n * sizeof *count);
     double all_loss = 0, all_count = 0, squares = 0;
@@ -1766,8 +1766,6 @@ static void validate(Run *r, size_t step) {
     double mean = r->done.val_loss = all_loss / all_count;
     for (size_t i = 0; i < n; i++) squares += pow(loss[i] - mean * count[i], 2);
     r->done.val_se = n > 1 ? sqrt(squares * (double)n / (double)(n - 1)) / all_count : NAN;
-    fprintf(r->log, "s:%zu tel:%.6f\n", step, mean);
-    fflush(r->log);
     free(loss), free(count);
 }
 
@@ -1871,37 +1869,38 @@ int open_run(Run *r) {
         printf("resumed     after step %llu\n", (unsigned long long)r->done.step);
     } else {
         r->done = (Progress){.data = r->data};
-        unlink(r->checkpoint), unlink(r->model), unlink(r->log_path);
         model_init(&r->m, s->seed);
     }
     free(kept);
-    r->log = fopen(r->log_path, "a");
-    if (!r->log) die("%s: cannot write: %s", r->log_path, strerror(errno));
     return 1;
 }
 
 // The training loop: from the step after r->done.step to the last, or to a signal. Returns the signal, or 0.
 int train(Run *r) {
     const Settings *s = &opt;
+    double ln_V = log((double)r->c.V);
     Progress *done = &r->done;
     double began = now_seconds(), before = done->seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
     double flops = tokens * (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate));
     size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
     if (first == 0) {
-        validate(r, 0);
-        printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss,
-               log((double)r->c.V));
+        validate(r);
+        printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss, ln_V);
+        unlink(r->checkpoint), unlink(r->model); // an older run's, now that this one has begun
     }
+    FILE *log = fopen(r->log_path, first == 0 ? "w" : "a");
+    if (!log) die("%s: cannot write: %s", r->log_path, strerror(errno));
+    if (first == 0) fprintf(log, "s:0 tel:%.6f\n", done->val_loss);
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
         if (!isfinite(loss) || !isfinite(norm))
             die("the loss or its gradient is no longer finite at step %zu: try a smaller --lr than %g%s",
                 step, s->lr, done->step > 0 ? "; the last checkpoint stands" : "");
         double lr = learning_rate(s->lr, step, s->steps);
-        fprintf(r->log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
+        fprintf(log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int last = step == s->steps, validated = step % s->val_every == 0 || last;
         if (step > s->steps - tail) done->tail_loss += loss, done->tail_steps++;
-        if (validated) validate(r, step);
+        if (validated) validate(r), fprintf(log, "s:%zu tel:%.6f\n", step, done->val_loss);
         done->step = step;
         done->seconds = before + now_seconds() - began;
         if (step == 1 || step % every == 0 || validated) {
@@ -1913,16 +1912,16 @@ int train(Run *r) {
                    norm);
             printf("%6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", ms, tokens / ms * 1e3,
                    flops / ms * 1e-6, left);
-            fflush(stdout);
+            fflush(stdout), fflush(log);
         }
         if (step % s->save_every == 0 || last || stop_signal) {
-            fflush(r->log); // a finished checkpoint stands for a whole run: log and model are there before it
+            fflush(log); // a finished checkpoint stands for a whole run: log and model are there before it
             save_model(r->model, &r->m);
             save_checkpoint(r->checkpoint, &r->m, done);
         }
         if (stop_signal) break;
     }
-    fclose(r->log);
+    fclose(log);
     return done->step < s->steps ? stop_signal : 0;
 }
 
@@ -2040,6 +2039,7 @@ void fill(const char *text) {
     Vocab v;
     Model m;
     const char *path = opt.load ? opt.load : in_out("model.bin"), *run = in_out("checkpoint.bin");
+    if (!strstr(text, "[MASK]")) die_usage("--fill: the text has no [MASK] to fill");
     if (!opt.load && !opt.vocab && access(run, R_OK) == 0) { // the model's run knows its vocabulary
         Reader r;
         Progress p;
@@ -2061,8 +2061,6 @@ void fill(const char *text) {
         masked[M++] = T++;
     }
     T += encode(&v, part, strlen(part), ids + T);
-    if (M == 0) die_usage("--fill: the text has no [MASK] to fill");
-
     load_model(&m, path, T);
     size_t V = m.c.V;
     if (m.c.causal) die("%s: predicts the next token, not [MASK]: train with --objective mlm", path);
@@ -2155,8 +2153,13 @@ int run_trainer(int argc, char **argv) {
 
 #ifndef OPTIBERT_NO_MAIN
 int main(int argc, char **argv) {
+    int fd = 0;
+    while (fd >= 0 && fd < 3) fd = open("/dev/null", O_RDWR); // no file of ours may become a closed stream
+    close(fd);
     wait_passively(argv);
-    return run_trainer(argc, argv);
+    int code = run_trainer(argc, argv);
+    if (fflush(stdout) || ferror(stdout)) die("stdout: cannot write: %s", strerror(errno));
+    return code;
 }
 #endif
 #endif
