@@ -1,6 +1,7 @@
 /*
-Checks everything that can be checked about train_optibert.c, data/village.c and data/tokenize.c, against numbers that do
-not come from them: PyTorch's (dev/reference.bin), brute force, finite differences, hand-worked values. `make test`.
+Checks everything that can be checked about train_optibert.c, data/village.c and data/tokenize.c, against
+numbers that do not come from them: PyTorch's (dev/reference.bin), brute force, finite differences,
+hand-worked values. `make test`.
 */
 #define OPTIBERT_NO_MAIN
 #define VILLAGE_NO_MAIN
@@ -41,7 +42,8 @@ static const char *scratch(const char *name) {
     return path[next];
 }
 
-// Run a shell command with its output in the scratch folder's "stdout" and "stderr". Returns its exit code, or 128 + signal.
+// Run a shell command with its output in the scratch folder's "stdout" and "stderr". Returns its exit code,
+// or 128 + signal.
 __attribute__((format(printf, 1, 2)))
 static int shell(const char *format, ...) {
     char command[4096], all[4608];
@@ -49,7 +51,8 @@ static int shell(const char *format, ...) {
     va_start(args, format);
     vsnprintf(command, sizeof command, format, args);
     va_end(args);
-    snprintf(all, sizeof all, "{ %s ; } >%s/stdout 2>%s/stderr </dev/null", command, scratch_dir, scratch_dir);
+    snprintf(all, sizeof all, "{ %s ; } >%s/stdout 2>%s/stderr </dev/null", command, scratch_dir,
+             scratch_dir);
     int status = system(all);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -78,13 +81,15 @@ static void write_bytes(const char *path, const void *data, size_t n) {
     fclose(f);
 }
 
-// The command must end with this exit code and exactly one line on stderr that holds `word`, and nothing on stdout.
+// The command must end with this exit code and exactly one line on stderr that holds `word`, and nothing on
+// stdout.
 static void check_refused(int code, const char *word, const char *command) {
     int got = shell("%s", command);
     char *err = slurp(scratch("stderr"), NULL);
     char *end = strchr(err, '\n');
     check(got == code && end && end[1] == 0 && strstr(err, word),
-          "%s: exit %d with one line about \"%s\" expected, got exit %d and: %s", command, code, word, got, err);
+          "%s: exit %d with one line about \"%s\" expected, got exit %d and: %s", command, code, word, got,
+          err);
     free(err);
 }
 
@@ -116,12 +121,13 @@ static double matmul_error(const float *got, const double *want, size_t n, size_
     return worst / (1.2e-7 * (double)(k + 2));
 }
 
-static void naive(double *out, const float *add, const float *a, size_t arow, size_t acol, const float *b, size_t brow,
-                  size_t bcol, size_t m, size_t n, size_t k) {
+static void naive(double *out, const float *add, const float *a, size_t arow, size_t acol, const float *b,
+                  size_t brow, size_t bcol, size_t m, size_t n, size_t k) {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             out[i * n + j] = add ? add[i * n + j] : 0;
-            for (size_t p = 0; p < k; p++) out[i * n + j] += (double)a[i * arow + p * acol] * b[p * brow + j * bcol];
+            for (size_t p = 0; p < k; p++)
+                out[i * n + j] += (double)a[i * arow + p * acol] * b[p * brow + j * bcol];
         }
 }
 
@@ -134,10 +140,13 @@ static void test_matmul(void) {
         size_t C = trial % 3 ? random_size(3 * trial + 1, 1, 300) : primes[hash3(1, 2, trial) % n_primes];
         size_t OC = trial % 3 ? random_size(3 * trial + 2, 1, 300) : primes[hash3(1, 3, trial) % n_primes];
         if (trial == 1) N = 3, C = 5, OC = 2 * NC + 3;
-        float *inp = alloc_or_die(N * C * 4), *weight = alloc_or_die(OC * C * 4), *dout = alloc_or_die(N * OC * 4);
-        float *out = alloc_or_die(N * OC * 4), *dinp = alloc_or_die(N * C * 4), *dweight = alloc_or_die(OC * C * 4);
+        float *inp = alloc_or_die(N * C * 4), *weight = alloc_or_die(OC * C * 4),
+              *dout = alloc_or_die(N * OC * 4);
+        float *out = alloc_or_die(N * OC * 4), *dinp = alloc_or_die(N * C * 4),
+              *dweight = alloc_or_die(OC * C * 4);
         double *want = alloc_or_die(MAX(N * OC, MAX(N * C, OC * C)) * 8);
-        random_fill(inp, N * C, 1), random_fill(weight, OC * C, 2), random_fill(dout, N * OC, 3), random_fill(dweight, OC * C, 4);
+        random_fill(inp, N * C, 1), random_fill(weight, OC * C, 2), random_fill(dout, N * OC, 3),
+            random_fill(dweight, OC * C, 4);
         const float *add = trial % 2 ? dout : NULL;
         #pragma omp parallel num_threads(3)
         matmul_forward(out, add, inp, weight, N, C, OC);
@@ -217,8 +226,9 @@ static void check_close(const char *name, const char *tensor, const float *got, 
         within += error <= tolerance * largest; // NaN is not
         worst = larger(worst, error);
     }
-    check(r->count == n && within == n, "%s.%s: %zu of %u numbers are right; off by up to %.3g, the largest is %.3g", name,
-          tensor, within, r->count, worst, largest);
+    check(r->count == n && within == n,
+          "%s.%s: %zu of %u numbers are right; off by up to %.3g, the largest is %.3g", name, tensor, within,
+          r->count, worst, largest);
 }
 
 static Config reference_config(const char *name, size_t *B, size_t *M, size_t *steps) {
@@ -251,7 +261,8 @@ static void test_reference(const char *name) {
     loader_alloc(&l, B, B, c.T);
     Batch in = l.all;
     for (int i = 0; i < N_TENSORS; i++)
-        memcpy(m.params + m.tensor[i].offset, reference(name, m.tensor[i].name)->data, tensor_size(&m.tensor[i]) * 4);
+        memcpy(m.params + m.tensor[i].offset, reference(name, m.tensor[i].name)->data,
+               tensor_size(&m.tensor[i]) * 4);
     reference_batch(&in, &c, eot, B, M, reference(name, "inputs")->data, reference(name, "rows")->data,
                     reference(name, "targets")->data);
     #pragma omp parallel num_threads(2)
@@ -280,7 +291,8 @@ static void test_reference(const char *name) {
     size_t first = 0;
     for (size_t step = 1; step <= steps; step++) {
         const int32_t *Ms = reference(name, "step_M")->data, *inputs = reference(name, "step_inputs")->data;
-        const int32_t *rows = reference(name, "step_rows")->data, *targets = reference(name, "step_targets")->data;
+        const int32_t *rows = reference(name, "step_rows")->data,
+                      *targets = reference(name, "step_targets")->data;
         double partial[PARTS], sum = 0, total = 0;
         M = (size_t)Ms[step - 1];
         reference_batch(&in, &c, eot, B, M, inputs + (step - 1) * N, rows + first, targets + first);
@@ -372,7 +384,8 @@ static void test_finite_differences(int causal) {
         // half along the gradient, so that there is something to see, half at random
         for (size_t j = 0; j < n; j++) length += pow(s.m.grads[t->offset + j], 2);
         for (size_t j = 0; j < n; j++) {
-            d[j] = (float)(s.m.grads[t->offset + j] / sqrt(length)) + random_float((uint64_t)i << 40 | j) / sqrtf((float)n);
+            d[j] = (float)(s.m.grads[t->offset + j] / sqrt(length)) +
+                   random_float((uint64_t)i << 40 | j) / sqrtf((float)n);
             dot += (double)d[j] * s.m.grads[t->offset + j];
         }
         memcpy(kept, w, n * 4);
@@ -382,8 +395,9 @@ static void test_finite_differences(int causal) {
         }
         memcpy(w, kept, n * 4);
         double slope = (side[0] - side[1]) / (2 * h);
-        check(fabs(slope - dot) < 2e-3 * fabs(dot) + 1e-4, "finite difference of %s (%s): %.6f, gradient %.6f", t->name,
-              causal ? "ntp" : "mlm", slope, dot);
+        check(fabs(slope - dot) < 2e-3 * fabs(dot) + 1e-4,
+              "finite difference of %s (%s): %.6f, gradient %.6f", t->name, causal ? "ntp" : "mlm", slope,
+              dot);
         free(kept), free(d);
     }
     small_free(&s);
@@ -411,13 +425,15 @@ static void test_threads(Config c, size_t B) {
             memcpy(params, s.m.params, s.m.block * 4), memcpy(losses, s.m.losses, s.l.M * 4);
         }
         check(memcmp(params, s.m.params, s.m.block * 4) == 0 && memcmp(losses, s.m.losses, s.l.M * 4) == 0,
-              "%d threads: not the bits of one thread (L %zu, C %zu, T %zu, B %zu)", threads[k], c.L, c.C, c.T, B);
+              "%d threads: not the bits of one thread (L %zu, C %zu, T %zu, B %zu)", threads[k], c.L, c.C,
+              c.T, B);
         small_free(&s);
     }
     free(params), free(losses);
 }
 
-// Micro-batches sum the same gradient in another order: equal to 1e-5 of the largest gradient, whatever their size.
+// Micro-batches sum the same gradient in another order: equal to 1e-5 of the largest gradient, whatever their
+// size.
 static void test_micro_batches(void) {
     Config c = {2, 24, 2, 40, 19, 37, 0};
     Small whole;
@@ -431,8 +447,10 @@ static void test_micro_batches(void) {
         small_setup(&s, c, 7, micro);
         small_gradient(&s, 2);
         for (size_t i = 0; i < s.m.block; i++) worst = larger(worst, fabs(s.m.grads[i] - whole.m.grads[i]));
-        check(s.l.M == whole.l.M && worst < 1e-5 * largest, "micro-batch %zu: gradients off by %g", micro, worst / largest);
-        check(fabs(small_loss(&s) - loss) < 1e-5, "micro-batch %zu: loss off by %g", micro, small_loss(&s) - loss);
+        check(s.l.M == whole.l.M && worst < 1e-5 * largest, "micro-batch %zu: gradients off by %g", micro,
+              worst / largest);
+        check(fabs(small_loss(&s) - loss) < 1e-5, "micro-batch %zu: loss off by %g", micro,
+              small_loss(&s) - loss);
         small_free(&s);
     }
     small_free(&whole);
@@ -444,7 +462,8 @@ static void test_documents(int causal) {
     Small s;
     small_setup(&s, c, 1, 1);
     const size_t begin = 11, end = 24; // one document of three
-    for (size_t t = 0; t <= c.T; t++) s.l.tokens[t] = t == begin || t == end ? SMALL_EOT : (uint16_t)(t * 7 % SMALL_EOT);
+    for (size_t t = 0; t <= c.T; t++)
+        s.l.tokens[t] = t == begin || t == end ? SMALL_EOT : (uint16_t)(t * 7 % SMALL_EOT);
     loader_mask(&s.l, &c, SMALL_EOT, 1, 3, STREAM_MASK, 0, 1, 0.3);
     small_loss(&s);
     size_t M = s.l.M, V1 = c.V + 1, same = 0, others = 0, changed = 0, inside = 0;
@@ -459,11 +478,16 @@ static void test_documents(int causal) {
         if (t >= begin && t < end) inside++, changed += !equal;
         else others++, same += (size_t)equal;
     }
-    check(same == others && others > 3, "documents: %zu of %zu rows outside of the changed one kept their bits", same, others);
-    check(changed + (causal ? 1 : 0) == inside && inside > 1, "documents: only %zu of %zu rows inside changed", changed, inside);
+    check(same == others && others > 3,
+          "documents: %zu of %zu rows outside of the changed one kept their bits", same, others);
+    check(changed + (causal ? 1 : 0) == inside && inside > 1,
+          "documents: only %zu of %zu rows inside changed", changed, inside);
     // doc_end against its definition
     for (size_t t = 0; t < c.T; t++)
-        check(s.l.all.doc_end[t] == (t < begin ? begin : t < end ? end : c.T), "doc_end[%zu] = %zu", t, s.l.all.doc_end[t]);
+        check(s.l.all.doc_end[t] == (t < begin ? begin
+                                     : t < end ? end
+                                               : c.T),
+              "doc_end[%zu] = %zu", t, s.l.all.doc_end[t]);
     free(before);
     small_free(&s);
 }
@@ -476,12 +500,15 @@ static void test_masks(void) {
     double rate = 0.2, selected = 0, both = 0;
     for (size_t r = 0; r < rows; r++)
         for (size_t t = 0; t < T; t++) {
-            int now = is_masked(1, STREAM_MASK, r, T, t, rate), later = is_masked(1, STREAM_MASK, r + rows, T, t, rate);
+            int now = is_masked(1, STREAM_MASK, r, T, t, rate),
+                later = is_masked(1, STREAM_MASK, r + rows, T, t, rate);
             selected += now, both += now && later;
         }
     double n = (double)(T * rows);
-    check(fabs(selected - n * rate) < 4 * sqrt(n * rate * (1 - rate)), "masks: %.0f of %.0f selected at rate 0.2", selected, n);
-    check(fabs(both - n * rate * rate) < 4 * sqrt(n * rate * rate), "masks: two epochs share %.0f of %.0f", both, n);
+    check(fabs(selected - n * rate) < 4 * sqrt(n * rate * (1 - rate)),
+          "masks: %.0f of %.0f selected at rate 0.2", selected, n);
+    check(fabs(both - n * rate * rate) < 4 * sqrt(n * rate * rate), "masks: two epochs share %.0f of %.0f",
+          both, n);
     Small s;
     small_setup(&s, (Config){1, 8, 1, 16, 500, 37, 0}, 4, 2);
     size_t i = 0;
@@ -493,7 +520,8 @@ static void test_masks(void) {
                 check(s.l.all.rows[i] == b % 2 * 500 + t && s.l.all.targets[i] == s.l.tokens[b * 500 + t],
                       "masks: position %zu,%zu is not number %zu", b, t, i);
                 i++;
-            } else check(s.l.all.inputs[b * 500 + t] == s.l.tokens[b * 500 + t], "masks: %zu,%zu changed", b, t);
+            } else
+                check(s.l.all.inputs[b * 500 + t] == s.l.tokens[b * 500 + t], "masks: %zu,%zu changed", b, t);
         }
     check(i == s.l.M && s.l.micro[0].M + s.l.micro[1].M == i, "masks: %zu found, %zu counted", i, s.l.M);
     small_free(&s);
@@ -507,23 +535,32 @@ static void test_shuffle(void) {
             if (j < n) seen[j]++;
             moved += j != i, other += j != shuffled(i, n, 5, 1);
         }
-        for (size_t i = 0; i < n; i++) check(seen[i] == 1, "shuffle of %zu: row %zu shown %d times", n, i, seen[i]);
-        if (n > 30) check(moved > (int)n / 2 && other > (int)n / 2, "shuffle of %zu: %d moved, %d differ by epoch", n, moved, other);
+        for (size_t i = 0; i < n; i++)
+            check(seen[i] == 1, "shuffle of %zu: row %zu shown %d times", n, i, seen[i]);
+        if (n > 30)
+            check(moved > (int)n / 2 && other > (int)n / 2, "shuffle of %zu: %d moved, %d differ by epoch", n,
+                  moved, other);
     }
 }
 
 static void test_counts(void) {
     // 28 layers, 768 channels, H = 2048: attention 4·768², MLP 3·768·2048 = 8·768² a layer
     Config c = {28, 768, 12, 2048, 128, 50257, 0};
-    check(default_hidden(768) == 2048 && default_hidden(64) == 176 && default_hidden(16) == 48 && default_hidden(128) == 336,
-          "default_hidden: %zu %zu %zu %zu", default_hidden(768), default_hidden(64), default_hidden(16), default_hidden(128));
+    check(default_hidden(768) == 2048 && default_hidden(64) == 176 && default_hidden(16) == 48 &&
+              default_hidden(128) == 336,
+          "default_hidden: %zu %zu %zu %zu", default_hidden(768), default_hidden(64), default_hidden(16),
+          default_hidden(128));
     size_t norms = 2 * 28 * 768 + 768, embedding = 50258 * 768;
-    check(parameter_count(&c) == 198180864 + norms + embedding, "parameters of 28 x 768: %zu", parameter_count(&c));
-    check(flops_per_token(&c) == 6.0 * 198180864 + 12.0 * 28 * 768 * 128, "F_N of 28 x 768: %.0f", flops_per_token(&c));
+    check(parameter_count(&c) == 198180864 + norms + embedding, "parameters of 28 x 768: %zu",
+          parameter_count(&c));
+    check(flops_per_token(&c) == 6.0 * 198180864 + 12.0 * 28 * 768 * 128, "F_N of 28 x 768: %.0f",
+          flops_per_token(&c));
     check(fabs(flops_per_token(&c) - (72.0 * 28 * 768 * 768 + 12.0 * 28 * 768 * 128)) < 1, "F_N at H = 8C/3");
-    check(fabs(flops_per_token_head(&c, 0.2) - 6 * 0.2 * 768 * 50257) < 1, "F_head of mlm: %f", flops_per_token_head(&c, 0.2));
+    check(fabs(flops_per_token_head(&c, 0.2) - 6 * 0.2 * 768 * 50257) < 1, "F_head of mlm: %f",
+          flops_per_token_head(&c, 0.2));
     c.causal = 1;
-    check(fabs(flops_per_token_head(&c, 0.2) - 6.0 * 768 * 50257) < 1, "F_head of ntp: %f", flops_per_token_head(&c, 0.2));
+    check(fabs(flops_per_token_head(&c, 0.2) - 6.0 * 768 * 50257) < 1, "F_head of ntp: %f",
+          flops_per_token_head(&c, 0.2));
     // initialisation: one tensor's mean, deviation and bound
     Config small = {1, 64, 2, 176, 8, 900, 0};
     Model m;
@@ -540,24 +577,31 @@ static void test_counts(void) {
             check(sum == n && squares == n, "init: %s is not 1", t->name);
             continue;
         }
-        check(fabs(sigma - (i == WDOWN ? 1 / sqrt(176) : 0.125)) < 1e-12, "init: sigma of %s is %f", t->name, sigma);
+        check(fabs(sigma - (i == WDOWN ? 1 / sqrt(176) : 0.125)) < 1e-12, "init: sigma of %s is %f", t->name,
+              sigma);
         // a normal cut at ±3 sigma has variance 0.9733 sigma²
-        check(fabs(sum / n) < 5 * sigma / sqrt(n) && fabs(squares / n / (0.97331 * sigma * sigma) - 1) < 5 / sqrt(n / 2) &&
+        check(fabs(sum / n) < 5 * sigma / sqrt(n) &&
+                  fabs(squares / n / (0.97331 * sigma * sigma) - 1) < 5 / sqrt(n / 2) &&
                   most <= 3.0001 * sigma && most > 2.9 * sigma,
               "init: %s has mean %g, mean square %g, most %g", t->name, sum / n, squares / n, most);
     }
     model_free(&m);
     // the schedule: up to the peak in a tenth of the steps, down to a tenth of it
-    check(fabs(learning_rate(1, 1, 200) - 0.05) < 1e-12 && learning_rate(1, 20, 200) == 1 && learning_rate(1, 21, 200) == 1,
+    check(fabs(learning_rate(1, 1, 200) - 0.05) < 1e-12 && learning_rate(1, 20, 200) == 1 &&
+              learning_rate(1, 21, 200) == 1,
           "learning rate: warm-up");
-    check(fabs(learning_rate(1, 200, 200) - 0.1) < 1e-12 && learning_rate(1, 1, 1) == 1 && learning_rate(1, 1, 9) == 1,
+    check(fabs(learning_rate(1, 200, 200) - 0.1) < 1e-12 && learning_rate(1, 1, 1) == 1 &&
+              learning_rate(1, 1, 9) == 1,
           "learning rate: end");
 }
 // ----------------------------------------------------------------------------
-// whole runs, by the program itself. `./test_optibert stopped …` is a run that is sent SIGTERM before its first step:
-// it makes one step, saves and exits with 128 + 15. `./test_optibert nobody …` is a run by a user who may read little.
+// whole runs, by the program itself. `./test_optibert stopped …` is a run that is sent SIGTERM before its
+// first step: it makes one step, saves and exits with 128 + 15. `./test_optibert nobody …` is a run by a user
+// who may read little.
 
-#define TINY "--train %s/t_train.bin --layers 2 --channels 20 --heads 2 --hidden 24 --seq-len 16 --batch 6 --val-rows 9"
+#define TINY                                                                                        \
+    "--train %s/t_train.bin --layers 2 --channels 20 --heads 2 --hidden 24 --seq-len 16 --batch 6 " \
+    "--val-rows 9"
 #define TRAIN "OMP_WAIT_POLICY=passive ./train_optibert " TINY " "
 #define STOPPED "OMP_WAIT_POLICY=passive ./test_optibert stopped " TINY " "
 
@@ -566,8 +610,8 @@ static void make_tiny_data(void) {
     check(code == 0, "data/village: exit %d", code);
 }
 
-// A run stopped after each of its steps and resumed with another number of threads ends bitwise equal to the run that
-// was never stopped: weights, moments, logged losses.
+// A run stopped after each of its steps and resumed with another number of threads ends bitwise equal to the
+// run that was never stopped: weights, moments, logged losses.
 static void test_resume(const char *objective) {
     const char *d = scratch_dir;
     const char *more = "--steps 6 --val-every 2 --micro-batch 4";
@@ -575,36 +619,56 @@ static void test_resume(const char *objective) {
     check(code == 0, "resume: the uninterrupted run exits %d", code);
     code = shell(STOPPED "--objective %s %s --out %s/parts --overwrite --threads 2", d, objective, more, d);
     check(code == 128 + 15, "resume: the stopped run exits %d", code);
-    check(shell(TRAIN "--objective %s %s --out %s/parts", d, objective, more, d) == 1, "resume: an unfinished run was replaced");
+    check(shell(TRAIN "--objective %s %s --out %s/parts", d, objective, more, d) == 1,
+          "resume: an unfinished run was replaced");
     for (int step = 2; step <= 5; step++) {
-        code = shell(STOPPED "--objective %s %s --out %s/parts --resume --threads %d", d, objective, more, d, 1 + step % 3);
+        code = shell(STOPPED "--objective %s %s --out %s/parts --resume --threads %d", d, objective, more, d,
+                     1 + step % 3);
         check(code == 128 + 15, "resume: step %d exits %d", step, code);
     }
-    FILE *log = fopen(scratch("parts/main.log"), "a"); // as if the run had gone on beyond its checkpoint and died
+    FILE *log =
+        fopen(scratch("parts/main.log"), "a"); // as if the run had gone on beyond its checkpoint and died
     fprintf(log, "s:6 trl:9.999999 lr:1 norm:1\ns:7 tr");
     fclose(log);
-    code = shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume --threads 3", d); // settings from the file
+    code = shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume --threads 3",
+                 d); // settings from the file
     check(code == 0, "resume: the last part exits %d", code);
-    check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")), "resume (%s): model.bin differs", objective);
-    check(same_file(scratch("whole/main.log"), scratch("parts/main.log")), "resume (%s): main.log differs", objective);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume", d) == 0, "resume of a finished run fails");
-    check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")), "resume of a finished run changes it");
+    check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")), "resume (%s): model.bin differs",
+          objective);
+    check(same_file(scratch("whole/main.log"), scratch("parts/main.log")), "resume (%s): main.log differs",
+          objective);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume", d) == 0,
+          "resume of a finished run fails");
+    check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")),
+          "resume of a finished run changes it");
     // moments too: of the checkpoints all is equal that follows the seconds spent, but the checksum
     size_t n, m;
     char *a = slurp(scratch("whole/checkpoint.bin"), &n), *b = slurp(scratch("parts/checkpoint.bin"), &m);
     size_t skip = 3 * 8 + (size_t)((uint64_t *)a)[2] + sizeof(Progress);
-    check(n == m && n > skip + 8 && memcmp(a + skip, b + skip, n - skip - 8) == 0, "resume (%s): parameters or moments differ", objective);
+    check(n == m && n > skip + 8 && memcmp(a + skip, b + skip, n - skip - 8) == 0,
+          "resume (%s): parameters or moments differ", objective);
     free(a), free(b);
 }
 
 static void test_refusals(void) {
     char command[1024];
     const char *d = scratch_dir;
-    const struct { int code; const char *word, *options; } cases[] = {
-        {2, "--frob", "--frob 3"}, {2, "--steps", "--steps"}, {2, "--steps", "--steps 1.5"}, {2, "--steps", "--steps x"},
-        {2, "--lr", "--lr nan"}, {2, "--lr", "--lr -1"}, {2, "--steps", "--steps 3 --steps 4"}, {2, "--tokens", "--steps 3 --tokens 4"},
-        {2, "--mask-rate", "--mask-rate 1.5"}, {2, "--objective", "--objective clm"}, {2, "--heads", "--channels 64 --heads 3"},
-        {2, "--heads", "--channels 6 --heads 2"}, {2, "stray", "stray"}, {2, "--load", "--load x"},
+    const struct { int code; const char *word, *options;
+    } cases[] = {
+        {2, "--frob", "--frob 3"},
+        {2, "--steps", "--steps"},
+        {2, "--steps", "--steps 1.5"},
+        {2, "--steps", "--steps x"},
+        {2, "--lr", "--lr nan"},
+        {2, "--lr", "--lr -1"},
+        {2, "--steps", "--steps 3 --steps 4"},
+        {2, "--tokens", "--steps 3 --tokens 4"},
+        {2, "--mask-rate", "--mask-rate 1.5"},
+        {2, "--objective", "--objective clm"},
+        {2, "--heads", "--channels 64 --heads 3"},
+        {2, "--heads", "--channels 6 --heads 2"},
+        {2, "stray", "stray"},
+        {2, "--load", "--load x"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         snprintf(command, sizeof command, "./train_optibert --out %s/refused %s", d, cases[i].options);
@@ -612,13 +676,16 @@ static void test_refusals(void) {
     }
     int code = shell(STOPPED "--steps 6 --out %s/un", d, d);
     check(code == 143, "a stopped run exits %d", code);
-    const char *changed[] = {"--lr 0.5", "--steps 7", "--seed 2", "--seq-len 8", "--batch 5", "--objective ntp", "--val-rows 8",
-                             "--weight-decay 0", "--flops 1e9", "--micro-batch 2"};
+    const char *changed[] = {"--lr 0.5",    "--steps 7",       "--seed 2",     "--seq-len 8",
+                             "--batch 5",   "--objective ntp", "--val-rows 8", "--weight-decay 0",
+                             "--flops 1e9", "--micro-batch 2"};
     for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
         snprintf(command, sizeof command, "./train_optibert --out %s/un --resume %s", d, changed[i]);
-        check_refused(1, strcmp(changed[i], "--flops 1e9") == 0 ? "--steps" : strtok(strdup(changed[i]), " "), command);
+        check_refused(1, strcmp(changed[i], "--flops 1e9") == 0 ? "--steps" : strtok(strdup(changed[i]), " "),
+                      command);
     }
-    snprintf(command, sizeof command, "./train_optibert --out %s/un --resume --train data/village_train.bin", d);
+    snprintf(command, sizeof command, "./train_optibert --out %s/un --resume --train data/village_train.bin",
+             d);
     check_refused(1, "--train", command);
     snprintf(command, sizeof command, "./train_optibert --out %s/none --resume", d);
     check_refused(1, "checkpoint.bin", command);
@@ -634,18 +701,21 @@ static void test_refusals(void) {
         if (shell("%s", command) == 0) check(0, "a checkpoint damaged at %d was resumed", i);
         size_t length;
         char *err = slurp(scratch("stderr"), &length);
-        check(strchr(err, '\n') == err + length - 1, "a checkpoint damaged at %d: not one line but: %s", i, err);
+        check(strchr(err, '\n') == err + length - 1, "a checkpoint damaged at %d: not one line but: %s", i,
+              err);
         free(err);
     }
     free(whole);
     // a rate of 0 masks nothing; a learning rate beyond reason ends in a message, not in a model
     check(shell(TRAIN "--steps 2 --mask-rate 0 --out %s/zero", d, d) == 1, "a mask rate of 0 was accepted");
-    snprintf(command, sizeof command, TRAIN "--steps 400 --lr 1e3 --weight-decay 1e3 --out %s/nan >%s/log", d, d, d);
+    snprintf(command, sizeof command, TRAIN "--steps 400 --lr 1e3 --weight-decay 1e3 --out %s/nan >%s/log", d,
+             d, d);
     check_refused(1, "no longer finite", command);
     check(access(scratch("nan/model.bin"), F_OK) != 0, "a run that broke down left a model");
     // real signals: the step is finished, saved, and the run can be resumed
     for (int i = 0; i < 2; i++) {
-        int code = shell("OMP_WAIT_POLICY=passive timeout --preserve-status -s %s 0.3 ./train_optibert " TINY " --steps 1e6 --out %s/sig%d",
+        int code = shell("OMP_WAIT_POLICY=passive timeout --preserve-status -s %s 0.3 ./train_optibert " TINY
+                         " --steps 1e6 --out %s/sig%d",
                          i ? "TERM" : "INT", d, d, i);
         check(code == 128 + (i ? SIGTERM : SIGINT), "a run sent a signal exits %d", code);
         code = shell(STOPPED "--steps 1e6 --out %s/sig%d --resume", d, d, i);
@@ -660,7 +730,9 @@ static void test_results(void) {
         check(code == 0, "points: exit %d", code);
     }
     for (int i = 0; i < 4; i++) // four at once, of other seeds
-        shell("for s in 2 3 4 5; do " TRAIN "--steps 3 --seed $s --out %s/p$s --points %s/points.csv & done; wait", d, d, d);
+        shell("for s in 2 3 4 5; do " TRAIN
+              "--steps 3 --seed $s --out %s/p$s --points %s/points.csv & done; wait",
+              d, d, d);
     size_t lines = 0, fields = 1, n;
     char *csv = slurp(scratch("points.csv"), &n), *row = strchr(csv, '\n') + 1;
     for (size_t i = 0; i < n; i++) lines += csv[i] == '\n';
@@ -669,12 +741,15 @@ static void test_results(void) {
     char want[] = "mlm,2,20,2,24,16,";
     check(strncmp(row, want, strlen(want)) == 0, "points: the row begins %.40s", row);
     free(csv);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/p --fill 'He likes [MASK] and [MASK].'", d) == 0, "--fill fails");
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/p --fill 'He likes [MASK] and [MASK].'",
+                d) == 0,
+          "--fill fails");
     char *out = slurp(scratch("stdout"), NULL);
     check(strstr(out, "[MASK] 1:") && strstr(out, "[MASK] 2:"), "--fill prints: %s", out);
     free(out);
     check_refused(1, "zebrafish", "./train_optibert --vocab data/village.vocab --fill 'a zebrafish [MASK]'");
-    check_refused(1, "/nowhere", "./train_optibert --load /nowhere/model.bin --vocab data/village.vocab --fill '[MASK]'");
+    check_refused(1, "/nowhere",
+                  "./train_optibert --load /nowhere/model.bin --vocab data/village.vocab --fill '[MASK]'");
     check(shell("./train_optibert --dry-run --out %s/dry", d) == 0, "--dry-run fails");
     check(access(scratch("dry"), F_OK) != 0, "--dry-run leaves a folder behind");
 }
@@ -682,15 +757,16 @@ static void test_results(void) {
 // ----------------------------------------------------------------------------
 // loaders: every broken file gives one clear line and exit 1
 
-static void refuse_shard(const char *what, const char *word, const int32_t *header, size_t header_bytes, const uint16_t *tokens,
-                         size_t n) {
+static void refuse_shard(const char *what, const char *word, const int32_t *header, size_t header_bytes,
+                         const uint16_t *tokens, size_t n) {
     char command[512];
     char *bytes = alloc_or_die(header_bytes + n * 2 + 1);
     memcpy(bytes, header, header_bytes);
     if (n) memcpy(bytes + header_bytes, tokens, n * 2);
     write_bytes(scratch("bad_train.bin"), bytes, header_bytes + n * 2);
     snprintf(command, sizeof command,
-             "./train_optibert --out %s/bad --steps 1 --seq-len 4 --batch 1 --train %s/bad_train.bin --val %s/t_val.bin --val-rows 4",
+             "./train_optibert --out %s/bad --steps 1 --seq-len 4 --batch 1 --train %s/bad_train.bin --val "
+             "%s/t_val.bin --val-rows 4",
              scratch_dir, scratch_dir, scratch_dir);
     check_refused(1, word, command);
     if (failed) printf("  (the case: %s)\n", what);
@@ -705,7 +781,8 @@ static void test_shards(void) {
     reader_get(&r, good, sizeof good), reader_get(&r, tokens, sizeof tokens);
     fclose(r.file);
     good[2] = 64;
-    #define BAD(what, word, change, bytes, n) (memcpy(h, good, sizeof h), change, refuse_shard(what, word, h, bytes, tokens, n))
+#define BAD(what, word, change, bytes, n) \
+    (memcpy(h, good, sizeof h), change, refuse_shard(what, word, h, bytes, tokens, n))
     BAD("empty", "too short", (void)0, 0, 0);
     BAD("half a header", "too short", (void)0, 500, 0);
     BAD("magic", "no token shard", h[0] = 7, sizeof h, 64);
@@ -716,14 +793,16 @@ static void test_shards(void) {
     BAD("absurd vocabulary", "vocabulary", h[3] = 1 << 30, sizeof h, 64);
     BAD("absurd end of text", "end of text", h[4] = h[3] + 1, sizeof h, 64);
     BAD("no row", "not one row", h[2] = 3, sizeof h, 3);
-    tokens[2] = (uint16_t)good[3], tokens[6] = tokens[10] = tokens[14] = tokens[18] = tokens[2]; // a token beyond V in each row
+    tokens[2] = (uint16_t)good[3],
+    tokens[6] = tokens[10] = tokens[14] = tokens[18] = tokens[2]; // a token beyond V in each row
     for (int i = 0; i < 64; i++) tokens[i] = (uint16_t)good[3];
     BAD("token ≥ V", "not below the vocabulary", (void)0, sizeof h, 64);
     check_refused(1, "no plain file", "./train_optibert --train /tmp --val /tmp");
     check_refused(1, "No such file", "./train_optibert --train /nowhere_train.bin");
     char command[512];
     chmod(scratch("bad_train.bin"), 0);
-    snprintf(command, sizeof command, "./test_optibert nobody --train %s/bad_train.bin --val %s/t_val.bin", scratch_dir, scratch_dir);
+    snprintf(command, sizeof command, "./test_optibert nobody --train %s/bad_train.bin --val %s/t_val.bin",
+             scratch_dir, scratch_dir);
     check_refused(1, "Permission denied", command);
     // llm.c's own shards: header[3] is 0, the tokens are GPT-2's
     int32_t gpt2[HEADER] = {SHARD_MAGIC, 1, 3};
@@ -734,12 +813,14 @@ static void test_shards(void) {
     Shards s;
     const char *paths[3] = {scratch("gpt2.bin"), paths[0], paths[0]};
     shards_open(&s, paths, 1);
-    check(s.V == 50257 && s.eot == 50256 && s.total == 3, "GPT-2 shard: V %zu, eot %d, %zu tokens", s.V, s.eot, s.total);
+    check(s.V == 50257 && s.eot == 50256 && s.total == 3, "GPT-2 shard: V %zu, eot %d, %zu tokens", s.V,
+          s.eot, s.total);
     // several files: rows are numbered through, and none crosses from file to file
     paths[1] = paths[2] = paths[0];
     shards_open(&s, paths, 3);
     uint16_t row[2];
-    check(shards_rows(&s, 2, 0) == 3 && shards_rows(&s, 2, 1) == 3 && shards_rows(&s, 1, 1) == 6, "rows over files");
+    check(shards_rows(&s, 2, 0) == 3 && shards_rows(&s, 2, 1) == 3 && shards_rows(&s, 1, 1) == 6,
+          "rows over files");
     shards_read(&s, 5, 1, 1, row);
     check(row[0] == 50256 && row[1] == 11, "the last row reads %u %u", row[0], row[1]);
 }
@@ -747,9 +828,15 @@ static void test_shards(void) {
 static void test_vocab_files(void) {
     size_t n;
     char *good = slurp(scratch("t.vocab"), &n), command[512];
-    const struct { const char *word; size_t at; int32_t value; size_t bytes; } cases[] = {
-        {"too short", 0, VOCAB_MAGIC, 100}, {"no vocabulary", 0, 1, n}, {"no vocabulary", 4, 9, n}, {"ends too early", 0, VOCAB_MAGIC, n - 3},
-        {"follow the last", 8, 5, n}, {"make no vocabulary", 8, -4, n}, {"make no vocabulary", 12, 1 << 20, n},
+    const struct { const char *word; size_t at; int32_t value; size_t bytes;
+    } cases[] = {
+        {"too short", 0, VOCAB_MAGIC, 100},
+        {"no vocabulary", 0, 1, n},
+        {"no vocabulary", 4, 9, n},
+        {"ends too early", 0, VOCAB_MAGIC, n - 3},
+        {"follow the last", 8, 5, n},
+        {"make no vocabulary", 8, -4, n},
+        {"make no vocabulary", 12, 1 << 20, n},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *bad = alloc_or_die(n);
@@ -757,7 +844,8 @@ static void test_vocab_files(void) {
         memcpy(bad + cases[i].at, &cases[i].value, 4);
         if (i == 4) { int32_t eot = 4; memcpy(bad + 12, &eot, 4); }
         write_bytes(scratch("bad.vocab"), bad, cases[i].bytes);
-        snprintf(command, sizeof command, "./train_optibert --out %s/p --vocab %s/bad.vocab --fill '[MASK]'", scratch_dir, scratch_dir);
+        snprintf(command, sizeof command, "./train_optibert --out %s/p --vocab %s/bad.vocab --fill '[MASK]'",
+                 scratch_dir, scratch_dir);
         check_refused(1, cases[i].word, command);
         free(bad);
     }
@@ -768,7 +856,9 @@ static void test_vocab_files(void) {
         model[at] ^= 64;
         write_bytes(scratch("bad.bin"), model, n);
         model[at] ^= 64;
-        snprintf(command, sizeof command, "./train_optibert --load %s/bad.bin --vocab %s/t.vocab --fill 'He [MASK]'", scratch_dir, scratch_dir);
+        snprintf(command, sizeof command,
+                 "./train_optibert --load %s/bad.bin --vocab %s/t.vocab --fill 'He [MASK]'", scratch_dir,
+                 scratch_dir);
         check_refused(1, "bad.bin", command);
     }
     free(good), free(model);
@@ -777,7 +867,8 @@ static void test_vocab_files(void) {
 // ----------------------------------------------------------------------------
 // what a step is made of: which rows, which masks, what the optimiser is given; validation; results
 
-// A shard of n tokens, token i being (3 i) mod 97, so that every row of up to 97 tokens tells where it comes from.
+// A shard of n tokens, token i being (3 i) mod 97, so that every row of up to 97 tokens tells where it comes
+// from.
 static void write_numbered(const char *path, size_t n, int32_t V, int32_t eot) {
     int32_t *h = alloc_or_die(HEADER * 4 + n * 2);
     h[0] = SHARD_MAGIC, h[1] = 1, h[2] = (int32_t)n, h[3] = V, h[4] = eot + 1;
@@ -786,7 +877,8 @@ static void write_numbered(const char *path, size_t n, int32_t V, int32_t eot) {
     free(h);
 }
 
-// Every epoch shows each row once, in an order of its own and of the seed; masks go by the row's number in the run.
+// Every epoch shows each row once, in an order of its own and of the seed; masks go by the row's number in
+// the run.
 static void test_order(int causal) {
     enum { T = 8, ROWS = 12, B = 5, STEPS = 24 }; // 10 epochs
     Config c = {1, 8, 1, 16, T, 100, causal};
@@ -811,8 +903,10 @@ static void test_order(int causal) {
                     int want = causal || uniform(seed, STREAM_MASK, (step * B + b) * T + t) < 0.3;
                     int32_t target = causal ? (int32_t)((3 * ((size_t)found * T + t + 1)) % 97) : row[t];
                     int got = i < l.M && l.all.rows[i] == b % 2 * T + t && l.all.targets[i] == target;
-                    check(!want || got, "order: step %zu: row %zu, position %zu is not predicted", step, b, t);
-                    check(l.all.inputs[b * T + t] == (want && !causal ? 100 : row[t]), "order: a wrong input");
+                    check(!want || got, "order: step %zu: row %zu, position %zu is not predicted", step, b,
+                          t);
+                    check(l.all.inputs[b * T + t] == (want && !causal ? 100 : row[t]),
+                          "order: a wrong input");
                     i += (size_t)want;
                 }
             }
@@ -827,12 +921,13 @@ static void test_order(int causal) {
                 same_epoch += epoch > 0 && r == order[seed - 6][i];
                 same_seed += seed == 7 && r == order[0][epoch * ROWS + i];
             }
-            for (int r = 0; r < ROWS; r++) check(seen[r] == 1, "order: epoch %d shows row %d %d times", epoch, r, seen[r]);
+            for (int r = 0; r < ROWS; r++)
+                check(seen[r] == 1, "order: epoch %d shows row %d %d times", epoch, r, seen[r]);
         }
     }
     // of 240, 216 and 120 places a twelfth each is met by chance
-    check(in_place < 60 && same_epoch < 60 && same_seed < 40, "order: %d in place, %d as in epoch 0, %d as with another seed",
-          in_place, same_epoch, same_seed);
+    check(in_place < 60 && same_epoch < 60 && same_seed < 40,
+          "order: %d in place, %d as in epoch 0, %d as with another seed", in_place, same_epoch, same_seed);
     // validation: rows 0, 2, 4, 7, 9 of 12 for 5; masks by the row's number among the 5, always with seed 1
     const size_t want_row[] = {0, 2, 4, 7, 9};
     load_validation(&l, &s, &c, 2, 3, 5, 0.3);
@@ -840,7 +935,8 @@ static void test_order(int causal) {
         for (size_t t = 0; t < T; t++) {
             uint16_t token = (uint16_t)(3 * (want_row[b + 2] * T + t) % 97);
             int masked = !causal && uniform(1, STREAM_VAL_MASK, (b + 2) * T + t) < 0.3;
-            check(l.all.inputs[b * T + t] == (masked ? 100 : token), "order: validation row %zu, position %zu", b + 2, t);
+            check(l.all.inputs[b * T + t] == (masked ? 100 : token),
+                  "order: validation row %zu, position %zu", b + 2, t);
         }
     check(l.n_micro == 1, "order: validation is cut into %zu", l.n_micro);
     free(s.tokens), loader_free(&l);
@@ -849,15 +945,16 @@ static void test_order(int causal) {
 // A Run in here, on the tiny data, as resolve_settings and open_run would make it.
 static void small_run(Run *r, int causal) {
     opt.train.path[0] = strdup(opt.train.path[0]);
-    *r = (Run){.c = {2, 20, 2, 24, 16, 0, causal}, .mask_rate = causal ? 1 : opt.mask_rate, .n_val = opt.val_rows};
+    *r = (Run){
+        .c = {2, 20, 2, 24, 16, 0, causal}, .mask_rate = causal ? 1 : opt.mask_rate, .n_val = opt.val_rows};
     shards_open(&r->train, opt.train.path, 1), shards_open(&r->val, opt.val.path, 1);
     r->c.V = r->train.V;
     model_alloc(&r->m, &r->c, 16, 16 * r->c.T, 8, 1), model_init(&r->m, 5);
     loader_alloc(&r->loader, 16, opt.micro_batch, r->c.T);
 }
 
-// train_step against AdamW in doubles, on the gradient of the whole batch at once: clipping, decay, learning rate, bias
-// correction, micro-batches of unequal weight. Then validate against its formula, row by row.
+// train_step against AdamW in doubles, on the gradient of the whole batch at once: clipping, decay, learning
+// rate, bias correction, micro-batches of unequal weight. Then validate against its formula, row by row.
 static void test_step(int causal) {
     const Settings kept = opt;
     const char *train_path = strdup(scratch("t_train.bin")), *val_path = strdup(scratch("t_val.bin"));
@@ -889,13 +986,14 @@ static void test_step(int causal) {
             for (size_t i = 0; i < n; i++) {
                 double g = r.m.grads[i] * scale;
                 m1[i] = 0.9 * m1[i] + 0.1 * g, v1[i] = 0.95 * v1[i] + 0.05 * g * g;
-                double change = m1[i] / (1 - pow(0.9, (double)step)) / (sqrt(v1[i] / (1 - pow(0.95, (double)step))) + 1e-8);
+                double change = m1[i] / (1 - pow(0.9, (double)step)) /
+                                (sqrt(v1[i] / (1 - pow(0.95, (double)step))) + 1e-8);
                 w[i] -= lr * (0.3 * w[i] + change);
             }
             memset(r.m.grads, 0, n * 4);
             double got = train_step(&r, step, &got_norm);
-            check(fabs(got - loss) < 1e-5 && fabs(got_norm / norm - 1) < 1e-4, "step %zu: loss %f, not %f; norm %f, not %f", step,
-                  got, loss, got_norm, norm);
+            check(fabs(got - loss) < 1e-5 && fabs(got_norm / norm - 1) < 1e-4,
+                  "step %zu: loss %f, not %f; norm %f, not %f", step, got, loss, got_norm, norm);
             check(k == 1 || norm > 0.4, "step: the gradient's norm is %f: nothing is clipped", norm);
             for (size_t i = 0; i < n; i++) { // where the gradient is all rounding, its sign is no test
                 worst = larger(worst, fabs(r.m.m[i] - m1[i]) / 1e-5);
@@ -914,11 +1012,14 @@ static void test_step(int causal) {
             for (size_t i = 0; i < whole.M; i++) loss[row] += r.m.losses[i], count[row]++;
             all_loss += loss[row], all_count += count[row];
         }
-        for (size_t row = 0; row < 10; row++) squares += pow(loss[row] - all_loss / all_count * count[row], 2);
+        for (size_t row = 0; row < 10; row++)
+            squares += pow(loss[row] - all_loss / all_count * count[row], 2);
         validate(&r);
-        check(fabs(r.done.val_loss - all_loss / all_count) < 1e-5, "validation: %f, not %f", r.done.val_loss, all_loss / all_count);
+        check(fabs(r.done.val_loss - all_loss / all_count) < 1e-5, "validation: %f, not %f", r.done.val_loss,
+              all_loss / all_count);
         double se = sqrt(squares / 10 / 9) / (all_count / 10); // Cochran's: of a ratio of means
-        check(fabs(r.done.val_se / se - 1) < 1e-4, "validation: standard error %f, not %f", r.done.val_se, se);
+        check(fabs(r.done.val_se / se - 1) < 1e-4, "validation: standard error %f, not %f", r.done.val_se,
+              se);
         model_free(&r.m), loader_free(&r.loader), loader_free(&whole);
     }
     opt = kept;
@@ -934,8 +1035,9 @@ static const char *field(const char *line, int n) {
     return text[next];
 }
 
-// The log has a line for each step with the schedule's rate, and validations where they were asked for; the row of
-// the points file follows from it, also when the run was stopped in the steps that train_loss is the mean of.
+// The log has a line for each step with the schedule's rate, and validations where they were asked for; the
+// row of the points file follows from it, also when the run was stopped in the steps that train_loss is the
+// mean of.
 static void test_log_and_points(void) {
     const char *d = scratch_dir;
     const char *more = "--steps 40 --val-every 7 --save-every 9 --seed 3 --lr 0.02";
@@ -950,46 +1052,67 @@ static void test_log_and_points(void) {
     f = fopen(scratch("q/main.log"), "r");
     for (; f && fgets(line, sizeof line, f); lines++) {
         double rate;
-        if (sscanf(line, "s:%zu trl:%lf lr:%lf norm:", &step, &x, &rate) == 3 && step <= 40) trl[step] = x, lr[step] = rate;
+        if (sscanf(line, "s:%zu trl:%lf lr:%lf norm:", &step, &x, &rate) == 3 && step <= 40)
+            trl[step] = x, lr[step] = rate;
         if (sscanf(line, "s:%zu tel:%lf", &step, &x) == 2 && step <= 40) tel[step] = x;
     }
     if (f) fclose(f);
     for (step = 0; step <= 40; step++) {
         check((tel[step] > 0) == (step % 7 == 0 || step == 40), "log: validation at step %zu", step);
-        check(step == 0 || (trl[step] > 0 && fabs(lr[step] / learning_rate(0.02, step, 40) - 1) < 1e-5), "log: step %zu", step);
+        check(step == 0 || (trl[step] > 0 && fabs(lr[step] / learning_rate(0.02, step, 40) - 1) < 1e-5),
+              "log: step %zu", step);
     }
     check(lines == 47, "log: %zu lines", lines);
     f = fopen(scratch("q.csv"), "r");
-    check(f && fgets(header, sizeof header, f) && fgets(line, sizeof line, f) && !fgets(header, sizeof header, f), "points: not two lines");
+    check(f && fgets(header, sizeof header, f) && fgets(line, sizeof line, f) &&
+              !fgets(header, sizeof header, f),
+          "points: not two lines");
     if (f) fclose(f);
     double params = 932 * 20 + 2 * (20 + 60 * 20 + 20 * 20 + 20 + 48 * 20 + 20 * 24) + 20;
     double F = 6 * 2 * (4 * 400 + 3 * 20 * 24) + 12 * 2 * 20 * 16, D = 40 * 6 * 16;
-    double V = 931, want[] = {V, params, params - 932 * 20, F, 6 * 0.2 * 20 * V, D, F * D, 96, 40, 0.02, 0.2, 3};
+    double V = 931,
+           want[] = {V, params, params - 932 * 20, F, 6 * 0.2 * 20 * V, D, F * D, 96, 40, 0.02, 0.2, 3};
     for (int i = 0; i < 12; i++)
-        check(fabs(atof(field(line, 6 + i)) / want[i] - 1) < 1e-8, "points: field %d is %s, not %.9g", 6 + i, field(line, 6 + i), want[i]);
-    check(fabs(atof(field(line, 18)) - (trl[39] + trl[40]) / 2) < 2e-6, "points: train_loss %s", field(line, 18));
-    check(fabs(atof(field(line, 19)) - tel[40]) < 1e-6 && atof(field(line, 20)) == 2.5, "points: val_loss %s, floor %s", field(line, 19), field(line, 20));
-    check(atof(field(line, 23)) > 0 && atof(field(line, 23)) < 1 && fabs(atof(field(line, 24)) - 240.0 / 312) < 1e-5,
+        check(fabs(atof(field(line, 6 + i)) / want[i] - 1) < 1e-8, "points: field %d is %s, not %.9g", 6 + i,
+              field(line, 6 + i), want[i]);
+    check(fabs(atof(field(line, 18)) - (trl[39] + trl[40]) / 2) < 2e-6, "points: train_loss %s",
+          field(line, 18));
+    check(fabs(atof(field(line, 19)) - tel[40]) < 1e-6 && atof(field(line, 20)) == 2.5,
+          "points: val_loss %s, floor %s", field(line, 19), field(line, 20));
+    check(atof(field(line, 23)) > 0 && atof(field(line, 23)) < 1 &&
+              fabs(atof(field(line, 24)) - 240.0 / 312) < 1e-5,
           "points: se %s, epochs %s", field(line, 23), field(line, 24));
-    check(fabs(atof(field(line, 25)) / (F * D) - 1) < 1e-8 && strcmp(field(line, 26), "t_train") == 0, "points: budget %s, data %s",
-          field(line, 25), field(line, 26));
+    check(fabs(atof(field(line, 25)) / (F * D) - 1) < 1e-8 && strcmp(field(line, 26), "t_train") == 0,
+          "points: budget %s, data %s", field(line, 25), field(line, 26));
     // stopped after each of its steps, then asked for its row when it is finished already
-    code = shell("for i in $(seq 40); do r=$([ $i -gt 1 ] && echo --resume); " STOPPED "%s --out %s/q2 $r; done; true", d, more, d);
-    check(code == 0 && same_file(scratch("q/main.log"), scratch("q2/main.log")), "log: stopped at each step it differs");
-    check(same_file(scratch("q/model.bin"), scratch("q2/model.bin")), "a run stopped at each step ends in another model");
+    code = shell("for i in $(seq 40); do r=$([ $i -gt 1 ] && echo --resume); " STOPPED
+                 "%s --out %s/q2 $r; done; true",
+                 d, more, d);
+    check(code == 0 && same_file(scratch("q/main.log"), scratch("q2/main.log")),
+          "log: stopped at each step it differs");
+    check(same_file(scratch("q/model.bin"), scratch("q2/model.bin")),
+          "a run stopped at each step ends in another model");
     code = shell(TRAIN "%s --out %s/q2 --resume --points %s/q2.csv", d, more, d, d);
     char other[1024] = "";
     f = fopen(scratch("q2.csv"), "r");
-    if (f) check(fgets(header, sizeof header, f) && fgets(other, sizeof other, f), "points of a finished run: no row"), fclose(f);
+    if (f)
+        check(fgets(header, sizeof header, f) && fgets(other, sizeof other, f),
+              "points of a finished run: no row"),
+            fclose(f);
     for (int i = 0; i < 27; i++)
-        if (i != 21 && i != 22) check(code == 0 && strcmp(field(line, i), field(other, i)) == 0, "points of the resumed run: field %d is %s, not %s", i, field(other, i), field(line, i));
-    // another seed has other weights; a file that is no points file stays as it is; a row of another budget is a new row
+        if (i != 21 && i != 22)
+            check(code == 0 && strcmp(field(line, i), field(other, i)) == 0,
+                  "points of the resumed run: field %d is %s, not %s", i, field(other, i), field(line, i));
+    // another seed has other weights; a file that is no points file stays as it is; a row of another budget
+    // is a new row
     shell(TRAIN "--steps 40 --val-every 7 --seed 4 --lr 0.02 --out %s/q3", d, d);
     f = fopen(scratch("q3/main.log"), "r");
-    check(f && fscanf(f, "s:0 tel:%lf", &x) == 1 && fabs(x - tel[0]) > 1e-4, "seeds 3 and 4 begin with the same weights");
+    check(f && fscanf(f, "s:0 tel:%lf", &x) == 1 && fabs(x - tel[0]) > 1e-4,
+          "seeds 3 and 4 begin with the same weights");
     if (f) fclose(f);
     write_bytes(scratch("foreign.csv"), "a,b\n1,2\n", 8);
-    check(shell(TRAIN "--steps 1 --out %s/q3 --points %s/foreign.csv", d, d, d) == 1, "points: a foreign file is accepted");
+    check(shell(TRAIN "--steps 1 --out %s/q3 --points %s/foreign.csv", d, d, d) == 1,
+          "points: a foreign file is accepted");
     size_t n, rows = 0;
     char *foreign = slurp(scratch("foreign.csv"), &n);
     check(n == 8 && strcmp(foreign, "a,b\n1,2\n") == 0, "points: a foreign file was changed");
@@ -997,14 +1120,17 @@ static void test_log_and_points(void) {
         shell(TRAIN "--flops %s --out %s/q3 --points %s/q3.csv", d, i == 0 ? "1e7" : "1.001e7", d, d);
     char *csv = slurp(scratch("q3.csv"), &n);
     for (size_t i = 0; i < n; i++) rows += csv[i] == '\n';
-    check(rows == 3 && strstr(csv, ",10000000,t_train\n") && strstr(csv, ",10010000,t_train\n"), "points: budgets: %s", csv);
+    check(rows == 3 && strstr(csv, ",10000000,t_train\n") && strstr(csv, ",10010000,t_train\n"),
+          "points: budgets: %s", csv);
     free(foreign), free(csv);
     unlink(scratch("t_val.floor"));
 }
 
 // What a dry run prints for these options must hold these words.
 static void check_plan(const char *options, const char *words) {
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --dry-run --train %s/t_train.bin %s", scratch_dir, options) == 0, "plan: %s fails", options);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --dry-run --train %s/t_train.bin %s", scratch_dir,
+                options) == 0,
+          "plan: %s fails", options);
     char *out = slurp(scratch("stdout"), NULL);
     check(strstr(out, words) != NULL, "plan of %s: \"%s\" expected in:\n%s", options, words, out);
     free(out);
@@ -1018,25 +1144,29 @@ static void test_plan(void) {
     check_plan("--seq-len 16 --batch 6 --tokens 1000", "run         10 steps"); // 10.42
     check_plan("--seq-len 16 --batch 6 --tokens 1020", "run         11 steps"); // 10.63
     // F_N = 6·1·(4·64 + 3·8·32) + 12·1·8·16 = 7680 a token, 737280 a step
-    check_plan("--layers 1 --channels 8 --hidden 32 --seq-len 16 --batch 6 --flops 7372800", "run         10 steps");
+    check_plan("--layers 1 --channels 8 --hidden 32 --seq-len 16 --batch 6 --flops 7372800",
+               "run         10 steps");
     check_plan("--seq-len 16 --batch 6 --micro-batch 100", "steps of 6 rows");
     Config c = {2, 24, 2, 40, 19, 37, 0};
     Model m;
     model_alloc(&m, &c, 3, 20, 2, 1);
-    size_t used = 4 * m.block * 4 + (size_t)((char *)(m.attention + 2 * attention_scratch(19, 12)) - (char *)m.memory);
-    check(model_bytes(&c, 3, 20, 2, 1) >= used && model_bytes(&c, 3, 20, 2, 1) < used + 64, "model_bytes: %zu, used %zu",
-          model_bytes(&c, 3, 20, 2, 1), used);
+    size_t used =
+        4 * m.block * 4 + (size_t)((char *)(m.attention + 2 * attention_scratch(19, 12)) - (char *)m.memory);
+    check(model_bytes(&c, 3, 20, 2, 1) >= used && model_bytes(&c, 3, 20, 2, 1) < used + 64,
+          "model_bytes: %zu, used %zu", model_bytes(&c, 3, 20, 2, 1), used);
     model_free(&m);
 }
 
-// Every option that decides the numbers is refused by name when it changes; so is other data; what only decides when
-// things are written may change, and stays what it was when it is not given.
+// Every option that decides the numbers is refused by name when it changes; so is other data; what only
+// decides when things are written may change, and stays what it was when it is not given.
 static void test_bound(void) {
     const char *d = scratch_dir;
     char command[1024];
-    int code = shell(STOPPED "--steps 8 --val-every 3 --save-every 2 --val %s/t_train.bin --out %s/bound", d, d, d);
+    int code =
+        shell(STOPPED "--steps 8 --val-every 3 --save-every 2 --val %s/t_train.bin --out %s/bound", d, d, d);
     check(code == 143, "bound: exit %d", code);
-    const char *changed[] = {"--layers 3", "--channels 24", "--heads 1", "--hidden 32", "--mask-rate 0.3", "--grad-clip 2", "--seed 5"};
+    const char *changed[] = {"--layers 3",      "--channels 24", "--heads 1", "--hidden 32",
+                             "--mask-rate 0.3", "--grad-clip 2", "--seed 5"};
     for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
         snprintf(command, sizeof command, "./train_optibert --out %s/bound --resume %s", d, changed[i]);
         check_refused(1, strtok(strdup(changed[i]), " "), command);
@@ -1067,46 +1197,73 @@ static void test_bound(void) {
     memcpy(file + 24 + text + offsetof(Progress, seconds), &thousand, sizeof thousand);
     uint64_t sum = checksum_add(CHECKSUM_START, file, n - 8);
     memcpy(file + n - 8, &sum, 8), write_bytes(scratch("bound/checkpoint.bin"), file, n), free(file);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/bound --resume --points %s/bound.csv", d, d) == 0, "bound: it cannot be resumed");
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/bound --resume --points %s/bound.csv", d,
+                d) == 0,
+          "bound: it cannot be resumed");
     char *csv = slurp(scratch("bound.csv"), NULL), *row = strchr(csv, '\n');
-    check(row && atof(field(row + 1, 21)) >= 1000, "bound: seconds before the last part are forgotten: %s", csv);
+    check(row && atof(field(row + 1, 21)) >= 1000, "bound: seconds before the last part are forgotten: %s",
+          csv);
     free(csv);
     char *log = slurp(scratch("bound/main.log"), NULL);
-    check(strstr(log, "\ns:3 tel:") && strstr(log, "\ns:6 tel:") && strstr(log, "\ns:8 tel:") && !strstr(log, "\ns:5 tel:"),
+    check(strstr(log, "\ns:3 tel:") && strstr(log, "\ns:6 tel:") && strstr(log, "\ns:8 tel:") &&
+              !strstr(log, "\ns:5 tel:"),
           "bound: --val-every was not kept: %s", log);
     free(log);
     code = shell(STOPPED "--steps 8 --out %s/bound", d, d); // a finished run is replaced
     check(code == 143, "bound: exit %d", code);
-    check(shell(TRAIN "--steps 2 --out %s/bound --overwrite", d, d) == 0, "--overwrite fails on an unfinished run");
+    check(shell(TRAIN "--steps 2 --out %s/bound --overwrite", d, d) == 0,
+          "--overwrite fails on an unfinished run");
     // data and vocabularies that do not go together
     write_numbered(scratch("v100.bin"), 400, 100, 99), write_numbered(scratch("v101.bin"), 400, 101, 99);
-    snprintf(command, sizeof command, "./train_optibert --seq-len 8 --train %s/v100.bin --val %s/v101.bin --out %s/none", d, d, d);
+    snprintf(command, sizeof command,
+             "./train_optibert --seq-len 8 --train %s/v100.bin --val %s/v101.bin --out %s/none", d, d, d);
     check_refused(1, "v101.bin", command);
-    snprintf(command, sizeof command, "./train_optibert --seq-len 8 --train %s/v100.bin %s/v101.bin --val %s/v100.bin --out %s/none", d, d, d, d);
+    snprintf(command, sizeof command,
+             "./train_optibert --seq-len 8 --train %s/v100.bin %s/v101.bin --val %s/v100.bin --out %s/none",
+             d, d, d, d);
     check_refused(1, "v101.bin", command);
-    snprintf(command, sizeof command, "./train_optibert --seq-len 500 --train %s/v100.bin --val %s/t_train.bin --out %s/none", d, d, d);
+    snprintf(command, sizeof command,
+             "./train_optibert --seq-len 500 --train %s/v100.bin --val %s/t_train.bin --out %s/none", d, d,
+             d);
     check(shell("%s", command) == 1, "a vocabulary of 100 with one of 931");
-    snprintf(command, sizeof command, "./train_optibert --seq-len 500 --train %s/t_train.bin --val %s/v100.bin --out %s/none", d, d, d);
+    snprintf(command, sizeof command,
+             "./train_optibert --seq-len 500 --train %s/t_train.bin --val %s/v100.bin --out %s/none", d, d,
+             d);
     check(shell("%s", command) == 1, "a vocabulary of 931 with one of 100");
-    snprintf(command, sizeof command, "./train_optibert --seq-len 401 --val-rows 1 --train %s/v100.bin --val %s/v100.bin --out %s/none", d, d, d);
+    snprintf(
+        command, sizeof command,
+        "./train_optibert --seq-len 401 --val-rows 1 --train %s/v100.bin --val %s/v100.bin --out %s/none", d,
+        d, d);
     check_refused(1, "not one row", command);
-    snprintf(command, sizeof command, "./train_optibert --seq-len 16 --train %s/t_train.bin --val-rows 76 --out %s/none", d, d);
+    snprintf(command, sizeof command,
+             "./train_optibert --seq-len 16 --train %s/t_train.bin --val-rows 76 --out %s/none", d, d);
     check_refused(2, "only 75 rows", command);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --seq-len 8 --steps 1 --train %s/v100.bin --val %s/v100.bin --vocab %s/t.vocab "
-                "--out %s/none >/dev/null", d, d, d, d) == 1, "a vocabulary of 931 strings for data of 100");
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --seq-len 8 --steps 1 --train %s/v100.bin --val "
+                "%s/v100.bin --vocab %s/t.vocab "
+                "--out %s/none >/dev/null",
+                d, d, d, d) == 1,
+          "a vocabulary of 931 strings for data of 100");
 }
 
-// --fill must say what the model says of: end of text, He, likes, [MASK], and, [MASK], full stop. So it is worked out here.
+// --fill must say what the model says of: end of text, He, likes, [MASK], and, [MASK], full stop. So it is
+// worked out here.
 static void test_fill(void) {
     const char *d = scratch_dir;
     char command[512];
     check(shell(TRAIN "--steps 60 --lr 0.02 --out %s/fill", d, d) == 0, "fill: no model");
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/fill --fill 'He has [MASK] and [MASK].'", d) == 0, "--fill fails");
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/fill --fill 'He has [MASK] and [MASK].'",
+                d) == 0,
+          "--fill fails");
     char *out = slurp(scratch("stdout"), NULL), *at = out;
     Vocab v;
     Model m;
     vocab_load(&v, scratch("t.vocab")), load_model(&m, scratch("fill/model.bin"), 7);
-    int32_t in[7] = {v.eot, vocab_find(&v, " He", 3), vocab_find(&v, " has", 4), (int32_t)v.V, vocab_find(&v, " and", 4), (int32_t)v.V,
+    int32_t in[7] = {v.eot,
+                     vocab_find(&v, " He", 3),
+                     vocab_find(&v, " has", 4),
+                     (int32_t)v.V,
+                     vocab_find(&v, " and", 4),
+                     (int32_t)v.V,
                      vocab_find(&v, ".", 1)};
     size_t ends[7] = {7, 7, 7, 7, 7, 7, 7}, rows[2] = {3, 5};
     int32_t none[2] = {0, 0};
@@ -1126,25 +1283,39 @@ static void test_fill(void) {
             snprintf(want, sizeof want, "\"%.*s\"", v.length[best], v.string[best]);
             double percent = 0;
             at = strchr(at, '"');
-            if (!at || sscanf(at, "%299[^%]", got) != 1) { check(0, "fill: too few guesses: %s", out); at = out; continue; }
+            if (!at || sscanf(at, "%299[^%]", got) != 1) {
+                check(0, "fill: too few guesses: %s", out);
+                at = out;
+                continue;
+            }
             sscanf(got + strlen(want), " %lf", &percent);
-            check(strncmp(got, want, strlen(want)) == 0 && fabs(percent - 100 * exp((double)x[best]) / sum) < 0.06,
-                  "fill: guess %d of [MASK] %d is %s, not %s %.1f", j + 1, k + 1, got, want, 100 * exp((double)x[best]) / sum);
+            check(strncmp(got, want, strlen(want)) == 0 &&
+                      fabs(percent - 100 * exp((double)x[best]) / sum) < 0.06,
+                  "fill: guess %d of [MASK] %d is %s, not %s %.1f", j + 1, k + 1, got, want,
+                  100 * exp((double)x[best]) / sum);
             at += strlen(got);
         }
     }
     free(out), model_free(&m);
     #define FILL "./train_optibert --out %s/fill --fill "
     snprintf(command, sizeof command, FILL "'He has a cat.'", d), check_refused(2, "[MASK]", command);
-    snprintf(command, sizeof command, FILL "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'", d);
+    snprintf(command, sizeof command,
+             FILL "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'", d);
     check(shell("%s", command) == 0, "--fill: 16 tokens do not fit");
-    snprintf(command, sizeof command, FILL "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'", d);
+    snprintf(command, sizeof command,
+             FILL "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'",
+             d);
     check_refused(1, "17 are given", command);
     check(shell(TRAIN "--steps 1 --objective ntp --out %s/causal", d, d) == 0, "fill: no model");
-    snprintf(command, sizeof command, "./train_optibert --out %s/causal --fill 'He [MASK]'", d), check_refused(1, "not [MASK]", command);
+    snprintf(command, sizeof command, "./train_optibert --out %s/causal --fill 'He [MASK]'", d),
+        check_refused(1, "not [MASK]", command);
     write_numbered(scratch("v100.bin"), 400, 100, 99);
-    check(shell("./train_optibert --seq-len 8 --steps 1 --channels 4 --train %s/v100.bin --val %s/v100.bin --out %s/v100", d, d, d) == 0, "fill: no model");
-    snprintf(command, sizeof command, "./train_optibert --load %s/v100/model.bin --vocab %s/t.vocab --fill 'He [MASK]'", d, d);
+    check(shell("./train_optibert --seq-len 8 --steps 1 --channels 4 --train %s/v100.bin --val %s/v100.bin "
+                "--out %s/v100",
+                d, d, d) == 0,
+          "fill: no model");
+    snprintf(command, sizeof command,
+             "./train_optibert --load %s/v100/model.bin --vocab %s/t.vocab --fill 'He [MASK]'", d, d);
     check_refused(1, "931 strings", command);
 }
 
@@ -1153,11 +1324,15 @@ static void test_killed(void) {
     const char *d = scratch_dir;
     const char *more = "--steps 200 --val-every 200 --save-every 3";
     check(shell(TRAIN "%s --out %s/calm", d, more, d) == 0, "killed: the calm run fails");
-    shell(TRAIN "%s --out %s/killed & p=$!; for i in $(seq 300); do [ -f %s/killed/model.bin ] && break; sleep 0.01; done; kill -9 $p; wait $p", d, more, d, d);
+    shell(TRAIN "%s --out %s/killed & p=$!; for i in $(seq 300); do [ -f %s/killed/model.bin ] && break; "
+                "sleep 0.01; done; kill -9 $p; wait $p",
+          d, more, d, d);
     check(access(scratch("killed/checkpoint.bin"), F_OK) == 0, "killed: --save-every 3 saved nothing");
     for (int i = 0; i < 4; i++)
-        shell("OMP_WAIT_POLICY=passive timeout -s KILL 0.0%d ./train_optibert --out %s/killed --resume", 4 + i, d);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/killed --resume", d) == 0, "killed: cannot be resumed");
+        shell("OMP_WAIT_POLICY=passive timeout -s KILL 0.0%d ./train_optibert --out %s/killed --resume",
+              4 + i, d);
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/killed --resume", d) == 0,
+          "killed: cannot be resumed");
     check(same_file(scratch("calm/model.bin"), scratch("killed/model.bin")), "killed: ends in another model");
     check(same_file(scratch("calm/main.log"), scratch("killed/main.log")), "killed: main.log has lost lines");
     check(shell("[ $(ls %s/killed | wc -l) = 3 ]", d) == 0, "killed: temporary files stay behind");
@@ -1170,13 +1345,17 @@ static void test_finished_run_is_safe(void) {
     const char *bad[] = {"--vocab /nowhere", "--mask-rate 0"};
     for (int i = 0; i < 2; i++) {
         check(shell(TRAIN "--steps 1 --out %s/safe %s", d, d, bad[i]) != 0, "safe: %s is accepted", bad[i]);
-        check(access(scratch("safe/model.bin"), F_OK) == 0, "safe: %s removed the finished run's model", bad[i]);
+        check(access(scratch("safe/model.bin"), F_OK) == 0, "safe: %s removed the finished run's model",
+              bad[i]);
     }
     // results that cannot be written are no success; closed streams never become the run's files
-    check(shell("./train_optibert --out %s/p --fill 'He [MASK]' >/dev/full; [ $? = 1 ]", d) == 0, "--fill to a full device exits 0");
-    check(shell(TRAIN "--steps 1 --out %s/closed <&- >&- 2>&-; grep -vq '^s:' %s/closed/main.log; [ $? = 1 ]", d, d, d) == 0,
+    check(shell("./train_optibert --out %s/p --fill 'He [MASK]' >/dev/full; [ $? = 1 ]", d) == 0,
+          "--fill to a full device exits 0");
+    check(shell(TRAIN "--steps 1 --out %s/closed <&- >&- 2>&-; grep -vq '^s:' %s/closed/main.log; [ $? = 1 ]",
+                d, d, d) == 0,
           "with its streams closed it prints into main.log");
-    check(shell(TRAIN "--tokens 1e18 --dry-run", d) == 2, "--tokens 1e18 means more steps than --steps takes");
+    check(shell(TRAIN "--tokens 1e18 --dry-run", d) == 2,
+          "--tokens 1e18 means more steps than --steps takes");
     check_refused(2, "[MASK]", "./train_optibert --vocab data/village.vocab --fill ''");
     // a row that was cut short (a full disk) is closed before another is written
     FILE *f = fopen(scratch("cut.csv"), "w");
@@ -1749,15 +1928,17 @@ void test_tokenize_encode(void) {
                 wrong_cached += cached != count || memcmp(got, want, count * sizeof *got);
             }
         }
-        check(wrong == 0, "encode_piece: %d of 120 pieces differ from the naive encoder's, seed %d", wrong, (int)seed);
-        check(wrong_cached == 0, "bpe_encode_cached: %d of 240 pieces differ, seed %d", wrong_cached, (int)seed);
+        check(wrong == 0, "encode_piece: %d of 120 pieces differ from the naive encoder's, seed %d", wrong,
+              (int)seed);
+        check(wrong_cached == 0, "bpe_encode_cached: %d of 240 pieces differ, seed %d", wrong_cached,
+              (int)seed);
         free(cache);
     }
 }
 
-// Learning as slow as can be: all pieces stand there as they come, all pairs are counted anew for each merge. Ties
-// go to the lower left id, then the lower right. The strings are put in v, the text as tokens in id, with 65535 behind
-// each piece (room for 2n); returns how many those are.
+// Learning as slow as can be: all pieces stand there as they come, all pairs are counted anew for each merge.
+// Ties go to the lower left id, then the lower right. The strings are put in v, the text as tokens in id,
+// with 65535 behind each piece (room for 2n); returns how many those are.
 static size_t tk_naive_learn(Vocab *v, const char *s, size_t n, size_t V, uint16_t *id) {
     size_t count = 0;
     *v = (Vocab){.V = 256, .eot = -1, .length = alloc_or_die(V), .string = alloc_or_die(V * sizeof(char *))};
@@ -1826,11 +2007,13 @@ void test_tokenize_learn(void) {
         size_t n_left = tk_naive_learn(&want, s, n, V, left), size = want.V, to = 0;
         check(got.V == size + 1, "learner %d: %zu ids, not %zu", k, got.V, size + 1);
         size_t last = got.V - 1;
-        check(got.eot == (int)last && got.length[last] == 13 && !memcmp(got.string[last], "<|endoftext|>", 13),
+        check(got.eot == (int)last && got.length[last] == 13 &&
+                  !memcmp(got.string[last], "<|endoftext|>", 13),
               "learner %d: end of text is not last", k);
         int ok = 1;
         for (size_t id = 0; ok && id < MIN(size, last); id++) {
-            ok = got.length[id] == want.length[id] && !memcmp(got.string[id], want.string[id], got.length[id]);
+            ok =
+                got.length[id] == want.length[id] && !memcmp(got.string[id], want.string[id], got.length[id]);
             check(ok, "learner %d: id %zu is \"%.*s\", not \"%.*s\"", k, id, got.length[id], got.string[id],
                   want.length[id], want.string[id]);
         }
@@ -1842,7 +2025,8 @@ void test_tokenize_learn(void) {
         check(encode(&got, s, n, ids) == to && !memcmp(ids, left, to * sizeof *ids),
               "learner %d: its own text is encoded otherwise than it was merged", k);
         free(left), free(ids);
-        if (k == 9) check(got.length[last - 1] == 128, "one letter: a token of %d bytes", got.length[last - 1]);
+        if (k == 9)
+            check(got.length[last - 1] == 128, "one letter: a token of %d bytes", got.length[last - 1]);
         free(s);
     }
 }
@@ -1872,14 +2056,15 @@ void test_tokenize_round_trip(void) {
         writer_open(&w, path);
         size_t tokens = bpe_put_shard(&w, vocab, two ? text : &(BpeText){s, n}, two ? 2 : 1), V;
         writer_close(&w);
-        check(shard_header(path, &V, &eot) == tokens && V == vocab->V && eot == vocab->eot, "shard %d: header", k);
+        check(shard_header(path, &V, &eot) == tokens && V == vocab->V && eot == vocab->eot,
+              "shard %d: header", k);
         char *back = NULL;
         FILE *f = open_memstream(&back, &back_n);
         bpe_decode(vocab, path, "=\n", &last, f);
         fclose(f);
         size_t extra = two ? 2 : 0;
-        check(back_n == n + extra && !memcmp(back, s, two ? half : n), "round trip %d: %zu bytes, then %zu", k, n,
-              back_n);
+        check(back_n == n + extra && !memcmp(back, s, two ? half : n), "round trip %d: %zu bytes, then %zu",
+              k, n, back_n);
         if (two && back_n == n + extra)
             check(!memcmp(back + half, "=\n", 2) && !memcmp(back + half + 2, s + half, n - half),
                   "round trip %d: second half", k);
@@ -1930,16 +2115,18 @@ void test_tokenize_split(void) {
 // Where validation begins. Documents are given as strings; the wanted cut as the documents with "/" where it
 // is.
 void test_tokenize_cut(void) {
-    static const struct { const char *documents, *wanted; double fraction; } cases[] = {
-        {"aaaaaaaaa|bbbbbbbbb|ccccccccc|d|", "aaaaaaaaa|bbbbbbbbb|/ccccccccc|d|", 0.3}, // the nearest boundary
+    static const struct { const char *documents, *wanted; double fraction;
+    } cases[] = {
+        {"aaaaaaaaa|bbbbbbbbb|ccccccccc|d|", "aaaaaaaaa|bbbbbbbbb|/ccccccccc|d|",
+         0.3}, // the nearest boundary
         {"aaaaaaaaa|b|c|", "aaaaaaaaa|b|/c|", 0.1},
         {"aaaa bbbb|c|", "aaaa bbbb|/c|", 0.08},
-        {"line one\nline two\nline three\nline four\n|",
-         "line one\nline two\nline three\n|/line four\n|", 0.2},                        // one document: a line end
-        {"line one\nline two\nline three\nline four\n|",
-         "line one\n|/line two\nline three\nline four\n|", 0.8},
-        {"aaaa|one\ntwo\nthree\nfour\n|", "aaaa|one\ntwo\nthree\n|/four\n|", 0.2},      // no boundary is near
-        {"one two three four five six|", "one two three four five|/ six|", 0.15},       // no line end: a piece
+        {"line one\nline two\nline three\nline four\n|", "line one\nline two\nline three\n|/line four\n|",
+         0.2}, // one document: a line end
+        {"line one\nline two\nline three\nline four\n|", "line one\n|/line two\nline three\nline four\n|",
+         0.8},
+        {"aaaa|one\ntwo\nthree\nfour\n|", "aaaa|one\ntwo\nthree\n|/four\n|", 0.2}, // no boundary is near
+        {"one two three four five six|", "one two three four five|/ six|", 0.15},  // no line end: a piece
         {"x\none two three four five six|", "x\none two three four five|/ six|", 0.15}, // no line end is near
         {"aaaaaaaaaaaaaaaaaaaaaaaa|", "aaaaaaaaaaaaaaaaaaaaaaaa|", 0.5},                // one piece: no cut
         {"one two three four|x|", "one two three|/ four|x|", 0.4},                      // x is too little
@@ -1992,19 +2179,22 @@ void test_tokenize_program(void) {
     check(tk_run(folder, "--decode --vocab a.vocab a_val.bin") == 0, "--decode");
     char *val = tk_slurp(folder, "out", &val_n);
     check(train_n > 0 && val_n > 0 && train_n + val_n == (long)n && !memcmp(train, text, (size_t)train_n) &&
-          !memcmp(val, text + train_n, (size_t)val_n), "train (%ld) and val (%ld) are not the text", train_n, val_n);
+              !memcmp(val, text + train_n, (size_t)val_n),
+          "train (%ld) and val (%ld) are not the text", train_n, val_n);
     check(train_n > 0 && train[train_n - 1] == '\n' && labs(val_n - (long)n / 10) < 100,
           "val is not a tenth that begins a line");
     free(train), free(val);
 
-    check(tk_run(folder, "--out c --vocab-size 512 --val-fraction 0 --separator '<|endoftext|>' text") == 0, "--out c");
+    check(tk_run(folder, "--out c --vocab-size 512 --val-fraction 0 --separator '<|endoftext|>' text") == 0,
+          "--out c");
     check(tk_run(folder, "--decode --vocab c.vocab c_train.bin") == 0, "--decode");
     char *whole = tk_slurp(folder, "out", &train_n), *last = strstr(text + n - 500, "<|endoftext|>\n");
     check(train_n > 0 && train_n <= (long)n && !memcmp(whole, text, (size_t)train_n) &&
           (train_n == (long)n || text + train_n == last), "separators do not come back");
     free(whole);
     tk_text(folder, "text", "one\n\ntwo\r\n\r\nthree", 17);
-    check(tk_run(folder, "--out d --vocab a.vocab --val-fraction 0 --split-blank-lines text text") == 0, "--out d");
+    check(tk_run(folder, "--out d --vocab a.vocab --val-fraction 0 --split-blank-lines text text") == 0,
+          "--out d");
     check(tk_run(folder, "--decode --split-blank-lines --vocab d.vocab d_train.bin") == 0, "--decode");
     tk_text(folder, "want", "one\n\ntwo\r\n\nthree\n\none\n\ntwo\r\n\nthree", 34);
     check(tk_same(folder, "out", "want"), "documents do not come back");
@@ -2069,8 +2259,10 @@ void test_tokenize_errors(void) {
     check(tk_run(folder, "--help") == 0, "--help");
     char command[PATH_MAX + 100];
     snprintf(command, sizeof command, "mkdir '%s/x_val.bin'", folder);
-    check(system(command) == 0 && tk_run(folder, "--out x text") == 1, "--out x, where x_val.bin is a folder");
-    snprintf(command, sizeof command, "test $(ls '%s' | wc -l) = 9", folder); // our six, out, err and x_train.bin
+    check(system(command) == 0 && tk_run(folder, "--out x text") == 1,
+          "--out x, where x_val.bin is a folder");
+    snprintf(command, sizeof command, "test $(ls '%s' | wc -l) = 9",
+             folder); // our six, out, err and x_train.bin
     check(system(command) == 0, "%s: a failed tokenize left a file behind", folder);
     tk_text(folder, "tiny", "ab", 2); // fewer ids, no validation, two notes
     check(tk_run(folder, "--out t tiny") == 0, "a text of two bytes");
@@ -2092,7 +2284,13 @@ int main(int argc, char **argv) {
     snprintf(scratch_dir, sizeof scratch_dir, "%s/optibert_test_XXXXXX", "/tmp");
     if (!mkdtemp(scratch_dir)) die("%s: cannot make a folder for the test: %s", scratch_dir, strerror(errno));
     double start = now_seconds();
-    #define RUN(call) do { double t = now_seconds(); call; printf("%-48s %6.1f s\n", #call, now_seconds() - t); fflush(stdout); } while (0)
+#define RUN(call)                                            \
+    do {                                                     \
+        double t = now_seconds();                            \
+        call;                                                \
+        printf("%-48s %6.1f s\n", #call, now_seconds() - t); \
+        fflush(stdout);                                      \
+    } while (0)
     RUN(test_matmul());
     RUN(test_exp());
     load_reference();

@@ -1451,7 +1451,7 @@ void compare_settings(const char *kept) {
 // ----------------------------------------------------------------------------
 // checkpoints and models on disk
 
-// checkpoint.bin: magic, version, length of the settings' text, the text, Progress, parameters, m, v, checksum.
+// checkpoint.bin: magic, version, length of settings, settings as text, Progress, parameters, m, v, checksum.
 // model.bin: magic, version, shape, the tensors each with name and shape before its weights, checksum.
 #define CHECKPOINT_MAGIC 0x54504b4349545031u
 #define MODEL_MAGIC 0x4c444d4349545031u
@@ -1664,7 +1664,7 @@ static void resolve_settings(Run *r) {
     static const char *village = "data/village_train.bin", *val;
     if (s->train.n == 0) {
         s->train = (Files){1, &village};
-        if (access(village, F_OK)) die("%s: is not there: run make, which writes it, or give --train", village);
+        if (access(village, F_OK)) die("%s: is not there: run make, which writes it", village);
     }
     const char *train = s->train.path[0];
     if (s->val.n == 0) {
