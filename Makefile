@@ -1,5 +1,6 @@
 # make            the trainer, and the village's data for it
-# make test       build and run the tests (make check: the slow ones too)
+# make test       build and run the tests
+# make check      the tests also without this CPU's own instructions, without OpenMP, and under the sanitizers
 # make tools      everything in data/ and dev/
 # make clean
 #
@@ -61,6 +62,11 @@ data/village_train.bin: data/village
 
 test: all tools test_optibert
 	./test_optibert
+
+check: test
+	$(MAKE) PORTABLE=1 test
+	$(MAKE) OPENMP=no test
+	ASAN_OPTIONS=detect_leaks=0 $(MAKE) CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover' test
 
 # Everything is built again when the compiler or its flags change.
 .flags: FORCE

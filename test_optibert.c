@@ -361,6 +361,7 @@ static double small_loss(Small *s) {
 }
 
 static void small_gradient(Small *s, int threads) {
+    (void)threads; // a build without OpenMP has one
     memset(s->m.grads, 0, s->m.block * sizeof(float));
     for (size_t i = 0; i < s->l.n_micro; i++) {
         #pragma omp parallel num_threads(threads)
