@@ -287,9 +287,13 @@ static void block(float *out, const float *add, size_t ldo, const float *a, size
     for (size_t i = 0; i < m; i += MR) {
         size_t rows = MIN(MR, m - i);
         if (col == 1 && rows == MR) continue;
+        const float *from = a + i * row;
         float *to = packed_a + i * kc;
-        for (size_t k = 0; k < kc; k++)
-            for (size_t r = 0; r < MR; r++) to[k * MR + r] = r < rows ? a[(i + r) * row + k * col] : 0;
+        if (row == 1 && rows == MR)
+            for (size_t k = 0; k < kc; k++) memcpy(to + k * MR, from + k * col, MR * sizeof *to);
+        else
+            for (size_t k = 0; k < kc; k++)
+                for (size_t r = 0; r < MR; r++) to[k * MR + r] = r < rows ? from[r * row + k * col] : 0;
     }
     for (size_t j = 0; j < n; j += NR) {
         const float *panel = packed + j * kc;
@@ -362,10 +366,22 @@ void matmul_backward_inp(float *dinp, const float *dout, const float *weight, si
     matmul(dinp, NULL, dout, OC, 1, weight, C, 1, N, C, OC);
 }
 
-// … and dweight[o,c] = Σn dout[n,o] inp[n,c]: dweight (OC,C) += dout (N,OC)ᵀ · inp (N,C).
+// … and dweight[o,c] = Σn dout[n,o] inp[n,c]: dweight (OC,C) += dout (N,OC)ᵀ · inp (N,C). Here the sum is
+// long and the output small: `matmul` would have its threads wait for each other at every KC rows. So each
+// works alone on a part of the output and packs what it needs of inp itself, which costs little next to OC /
+// threads rows of it.
 void matmul_backward_weight(float *dweight, const float *dout, const float *inp,
                             size_t N, size_t C, size_t OC) {
-    matmul(dweight, dweight, dout, 1, OC, inp, C, 1, OC, C, N);
+    enum { WIDE = 8 * NR };
+    float packed[KC * WIDE] __attribute__((aligned(64)));
+    size_t share = (OC / (size_t)omp_get_num_threads() + MR) / MR * MR;
+    #pragma omp for schedule(dynamic)
+    for (size_t o = 0; o < OC; o += share)
+        for (size_t c = 0; c < C; c += WIDE) {
+            float *out = dweight + o * C + c;
+            matmul_alone(out, out, C, dout + o, 1, OC, inp + c, C, 1, MIN(share, OC - o), MIN(WIDE, C - c), N,
+                         packed);
+        }
 }
 
 // ----------------------------------------------------------------------------
