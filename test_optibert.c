@@ -231,6 +231,23 @@ static void check_close(const char *name, const char *tensor, const float *got, 
           r->count, worst, largest);
 }
 
+// The same for n rows of `width` numbers, got + i*ld, against columns from `column` on of the record's rows,
+// which have `wide` columns: row first + rows[i], or first + i where rows is NULL.
+static void check_rows(const char *name, const char *tensor, const float *got, size_t ld, size_t width,
+                       size_t first, const size_t *rows, size_t n, size_t wide, size_t column) {
+    const Record *r = reference(name, tensor);
+    const float *want = r->data;
+    double largest = 1e-3, worst = 0;
+    for (size_t i = 0; i < r->count; i++) largest = larger(largest, fabs(want[i]));
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < width; j++) {
+            size_t at = (first + (rows ? rows[i] : i)) * wide + column + j;
+            worst = larger(worst, at < r->count ? fabs((double)got[i * ld + j] - want[at]) : INFINITY);
+        }
+    check(worst <= 2e-6 * largest, "%s.%s: rows from %zu on are off by %.3g, the largest number is %.3g",
+          name, tensor, first, worst, largest);
+}
+
 static Config reference_config(const char *name, size_t *B, size_t *M, size_t *steps) {
     const int32_t *k = reference(name, "config")->data; // L C NH H T V B causal eot M steps
     *B = (size_t)k[6], *M = (size_t)k[9], *steps = (size_t)k[10];
@@ -268,12 +285,26 @@ static void test_reference(const char *name) {
     #pragma omp parallel num_threads(2)
     model_forward(&m, &in);
     const double tolerance = 2e-6; // the same model in PyTorch's float32 is off by up to 1e-6
-    check_close(name, "x", m.x, (L + 1) * N * C, tolerance);
-    check_close(name, "qkv", m.qkv, L * N * 3 * C, tolerance);
-    check_close(name, "lse", m.lse, L * N * c.NH, tolerance);
-    check_close(name, "att", m.att, L * N * C, tolerance);
-    check_close(name, "xm", m.xm, L * N * C, tolerance);
-    check_close(name, "gu", m.gu, L * N * 2 * c.H, tolerance);
+    for (size_t l = 0; l < L; l++) {
+        int last = l + 1 == L; // where only the predicted rows go on
+        size_t n = last ? M : N, *rows = last ? in.rows : NULL, H2 = 2 * c.H, transposed = 0;
+        const float *qkv = m.qkv + l * N * 3 * C, *lse = m.lse + l * N * c.NH,
+                    *want = reference(name, "lse")->data;
+        check_rows(name, "x", m.x + l * N * C, C, C, l * N, NULL, N, C, 0);
+        if (!last) check_rows(name, "qkv", qkv, 3 * C, 3 * C, l * N, NULL, N, 3 * C, 0);
+        if (last) check_rows(name, "qkv", qkv, 2 * C, 2 * C, l * N, NULL, N, 3 * C, C);
+        if (last) check_rows(name, "qkv", qkv + N * 2 * C, C, C, l * N, rows, M, 3 * C, 0);
+        check_rows(name, "att", m.att + l * N * C, C, C, l * N, rows, n, C, 0);
+        check_rows(name, "xm", m.xm + l * N * C, C, C, l * N, rows, n, C, 0);
+        check_rows(name, "gu", m.gu + l * N * H2, H2, H2, l * N, rows, n, H2, 0);
+        for (size_t i = 0; i < n * c.NH; i++) { // theirs is (L,B,NH,T)
+            size_t at = rows ? rows[i / c.NH] : i / c.NH;
+            transposed += fabs(lse[i] - want[((l * B + at / c.T) * c.NH + i % c.NH) * c.T + at % c.T]) < 1e-5;
+        }
+        check(transposed == n * c.NH, "%s.lse: of layer %zu, %zu of %zu agree", name, l, transposed,
+              n * c.NH);
+    }
+    check_rows(name, "x", m.x + L * N * C, C, C, L * N, in.rows, M, C, 0);
     check_close(name, "nf", m.nf, M * C, tolerance);
     check_close(name, "logits", m.logits, M * (c.V + 1), tolerance);
     check_close(name, "losses", m.losses, M, tolerance);
@@ -455,6 +486,51 @@ static void test_micro_batches(void) {
         small_free(&s);
     }
     small_free(&whole);
+}
+
+// In the last layer only the predicted rows go on. What they come to must not depend on which others do: the
+// logits of a few positions have the bits that they have when every position is predicted. The gradient of
+// their losses is that of all losses with the others' weights at 0, by linearity: grad(A) + grad(B) = grad(A
+// and B), to rounding.
+static void test_gather(int causal) {
+    Config c = {2, 24, 2, 40, 40, 37, causal};
+    Small s;
+    small_setup(&s, c, 3, 3);
+    size_t N = 3 * c.T, V1 = c.V + 1, n_part[2] = {0};
+    Batch all = s.l.micro[0], part[2] = {all, all};
+    all.rows = alloc_or_die(N * sizeof(size_t)), all.targets = alloc_or_die(N * sizeof(int32_t)), all.M = N;
+    for (int k = 0; k < 2; k++)
+        part[k].rows = alloc_or_die(N * sizeof(size_t)), part[k].targets = alloc_or_die(N * sizeof(int32_t));
+    for (size_t i = 0; i < N; i++) {
+        int k = uniform(9, 9, i) < 0.7;
+        all.rows[i] = i, all.targets[i] = (int32_t)(i % c.V);
+        part[k].rows[n_part[k]] = i, part[k].targets[n_part[k]++] = all.targets[i];
+    }
+    float *grads[3], *logits = NULL;
+    for (int k = 2; k >= 0; k--) {
+        Batch *in = k == 2 ? &all : &part[k];
+        if (k < 2) in->M = n_part[k];
+        memset(s.m.grads, 0, s.m.block * sizeof(float));
+        model_pass(&s.m, in, 0);
+        if (k == 2) memcpy(logits = alloc_or_die(N * V1 * 4), s.m.logits, N * V1 * 4);
+        size_t same = 0;
+        for (size_t i = 0; i < in->M; i++)
+            same += memcmp(logits + in->rows[i] * V1, s.m.logits + i * V1, V1 * 4) == 0;
+        check(same == in->M, "gather: %zu of %zu rows have the logits of the full batch", same, in->M);
+        model_pass(&s.m, in, 0.01f);
+        memcpy(grads[k] = alloc_or_die(s.m.block * 4), s.m.grads, s.m.block * 4);
+    }
+    double largest = 0, worst = 0;
+    for (size_t i = 0; i < s.m.block; i++) {
+        largest = larger(largest, fabs(grads[2][i]));
+        worst = larger(worst, fabs(grads[0][i] + grads[1][i] - grads[2][i]));
+    }
+    check(worst < 1e-5 * largest, "gather: gradients of the parts are off by %g of the largest",
+          worst / largest);
+    for (int k = 0; k < 3; k++) free(grads[k]);
+    free(logits), free(all.rows), free(all.targets);
+    for (int k = 0; k < 2; k++) free(part[k].rows), free(part[k].targets);
+    small_free(&s);
 }
 
 // Changing the tokens of one document changes no bit of the logits of another's rows.
@@ -2306,6 +2382,8 @@ int main(int argc, char **argv) {
     RUN(test_threads((Config){1, 10, 1, 16, 1, 33, 0}, 5));
     RUN(test_threads((Config){2, 64, 4, 176, 300, 600, 0}, 3));
     RUN(test_micro_batches());
+    RUN(test_gather(0));
+    RUN(test_gather(1));
     RUN(test_documents(0));
     RUN(test_documents(1));
     RUN(test_masks());

@@ -473,22 +473,22 @@ void rmsnorm_backward(float *dinp, const float *add, float *dweight, float *part
         for (size_t part = 0; part < PARTS; part++) dweight[c] += partial[part * C + c];
 }
 
-// Rotary position embedding (Su et al., arXiv 2104.09864), in place on the query and key thirds of qkv
-// (B,T,3C): in each head the pair (i, i + HS/2) at position t is turned by the angle t * 10000^(-2i/HS),
-// whose cosine and sine stand in turn (T,HS/2,2). Backward: sign = -1, as a rotation's transpose turns back.
-void rope(float *qkv, const float *turn, float sign, size_t B, size_t T, size_t C, size_t NH) {
-    size_t half = C / NH / 2;
+// Rotary position embedding (Su et al., arXiv 2104.09864), in place on n rows of `heads` heads of HS channels
+// that stand ld apart: in each head the pair (i, i + HS/2) is turned by the angle t * 10000^(-2i/HS), whose
+// cosine and sine stand in turn (T,HS/2,2). t is the position of the row, rows[i] % T, or i % T where rows is
+// NULL. Backward: sign = -1, as a rotation's transpose turns back.
+void rope(float *x, size_t ld, const size_t *rows, size_t n, size_t heads, const float *turn, float sign,
+          size_t T, size_t HS) {
+    size_t half = HS / 2;
     #pragma omp for schedule(static)
-    for (size_t bt = 0; bt < B * T; bt++) {
-        const float *angle = turn + bt % T * half * 2;
-        for (size_t head = 0; head < 2 * NH; head++) { // NH heads of queries, then NH of keys
-            float *x = qkv + bt * 3 * C + head * half * 2;
+    for (size_t r = 0; r < n; r++) {
+        const float *angle = turn + (rows ? rows[r] : r) % T * HS;
+        for (float *head = x + r * ld; head < x + r * ld + heads * HS; head += HS)
             for (size_t i = 0; i < half; i++) {
-                float c = angle[2 * i], s = sign * angle[2 * i + 1], x0 = x[i], x1 = x[i + half];
-                x[i] = x0 * c - x1 * s;
-                x[i + half] = x0 * s + x1 * c;
+                float c = angle[2 * i], s = sign * angle[2 * i + 1], x0 = head[i], x1 = head[i + half];
+                head[i] = x0 * c - x1 * s;
+                head[i + half] = x0 * s + x1 * c;
             }
-        }
     }
 }
 
@@ -527,30 +527,54 @@ static float softmax_row(float *row, float scale, size_t seen, size_t n) {
     return scale * max + logf(sum);
 }
 
-// out (B,T,C) = softmax(q kᵀ / sqrt(HS)) v for each head, and lse (B,NH,T), the log-sum-exp of each query's
-// scaled scores: with it the backward pass can compute the softmax again. qkv is (B,T,3C). A position attends
-// to its own document only: doc_end (B,T) tells where that ends; if causal, to none behind itself.
-void attention_forward(float *out, float *lse, const float *qkv, const size_t *doc_end, float *scratch,
-                       int causal, size_t B, size_t T, size_t C, size_t NH) {
-    size_t HS = C / NH, C3 = 3 * C;
+// Which positions ask, and which they may look at: their own document, and if causal nothing behind
+// themselves.
+typedef struct {
+    size_t B, T, C, NH;
+    int causal;
+    const size_t *doc_end; // (B,T) where the document of each position ends in its row
+    const size_t *rows;    // (n) the positions that ask, as b*T + t, ascending; NULL: all of them
+    size_t n;
+    float *scratch;        // attention_scratch() floats for each thread
+} Attention;
+
+static size_t asking(const Attention *a, size_t i) { return a->rows ? a->rows[i] : i; }
+
+// How many of the queries from i on stand before `limit`.
+static size_t queries_before(const Attention *a, size_t i, size_t limit) {
+    size_t low = i, high = a->n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (asking(a, middle) < limit) low = middle + 1;
+        else high = middle;
+    }
+    return low - i;
+}
+
+// out (n,C) = softmax(q kᵀ / sqrt(HS)) v for each head, and lse (n,NH), the log-sum-exp of each query's
+// scaled scores: with it the backward pass can compute the softmax again. q is (n,C) in rows ldq apart, k and
+// v (B,T,C), ldk apart.
+void attention_forward(float *out, float *lse, const float *q, size_t ldq, const float *k, const float *v,
+                       size_t ldk, const Attention *a) {
+    size_t T = a->T, C = a->C, NH = a->NH, HS = C / NH;
     float scale = 1 / sqrtf((float)HS);
     #pragma omp for schedule(dynamic)
-    for (size_t task = 0; task < B * NH; task++) {
-        size_t b = task / NH, h = task % NH;
-        const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
-        float *y = out + b * T * C + h * HS;
-        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS);
+    for (size_t task = 0; task < a->B * NH; task++) {
+        size_t begin = task / NH * T, h = task % NH * HS, i = queries_before(a, 0, begin), nq;
+        float *p = a->scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS);
         float *packed = p + 2 * QB * UP(T);
-        for (size_t first = 0, end; first < T; first = end) {
-            end = doc_end[b * T + first];
-            for (size_t q0 = first; q0 < end; q0 += QB) {
-                size_t nq = MIN(QB, end - q0), nk = (causal ? q0 + nq : end) - first;
-                matmul_alone(p, NULL, nk, q + q0 * C3, C3, 1, k + first * C3, 1, C3, nq, nk, HS, packed);
-                for (size_t i = 0; i < nq; i++) {
-                    size_t seen = causal ? q0 + i + 1 - first : nk;
-                    lse[task * T + q0 + i] = softmax_row(p + i * nk, scale, seen, nk);
+        for (size_t first = begin, end; first < begin + T; first = end) {
+            end = begin + a->doc_end[first];
+            for (; (nq = MIN(QB, queries_before(a, i, end))) > 0; i += nq) {
+                size_t nk = (a->causal ? asking(a, i + nq - 1) + 1 : end) - first;
+                matmul_alone(p, NULL, nk, q + i * ldq + h, ldq, 1, k + first * ldk + h, 1, ldk, nq, nk, HS,
+                             packed);
+                for (size_t j = 0; j < nq; j++) {
+                    size_t seen = a->causal ? asking(a, i + j) + 1 - first : nk;
+                    lse[(i + j) * NH + task % NH] = softmax_row(p + j * nk, scale, seen, nk);
                 }
-                matmul_alone(y + q0 * C, NULL, C, p, nk, 1, v + first * C3, C3, 1, nq, HS, nk, packed);
+                matmul_alone(out + i * C + h, NULL, C, p, nk, 1, v + first * ldk + h, ldk, 1, nq, HS, nk,
+                             packed);
             }
         }
     }
@@ -558,45 +582,45 @@ void attention_forward(float *out, float *lse, const float *qkv, const size_t *d
 
 // With p = softmax(s), s = scale q kᵀ, y = p v: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ_j p dp), and that sum
 // is dy · y (Dao et al., arXiv 2205.14135, section 3 and appendix B); dq = scale ds k, dk = scale dsᵀ q. p is
-// exp(s - lse). dqkv (B,T,3C) is written; dout and out are (B,T,C).
-void attention_backward(float *dqkv, const float *dout, const float *out, const float *lse, const float *qkv,
-                        const size_t *doc_end, float *scratch, int causal,
-                        size_t B, size_t T, size_t C, size_t NH) {
-    size_t HS = C / NH, C3 = 3 * C;
+// exp(s - lse). dq is laid out as q, dk and dv as k and v; dout and out are (n,C).
+void attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
+                        const float *lse, const float *q, size_t ldq, const float *k, const float *v,
+                        size_t ldk, const Attention *a) {
+    size_t T = a->T, C = a->C, NH = a->NH, HS = C / NH;
     float scale = 1 / sqrtf((float)HS);
     #pragma omp for schedule(dynamic)
-    for (size_t task = 0; task < B * NH; task++) {
-        size_t b = task / NH, h = task % NH;
-        const float *q = qkv + b * T * C3 + h * HS, *k = q + C, *v = k + C;
-        float *dq = dqkv + b * T * C3 + h * HS, *dk = dq + C, *dv = dk + C;
-        float *p = scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS);
+    for (size_t task = 0; task < a->B * NH; task++) {
+        size_t begin = task / NH * T, h = task % NH * HS, i = queries_before(a, 0, begin), nq;
+        float *p = a->scratch + (size_t)omp_get_thread_num() * attention_scratch(T, HS);
         float *ds = p + QB * UP(T), *packed = ds + QB * UP(T);
-        for (size_t t = 0; t < T; t++)
-            memset(dk + t * C3, 0, HS * sizeof *dk), memset(dv + t * C3, 0, HS * sizeof *dv);
-        for (size_t first = 0, end; first < T; first = end) {
-            end = doc_end[b * T + first];
-            for (size_t q0 = first; q0 < end; q0 += QB) {
-                size_t nq = MIN(QB, end - q0), nk = (causal ? q0 + nq : end) - first;
-                const float *y = out + (b * T + q0) * C + h * HS, *dy = dout + (b * T + q0) * C + h * HS;
-                matmul_alone(p, NULL, nk, q + q0 * C3, C3, 1, k + first * C3, 1, C3, nq, nk, HS, packed);
-                matmul_alone(ds, NULL, nk, dy, C, 1, v + first * C3, 1, C3, nq, nk, HS, packed); // dp for now
-                for (size_t i = 0; i < nq; i++) {
-                    size_t seen = causal ? q0 + i + 1 - first : nk;
-                    float *pi = p + i * nk, *di = ds + i * nk, log_sum = lse[task * T + q0 + i], dot = 0;
+        for (size_t t = begin; t < begin + T; t++)
+            memset(dk + t * ldk + h, 0, HS * sizeof *dk), memset(dv + t * ldk + h, 0, HS * sizeof *dv);
+        for (size_t first = begin, end; first < begin + T; first = end) {
+            end = begin + a->doc_end[first];
+            const float *k0 = k + first * ldk + h, *v0 = v + first * ldk + h;
+            float *dk0 = dk + first * ldk + h, *dv0 = dv + first * ldk + h;
+            for (; (nq = MIN(QB, queries_before(a, i, end))) > 0; i += nq) {
+                size_t nk = (a->causal ? asking(a, i + nq - 1) + 1 : end) - first;
+                const float *q0 = q + i * ldq + h, *y = out + i * C + h, *dy = dout + i * C + h;
+                matmul_alone(p, NULL, nk, q0, ldq, 1, k0, 1, ldk, nq, nk, HS, packed);
+                matmul_alone(ds, NULL, nk, dy, C, 1, v0, 1, ldk, nq, nk, HS, packed); // dp for now
+                for (size_t j = 0; j < nq; j++) {
+                    size_t seen = a->causal ? asking(a, i + j) + 1 - first : nk;
+                    float *pj = p + j * nk, *dj = ds + j * nk, log_sum = lse[(i + j) * NH + task % NH],
+                          dot = 0;
                     #pragma omp simd reduction(+ : dot)
-                    for (size_t c = 0; c < HS; c++) dot += dy[i * C + c] * y[i * C + c];
+                    for (size_t c = 0; c < HS; c++) dot += dy[j * C + c] * y[j * C + c];
                     #pragma omp simd
-                    for (size_t j = 0; j < seen; j++) {
-                        pi[j] = exp_fast(scale * pi[j] - log_sum);
-                        di[j] = scale * pi[j] * (di[j] - dot);
+                    for (size_t t = 0; t < seen; t++) {
+                        pj[t] = exp_fast(scale * pj[t] - log_sum);
+                        dj[t] = scale * pj[t] * (dj[t] - dot);
                     }
-                    memset(pi + seen, 0, (nk - seen) * sizeof *pi);
-                    memset(di + seen, 0, (nk - seen) * sizeof *di);
+                    size_t unseen = (nk - seen) * sizeof(float);
+                    memset(pj + seen, 0, unseen), memset(dj + seen, 0, unseen);
                 }
-                float *dk0 = dk + first * C3, *dv0 = dv + first * C3;
-                matmul_alone(dv0, dv0, C3, p, 1, nk, dy, C, 1, nk, HS, nq, packed);
-                matmul_alone(dq + q0 * C3, NULL, C3, ds, nk, 1, k + first * C3, C3, 1, nq, HS, nk, packed);
-                matmul_alone(dk0, dk0, C3, ds, 1, nk, q + q0 * C3, C3, 1, nk, HS, nq, packed);
+                matmul_alone(dv0, dv0, ldk, p, 1, nk, dy, C, 1, nk, HS, nq, packed);
+                matmul_alone(dq + i * ldq + h, NULL, ldq, ds, nk, 1, k0, ldk, 1, nq, HS, nk, packed);
+                matmul_alone(dk0, dk0, ldk, ds, 1, nk, q0, ldq, 1, nk, HS, nq, packed);
             }
         }
     }
@@ -629,18 +653,18 @@ void swiglu_backward(float *dgu, float *out, const float *dout, const float *gu,
     }
 }
 
-// out (M,C) = rows of inp (N,C): only the predicted positions go on to the head.
+// out (M,C) = rows of inp (N,C): see model_forward for where only the predicted positions go on.
 void gather_forward(float *out, const float *inp, const size_t *rows, size_t M, size_t C) {
     #pragma omp for schedule(static)
     for (size_t i = 0; i < M; i++) memcpy(out + i * C, inp + rows[i] * C, C * sizeof *out);
 }
 
-// The other positions never reach the loss: their gradient is 0. rows are all different.
-void gather_backward(float *dinp, const float *dout, const size_t *rows, size_t M, size_t N, size_t C) {
+// The gradient of a gathered row belongs to where it came from: dinp (N,C) += dout (M,C) at rows, all
+// different.
+void gather_backward(float *dinp, const float *dout, const size_t *rows, size_t M, size_t C) {
     #pragma omp for schedule(static)
-    for (size_t i = 0; i < N; i++) memset(dinp + i * C, 0, C * sizeof *dinp);
-    #pragma omp for schedule(static)
-    for (size_t i = 0; i < M; i++) memcpy(dinp + rows[i] * C, dout + i * C, C * sizeof *dinp);
+    for (size_t i = 0; i < M; i++)
+        for (size_t c = 0; c < C; c++) dinp[rows[i] * C + c] += dout[i * C + c];
 }
 
 // losses (M) = -log softmax(logits)[target], logits (M,V); lse (M) is kept for the backward pass.
@@ -739,14 +763,15 @@ typedef struct {
     size_t max_B, max_M;             // rows, and predicted positions, that fit at once
     void *memory;                    // what all that follows stands in
     // kept from the forward pass for the backward pass; N = B*T
+    // In the last layer M stands for N everywhere but in x and the norm before attention: see model_forward.
     float *x;                        // (L+1,N,C) the residual stream before each layer, and after the last
     float *xm;                       // (L,N,C) … between attention and MLP
     float *rstd1, *rstd2;            // (L,N)
-    float *qkv;                      // (L,N,3C) after RoPE
-    float *lse;                      // (L,B,NH,T)
+    float *qkv;                      // (L,N,3C) after RoPE; last layer: (N,2C) of k | v, then (M,C) of q
+    float *lse;                      // (L,N,NH)
     float *att;                      // (L,N,C) what the heads put out
     float *gu;                       // (L,N,2H) gate | up
-    float *xg, *rstdf, *nf;          // (M,C) (M) (M,C) the gathered rows, normed for the head
+    float *rstdf, *nf;               // (M) (M,C) the final norm, for the head
     float *logits;                   // (M,V+1), then their gradient
     float *loss_lse, *losses;        // (M)
     // scratch
@@ -754,7 +779,8 @@ typedef struct {
     float *h;                        // (N,H) the MLP's hidden activations
     float *dx, *dc;                  // (N,C) gradient of the residual stream; of whatever else has C channels
     float *dqkv, *dgu, *dh;          // (N,3C) (N,2H) (N,H)
-    float *dxg;                      // (M,C)
+    float *xg, *ng;                  // (M,C) gathered rows of the last layer's x and of its norm
+    float *dxg;                      // (M,C) gradient of the residual stream where it is gathered
     float *partial;                  // (PARTS,C)
     float *turn;                     // (T,HS/2,2) cosines and sines
     float *attention;                // scratch of each thread
@@ -765,13 +791,33 @@ typedef struct {
 static size_t place_activations(Model *m, int threads, int train) {
     const Config *c = &m->c;
     size_t L = c->L, C = c->C, H = c->H, T = c->T, HS = C / c->NH, M = m->max_M, N = m->max_B * T, t = train;
-    struct { float **p; size_t n; } list[] = {
-        {&m->x, (L + 1) * N * C}, {&m->xm, L * N * C}, {&m->rstd1, L * N}, {&m->rstd2, L * N},
-        {&m->qkv, L * N * 3 * C}, {&m->lse, L * N * c->NH}, {&m->att, L * N * C}, {&m->gu, L * N * 2 * H},
-        {&m->xg, M * C}, {&m->rstdf, M}, {&m->nf, M * C}, {&m->logits, M * (c->V + 1)}, {&m->loss_lse, M},
-        {&m->losses, M}, {&m->norm, N * C}, {&m->h, N * H}, {&m->dx, t * N * C}, {&m->dc, t * N * C},
-        {&m->dqkv, t * N * 3 * C}, {&m->dgu, t * N * 2 * H}, {&m->dh, t * N * H}, {&m->dxg, t * M * C},
-        {&m->partial, t * PARTS * C}, {&m->turn, T * HS},
+    struct { float **p; size_t n;
+    } list[] = {
+        {&m->x, (L + 1) * N * C},
+        {&m->xm, L * N * C},
+        {&m->rstd1, L * N},
+        {&m->rstd2, L * N},
+        {&m->qkv, L * N * 3 * C},
+        {&m->lse, L * N * c->NH},
+        {&m->att, L * N * C},
+        {&m->gu, L * N * 2 * H},
+        {&m->xg, M * C},
+        {&m->ng, M * C},
+        {&m->rstdf, M},
+        {&m->nf, M * C},
+        {&m->logits, M * (c->V + 1)},
+        {&m->loss_lse, M},
+        {&m->losses, M},
+        {&m->norm, N * C},
+        {&m->h, N * H},
+        {&m->dx, t * N * C},
+        {&m->dc, t * N * C},
+        {&m->dqkv, t * N * 3 * C},
+        {&m->dgu, t * N * 2 * H},
+        {&m->dh, t * N * H},
+        {&m->dxg, t * M * C},
+        {&m->partial, t * PARTS * C},
+        {&m->turn, T * HS},
         {&m->attention, (size_t)threads * attention_scratch(T, HS)},
     };
     size_t total = 0;
@@ -844,26 +890,44 @@ typedef struct {
 } Batch;
 
 // The loss of each predicted position goes to m->losses (M). Called by all threads together.
+//
+// Of the last layer's output the head sees M rows, those of the predicted positions, and no other layer
+// follows that could look at the rest. So once its keys and values are made, only those rows go on: queries,
+// attention output, Wo, MLP and final norm. The losses and gradients are the same as with all rows, and most
+// of a layer's work is saved.
 void model_forward(Model *m, const Batch *in) {
     const Config *c = &m->c;
     size_t B = in->B, M = in->M, C = c->C, T = c->T, NH = c->NH, H = c->H, N = B * T, V1 = c->V + 1;
     float *w = m->params, *x = m->x;
     embedding_forward(x, in->inputs, at(m, w, WTE, 0), N, C);
     for (size_t l = 0; l < c->L; l++, x += N * C) {
-        float *xm = m->xm + l * N * C, *att = m->att + l * N * C;
-        float *qkv = m->qkv + l * N * 3 * C, *gu = m->gu + l * N * 2 * H;
+        int last = l + 1 == c->L;
+        size_t n = last ? M : N; // rows that go on
+        float *xm = m->xm + l * N * C, *att = m->att + l * N * C, *lse = m->lse + l * N * NH;
+        float *qkv = m->qkv + l * N * 3 * C, *gu = m->gu + l * N * 2 * H, *wqkv = at(m, w, WQKV, l);
+        Attention a = {B, T, C, NH, c->causal, in->doc_end, last ? in->rows : NULL, n, m->attention};
         rmsnorm_forward(m->norm, m->rstd1 + l * N, x, at(m, w, NORM1, l), N, C);
-        matmul_forward(qkv, NULL, m->norm, at(m, w, WQKV, l), N, C, 3 * C);
-        rope(qkv, m->turn, 1, B, T, C, NH);
-        attention_forward(att, m->lse + l * N * NH, qkv, in->doc_end, m->attention, c->causal, B, T, C, NH);
-        matmul_forward(xm, x, att, at(m, w, WO, l), N, C, C);
-        rmsnorm_forward(m->norm, m->rstd2 + l * N, xm, at(m, w, NORM2, l), N, C);
-        matmul_forward(gu, NULL, m->norm, at(m, w, WGU, l), N, C, 2 * H);
-        swiglu_forward(m->h, gu, N, H);
-        matmul_forward(x + N * C, xm, m->h, at(m, w, WDOWN, l), N, H, C);
+        if (last) {
+            float *kv = qkv, *q = qkv + N * 2 * C;
+            gather_forward(m->xg, x, in->rows, M, C);
+            gather_forward(m->ng, m->norm, in->rows, M, C);
+            matmul_forward(kv, NULL, m->norm, wqkv + C * C, N, C, 2 * C);
+            matmul_forward(q, NULL, m->ng, wqkv, M, C, C);
+            rope(kv, 2 * C, NULL, N, NH, m->turn, 1, T, C / NH);
+            rope(q, C, in->rows, M, NH, m->turn, 1, T, C / NH);
+            attention_forward(att, lse, q, C, kv, kv + C, 2 * C, &a);
+        } else {
+            matmul_forward(qkv, NULL, m->norm, wqkv, N, C, 3 * C);
+            rope(qkv, 3 * C, NULL, N, 2 * NH, m->turn, 1, T, C / NH); // heads of queries, then of keys
+            attention_forward(att, lse, qkv, 3 * C, qkv + C, qkv + 2 * C, 3 * C, &a);
+        }
+        matmul_forward(xm, last ? m->xg : x, att, at(m, w, WO, l), n, C, C);
+        rmsnorm_forward(m->norm, m->rstd2 + l * N, xm, at(m, w, NORM2, l), n, C);
+        matmul_forward(gu, NULL, m->norm, at(m, w, WGU, l), n, C, 2 * H);
+        swiglu_forward(m->h, gu, n, H);
+        matmul_forward(x + N * C, xm, m->h, at(m, w, WDOWN, l), n, H, C);
     }
-    gather_forward(m->xg, x, in->rows, M, C);
-    rmsnorm_forward(m->nf, m->rstdf, m->xg, at(m, w, NORMF, 0), M, C);
+    rmsnorm_forward(m->nf, m->rstdf, x, at(m, w, NORMF, 0), M, C);
     matmul_forward(m->logits, NULL, m->nf, at(m, w, WTE, 0), M, C, V1);
     crossentropy_forward(m->losses, m->loss_lse, m->logits, in->targets, M, V1);
 }
@@ -873,35 +937,55 @@ void model_forward(Model *m, const Batch *in) {
 void model_backward(Model *m, const Batch *in, float dloss) {
     const Config *c = &m->c;
     size_t B = in->B, M = in->M, C = c->C, T = c->T, NH = c->NH, H = c->H, N = B * T, V1 = c->V + 1;
-    float *w = m->params, *g = m->grads, *dx = m->dx, *dc = m->dc, *dxg = m->dxg, *partial = m->partial;
+    float *w = m->params, *g = m->grads, *dc = m->dc, *partial = m->partial;
+    float *xf = m->x + c->L * N * C;
     crossentropy_backward(m->logits, m->loss_lse, in->targets, dloss, M, V1);
     matmul_backward_weight(at(m, g, WTE, 0), m->logits, m->nf, M, C, V1);
-    matmul_backward_inp(dxg, m->logits, at(m, w, WTE, 0), M, C, V1);
-    rmsnorm_backward(dxg, NULL, at(m, g, NORMF, 0), partial, dxg, m->xg, at(m, w, NORMF, 0), m->rstdf, M, C);
-    gather_backward(dx, dxg, in->rows, M, N, C);
+    matmul_backward_inp(dc, m->logits, at(m, w, WTE, 0), M, C, V1);
+    rmsnorm_backward(m->dxg, NULL, at(m, g, NORMF, 0), partial, dc, xf, at(m, w, NORMF, 0), m->rstdf, M, C);
     for (size_t l = c->L; l-- > 0;) {
+        int last = l + 1 == c->L;
+        size_t n = last ? M : N;
         float *x = m->x + l * N * C, *xm = m->xm + l * N * C, *att = m->att + l * N * C;
         float *qkv = m->qkv + l * N * 3 * C, *gu = m->gu + l * N * 2 * H, *lse = m->lse + l * N * NH;
-        float *rstd1 = m->rstd1 + l * N, *rstd2 = m->rstd2 + l * N;
+        float *rstd1 = m->rstd1 + l * N, *rstd2 = m->rstd2 + l * N, *dx = last ? m->dxg : m->dx;
+        float *wqkv = at(m, w, WQKV, l), *dwqkv = at(m, g, WQKV, l), *dqkv = m->dqkv;
+        Attention a = {B, T, C, NH, c->causal, in->doc_end, last ? in->rows : NULL, n, m->attention};
         // the MLP; the norm's output and the hidden activations were not kept and are computed again
-        matmul_backward_inp(m->dh, dx, at(m, w, WDOWN, l), N, H, C);
-        swiglu_backward(m->dgu, m->h, m->dh, gu, N, H);
-        matmul_backward_weight(at(m, g, WDOWN, l), dx, m->h, N, H, C);
-        rmsnorm_forward(m->norm, rstd2, xm, at(m, w, NORM2, l), N, C);
-        matmul_backward_weight(at(m, g, WGU, l), m->dgu, m->norm, N, C, 2 * H);
-        matmul_backward_inp(dc, m->dgu, at(m, w, WGU, l), N, C, 2 * H);
-        rmsnorm_backward(dx, dx, at(m, g, NORM2, l), partial, dc, xm, at(m, w, NORM2, l), rstd2, N, C);
+        matmul_backward_inp(m->dh, dx, at(m, w, WDOWN, l), n, H, C);
+        swiglu_backward(m->dgu, m->h, m->dh, gu, n, H);
+        matmul_backward_weight(at(m, g, WDOWN, l), dx, m->h, n, H, C);
+        rmsnorm_forward(m->norm, rstd2, xm, at(m, w, NORM2, l), n, C);
+        matmul_backward_weight(at(m, g, WGU, l), m->dgu, m->norm, n, C, 2 * H);
+        matmul_backward_inp(dc, m->dgu, at(m, w, WGU, l), n, C, 2 * H);
+        rmsnorm_backward(dx, dx, at(m, g, NORM2, l), partial, dc, xm, at(m, w, NORM2, l), rstd2, n, C);
         // attention
-        matmul_backward_weight(at(m, g, WO, l), dx, att, N, C, C);
-        matmul_backward_inp(dc, dx, at(m, w, WO, l), N, C, C);
-        attention_backward(m->dqkv, dc, att, lse, qkv, in->doc_end, m->attention, c->causal, B, T, C, NH);
-        rope(m->dqkv, m->turn, -1, B, T, C, NH);
+        matmul_backward_weight(at(m, g, WO, l), dx, att, n, C, C);
+        matmul_backward_inp(dc, dx, at(m, w, WO, l), n, C, C);
         rmsnorm_forward(m->norm, rstd1, x, at(m, w, NORM1, l), N, C);
-        matmul_backward_weight(at(m, g, WQKV, l), m->dqkv, m->norm, N, C, 3 * C);
-        matmul_backward_inp(dc, m->dqkv, at(m, w, WQKV, l), N, C, 3 * C);
-        rmsnorm_backward(dx, dx, at(m, g, NORM1, l), partial, dc, x, at(m, w, NORM1, l), rstd1, N, C);
+        if (last) {
+            float *kv = qkv, *q = qkv + N * 2 * C, *dkv = dqkv, *dq = dqkv + N * 2 * C;
+            attention_backward(dq, dkv, dkv + C, dc, att, lse, q, C, kv, kv + C, 2 * C, &a);
+            rope(dkv, 2 * C, NULL, N, NH, m->turn, -1, T, C / NH);
+            rope(dq, C, in->rows, M, NH, m->turn, -1, T, C / NH);
+            matmul_backward_weight(dwqkv + C * C, dkv, m->norm, N, C, 2 * C);
+            matmul_backward_weight(dwqkv, dq, m->ng, M, C, C);
+            matmul_backward_inp(dc, dkv, wqkv + C * C, N, C, 2 * C);
+            matmul_backward_inp(m->ng, dq, wqkv, M, C, C); // the gradient of what stood there
+            gather_backward(dc, m->ng, in->rows, M, C);
+            rmsnorm_backward(m->dx, NULL, at(m, g, NORM1, l), partial, dc, x, at(m, w, NORM1, l), rstd1, N,
+                             C);
+            gather_backward(m->dx, dx, in->rows, M, C);
+        } else {
+            attention_backward(dqkv, dqkv + C, dqkv + 2 * C, dc, att, lse, qkv, 3 * C, qkv + C, qkv + 2 * C,
+                               3 * C, &a);
+            rope(dqkv, 3 * C, NULL, N, 2 * NH, m->turn, -1, T, C / NH);
+            matmul_backward_weight(dwqkv, dqkv, m->norm, N, C, 3 * C);
+            matmul_backward_inp(dc, dqkv, wqkv, N, C, 3 * C);
+            rmsnorm_backward(dx, dx, at(m, g, NORM1, l), partial, dc, x, at(m, w, NORM1, l), rstd1, N, C);
+        }
     }
-    embedding_backward(at(m, g, WTE, 0), dx, in->inputs, N, C);
+    embedding_backward(at(m, g, WTE, 0), m->dx, in->inputs, N, C);
 }
 
 // One pass of all threads over a batch: forward, and for dloss > 0 backward.

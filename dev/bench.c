@@ -162,33 +162,41 @@ static void run_kind(Model *m, const Batch *in, int kind) {
     float *w = m->params, *g = m->grads;
     double partial[PARTS];
     for (size_t l = 0; l < c->L && kind <= SWIGLU; l++) {
+        int last = l + 1 == c->L; // where only M rows go on
+        size_t n = last ? M : N, ldq = last ? C : 3 * C, ldk = last ? 2 * C : 3 * C;
         float *x = m->x + l * N * C, *att = m->att + l * N * C, *rstd = m->rstd1 + l * N;
         float *qkv = m->qkv + l * N * 3 * C, *gu = m->gu + l * N * 2 * H, *lse = m->lse + l * N * NH;
-        struct { int tensor; float *inp, *out; size_t from, to; } linear[] = {
-            {WQKV, m->norm, m->dqkv, C, 3 * C}, {WO, att, m->dc, C, C},
-            {WGU, m->norm, m->dgu, C, 2 * H}, {WDOWN, m->dh, m->dc, H, C}};
-        for (int i = 0; i < 4 && kind == LINEAR; i++) {
+        struct { int tensor; float *inp, *out; size_t rows, from, to; } linear[] = {
+            {WQKV, m->norm, m->dqkv, N, C, last ? 2 * C : 3 * C}, {WQKV, m->ng, m->dqkv, last ? M : 0, C, C},
+            {WO, att, m->dc, n, C, C}, {WGU, m->norm, m->dgu, n, C, 2 * H}, {WDOWN, m->dh, m->dc, n, H, C}};
+        for (int i = 0; i < 5 && kind == LINEAR; i++) {
             const float *weight = at(m, w, linear[i].tensor, l);
-            matmul_forward(linear[i].out, NULL, linear[i].inp, weight, N, linear[i].from, linear[i].to);
-            matmul_backward_weight(at(m, g, linear[i].tensor, l), linear[i].out, linear[i].inp, N,
-                                   linear[i].from, linear[i].to);
-            matmul_backward_inp(i == 3 ? m->h : m->dx, linear[i].out, weight, N, linear[i].from,
-                                linear[i].to);
+            size_t rows = linear[i].rows, from = linear[i].from, to = linear[i].to;
+            if (rows == 0) continue;
+            matmul_forward(linear[i].out, NULL, linear[i].inp, weight, rows, from, to);
+            matmul_backward_weight(at(m, g, linear[i].tensor, l), linear[i].out, linear[i].inp, rows, from,
+                                   to);
+            matmul_backward_inp(i == 4 ? m->h : m->dx, linear[i].out, weight, rows, from, to);
         }
         if (kind == ATTENTION) {
-            rope(m->dqkv, m->turn, 1, B, T, C, NH);
-            attention_forward(m->dc, lse, qkv, in->doc_end, m->attention, c->causal, B, T, C, NH);
-            attention_backward(m->dqkv, m->dc, att, lse, qkv, in->doc_end, m->attention, c->causal, B, T, C,
-                               NH);
-            rope(m->dqkv, m->turn, -1, B, T, C, NH);
+            float *q = last ? qkv + N * 2 * C : qkv, *k = last ? qkv : qkv + C;
+            float *dq = last ? m->dqkv + N * 2 * C : m->dqkv, *dk = last ? m->dqkv : m->dqkv + C;
+            Attention a = {B, T, C, NH, c->causal, in->doc_end, last ? in->rows : NULL, n, m->attention};
+            attention_forward(m->dc, lse, q, ldq, k, k + C, ldk, &a);
+            attention_backward(dq, dk, dk + C, m->dc, att, lse, q, ldq, k, k + C, ldk, &a);
+            for (int pass = 0; pass < 2; pass++) {
+                rope(dq, ldq, last ? in->rows : NULL, n, NH, m->turn, 1, T, C / NH);
+                rope(dk, ldk, NULL, N, NH, m->turn, 1, T, C / NH);
+            }
         }
         for (int i = 0; i < 2 && kind == NORMS; i++) {
-            rmsnorm_forward(m->norm, rstd, x, at(m, w, NORM1, l), N, C);
-            rmsnorm_forward(m->norm, rstd, x, at(m, w, NORM1, l), N, C); // again, for the backward pass
+            size_t rows = i == 0 ? N : n;
+            for (int again = 0; again < 2; again++) // forward, and once more for the backward pass
+                rmsnorm_forward(m->norm, rstd, x, at(m, w, NORM1, l), rows, C);
             rmsnorm_backward(m->dx, m->dx, at(m, g, NORM1, l), m->partial, m->dc, x, at(m, w, NORM1, l), rstd,
-                             N, C);
+                             rows, C);
         }
-        if (kind == SWIGLU) swiglu_forward(m->h, gu, N, H), swiglu_backward(m->dgu, m->h, m->dh, gu, N, H);
+        if (kind == SWIGLU) swiglu_forward(m->h, gu, n, H), swiglu_backward(m->dgu, m->h, m->dh, gu, n, H);
     }
     if (kind == HEAD) {
         matmul_forward(m->logits, NULL, m->nf, at(m, w, WTE, 0), M, C, V1);
@@ -204,9 +212,12 @@ static void run_kind(Model *m, const Batch *in, int kind) {
     if (kind == OPTIMISER) gradient_norm(g, m->block, partial), adamw(m, 0, 0, 1, 1);
 }
 
-// The multiply-adds of matmuls and attention products that a step really makes, recomputation left out.
+// The multiply-adds of matmuls and attention products that a step really makes, recomputation left out: where
+// the formula of F_N counts N rows through every layer, in the last one M go through all but keys and values.
 static double executed_flops(const Config *c, size_t B, size_t M) {
-    return flops_per_token(c) * (double)(B * c->T) + 6.0 * (double)(M * c->C * (c->V + 1));
+    double C = (double)c->C, H = (double)c->H, T = (double)c->T, N = (double)B * T, rows = (double)M;
+    double saved = (N - rows) * (6 * (2 * C * C + 3 * C * H) + 12 * C * T);
+    return flops_per_token(c) * N - saved + 6 * rows * C * (double)(c->V + 1);
 }
 
 static void bench_step(const Shape *s, double peak, int csv) {
