@@ -2,6 +2,7 @@
 # make test       build and run the tests
 # make check      the tests also without this CPU's own instructions, without OpenMP, and under the sanitizers
 # make tools      everything in data/ and dev/
+# make bench      how fast this machine is, the matmuls, and training steps
 # make clean
 #
 # CC=clang        another compiler        PORTABLE=1  a binary to carry elsewhere, without this CPU's own instructions
@@ -46,7 +47,7 @@ endif
 BUILD = $(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS)
 TOOLS := $(patsubst %.c,%,$(wildcard data/*.c dev/*.c))
 
-.PHONY: all tools test check clean FORCE
+.PHONY: all tools test check bench clean FORCE
 all: train_optibert data/village_train.bin
 tools: $(TOOLS)
 
@@ -62,6 +63,9 @@ data/village_train.bin: data/village
 
 test: all tools test_optibert
 	./test_optibert
+
+bench: dev/bench
+	dev/bench
 
 check: test
 	$(MAKE) PORTABLE=1 test

@@ -1443,6 +1443,237 @@ static void test_finished_run_is_safe(void) {
     free(csv);
 }
 
+// Attention against its definition in doubles, where no PyTorch record reaches: documents of more than QB
+// positions, and that begin behind 0; more keys than KC; heads of more than KC channels.
+static void test_attention(size_t T, size_t HS, int causal) {
+    size_t B = 2, NH = 2, C = NH * HS, N = B * T;
+    const size_t ends[2][3] = {{7 * T / 100, T, T}, {T / 2 + 3, T / 2 + 20, T}};
+    float *qkv = alloc_or_die(N * 3 * C * 4), *out = alloc_or_die(N * C * 4), *lse = alloc_or_die(N * NH * 4),
+          *dout = alloc_or_die(N * C * 4);
+    float *dqkv = alloc_or_die(N * 3 * C * 4), *room = alloc_or_die(3 * attention_scratch(T, HS) * 4);
+    double *p = alloc_or_die(T * 8), *want = alloc_or_die(N * 3 * C * 8), *y = alloc_or_die(HS * 8),
+           worst = 0, worst_d = 0, worst_lse = 0;
+    size_t *doc_end = alloc_or_die(N * sizeof *doc_end);
+    random_fill(qkv, N * 3 * C, 21), random_fill(dout, N * C, 22), random_fill(dqkv, N * 3 * C, 23);
+    for (size_t i = 0; i < N * 3 * C; i++) qkv[i] *= i % (3 * C) < 2 * C ? 3 / sqrtf(sqrtf((float)HS)) : 1;
+    for (size_t b = 0; b < B; b++)
+        for (size_t t = 0; t < T; t++)
+            doc_end[b * T + t] = t < ends[b][0] ? ends[b][0] : t < ends[b][1] ? ends[b][1] : ends[b][2];
+    Attention a = {B, T, C, NH, causal, doc_end, NULL, N, room};
+    #pragma omp parallel num_threads(3)
+    {
+        attention_forward(out, lse, qkv, 3 * C, qkv + C, qkv + 2 * C, 3 * C, &a);
+        attention_backward(dqkv, dqkv + C, dqkv + 2 * C, dout, out, lse, qkv, 3 * C, qkv + C, qkv + 2 * C,
+                           3 * C, &a);
+    }
+    for (size_t b = 0; b < B; b++)
+        for (size_t h = 0; h < NH; h++)
+            for (size_t t = 0, first = 0; t < T; t++) {
+                if (t > 0 && doc_end[b * T + t] != doc_end[b * T + t - 1]) first = t;
+                size_t end = causal ? t + 1 : doc_end[b * T + t];
+                const float *q = qkv + (b * T + t) * 3 * C + h * HS, *dy = dout + (b * T + t) * C + h * HS;
+                double sum = 0, dot = 0, *dq = want + (b * T + t) * 3 * C + h * HS;
+                memset(y, 0, HS * 8);
+                for (size_t j = first; j < end; j++) {
+                    const float *k = qkv + (b * T + j) * 3 * C + C + h * HS;
+                    p[j] = 0;
+                    for (size_t c = 0; c < HS; c++) p[j] += (double)q[c] * k[c] / sqrt((double)HS);
+                    sum += p[j] = exp(p[j]);
+                }
+                for (size_t j = first; j < end; j++)
+                    for (size_t c = 0; c < HS; c++)
+                        y[c] += p[j] / sum * qkv[(b * T + j) * 3 * C + 2 * C + h * HS + c];
+                for (size_t c = 0; c < HS; c++) {
+                    worst = larger(worst, fabs(out[(b * T + t) * C + h * HS + c] - y[c]));
+                    dot += y[c] * dy[c];
+                }
+                worst_lse = larger(worst_lse, fabs(lse[(b * T + t) * NH + h] - log(sum)));
+                for (size_t j = first; j < end; j++) {
+                    const float *k = qkv + (b * T + j) * 3 * C + C + h * HS, *v = k + C;
+                    double dp = 0, *dk = want + (b * T + j) * 3 * C + C + h * HS, *dv = dk + C;
+                    for (size_t c = 0; c < HS; c++) dp += (double)dy[c] * v[c];
+                    double ds = p[j] / sum * (dp - dot) / sqrt((double)HS);
+                    for (size_t c = 0; c < HS; c++)
+                        dq[c] += ds * k[c], dk[c] += ds * q[c], dv[c] += p[j] / sum * dy[c];
+                }
+            }
+    double largest = 0;
+    for (size_t i = 0; i < N * 3 * C; i++)
+        largest = larger(largest, fabs(want[i])), worst_d = larger(worst_d, fabs(dqkv[i] - want[i]));
+    check(worst < 5e-6 && worst_lse < 5e-6 && worst_d < 5e-6 * largest,
+          "attention (T %zu, HS %zu, causal %d): off by %g, lse %g, gradient %g of %g", T, HS, causal, worst,
+          worst_lse, worst_d, largest);
+    free(qkv), free(out), free(lse), free(dout), free(dqkv), free(room), free(p), free(want), free(y),
+        free(doc_end);
+}
+
+static void test_row_max(void) {
+    float x[70];
+    for (size_t n = 1; n <= 70; n++)
+        for (size_t at = 0; at < n; at++) {
+            for (size_t i = 0; i < n; i++) x[i] = -(float)(i % 7) - 1;
+            x[at] = 5;
+            check(row_max(x, n) == 5, "row_max: the largest of %zu at %zu is missed", n, at);
+        }
+}
+
+// What a checkpoint keeps though it may change: the vocabulary's place, the budget, how often to save. And
+// [MASK] is never guessed.
+static void test_kept(void) {
+    const char *d = scratch_dir;
+    int32_t h[HEADER] = {VOCAB_MAGIC, 2, 100, 99};
+    FILE *f = fopen(scratch("words.vocab"), "wb");
+    fwrite(h, sizeof h, 1, f);
+    for (int i = 0; i < 100; i++) fprintf(f, "%c word%02d", 7, i);
+    fclose(f);
+    write_numbered(scratch("w_train.bin"), 400, 100, 99), write_numbered(scratch("w_val.bin"), 400, 100, 99);
+#define WORDS                                                                                                \
+    "--train %s/w_train.bin --vocab %s/words.vocab --channels 8 --heads 1 --layers 1 --hidden 16 --seq-len " \
+    "16 --batch 5 "
+    const char *more =
+        "--flops 1.6e6 --save-every 3 --objective"; // F_N = 5376 a token, 430080 a step: 3.7 steps
+    for (int causal = 0; causal < 2; causal++) {
+        shell("OMP_WAIT_POLICY=passive ./test_optibert stopped " WORDS "%s %s --out %s/kept%d", d, d, more,
+              causal ? "ntp" : "mlm", d, causal);
+        int code =
+            shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/kept%d --resume --points %s/kept.csv", d,
+                  causal, d);
+        check(code == 0, "kept: exit %d", code);
+    }
+    char *csv = slurp(scratch("kept.csv"), NULL), *mlm = strstr(csv, "\nmlm"), *ntp = strstr(csv, "\nntp");
+    check(mlm && strcmp(field(mlm, 25), "1600000") == 0 && strcmp(field(mlm, 14), "4") == 0 &&
+              strcmp(field(mlm, 16), "0.2") == 0,
+          "kept: %s", csv);
+    check(ntp && strcmp(field(ntp, 25), "1600000") == 0 && strcmp(field(ntp, 16), "1") == 0, "kept: %s", csv);
+    free(csv);
+    size_t n;
+    char *file = slurp(scratch("kept0/checkpoint.bin"), &n);
+    check(n > 32 && strstr(file + 24, "\nsave-every 3\n") && strstr(file + 24, "words.vocab\n"),
+          "kept: not all settings");
+    free(file);
+    check(shell("./train_optibert --out %s/kept0 --fill 'word03 [MASK]'", d) == 0,
+          "--fill does not know the run's own vocabulary");
+
+    // --save-every: a run that is killed without warning has left something
+    shell(TRAIN "--steps 1e6 --val-every 1e6 --save-every 3 --out %s/every & p=$!; for i in $(seq 300); do [ "
+                "-f %s/every/model.bin ] && break; "
+                "sleep 0.01; done; kill -9 $p; wait $p",
+          d, d, d);
+    check(access(scratch("every/checkpoint.bin"), F_OK) == 0, "--save-every 3 saves nothing");
+
+    Model m;
+    load_model(&m, scratch("kept0/model.bin"), 3);
+    int32_t in[3] = {99, 3, 100}, none[1] = {0};
+    size_t ends[3] = {3, 3, 3}, rows[1] = {2};
+    for (int tries = 0; tries < 2; tries++) { // [MASK]'s own logit, by far the largest
+        model_forward(&m, &(Batch){1, 1, in, ends, rows, none});
+        if (m.logits[100] > 5) break;
+        for (int c = 0; c < 8; c++) m.params[m.tensor[WTE].offset + 800 + (size_t)c] = 3 * m.nf[c];
+    }
+    save_model(scratch("mask.bin"), &m);
+    model_forward(&m, &(Batch){1, 1, in, ends, rows, none});
+    size_t larger_ones = 0;
+    for (int v = 0; v < 100; v++) larger_ones += m.logits[v] > m.logits[100];
+    check(larger_ones < 5, "kept: the test's [MASK] is not among the five");
+    check(shell("./train_optibert --load %s/mask.bin --vocab %s/words.vocab --fill 'word03 [MASK]'", d, d) ==
+              0,
+          "--fill fails");
+    char *out = slurp(scratch("stdout"), NULL), *at = out;
+    for (int i = 0; i < 5; i++) {
+        at = strstr(at, "\" word");
+        if (!at) break;
+        at++;
+    }
+    check(at != NULL, "--fill guesses [MASK] itself: %s", out);
+    free(out), model_free(&m);
+
+    // two files longer than what is read of each end, that differ in their last token alone
+    Shards a, b;
+    const char *one = strdup(scratch("one.bin")), *two = strdup(scratch("two.bin"));
+    write_numbered(one, 100000, 100, 99);
+    file = slurp(one, &n), file[n - 2] ^= 1, write_bytes(two, file, n), free(file);
+    shards_open(&a, &one, 1), shards_open(&b, &two, 1);
+    check(fingerprint(0, &a) == fingerprint(0, &a) && fingerprint(0, &a) != fingerprint(0, &b),
+          "fingerprint: the tail does not count");
+}
+
+// A vocabulary of all bytes and a few merges; encoding it by hand.
+static void test_encode(void) {
+    Vocab v = {.V = 266, .eot = 265};
+    const char *more[] = {"ab", "bc", "abc",  " a", "aa",
+                          "12", "a1", "\t\n", "ab", "<|endoftext|>"}; // 256 …; "ab" once more as 264
+    v.length = alloc_or_die(v.V), v.string = alloc_or_die(v.V * sizeof *v.string);
+    for (int i = 0; i < 266; i++) {
+        v.length[i] = i < 256 ? 1 : (unsigned char)strlen(more[i - 256]);
+        v.string[i] = alloc_or_die(20);
+        if (i < 256) v.string[i][0] = (char)i;
+        else strcpy(v.string[i], more[i - 256]);
+    }
+    vocab_index(&v);
+    check(v.has_bytes && vocab_find(&v, "ab", 2) == 256 && vocab_find(&v, "<|endoftext|>", 13) == -1,
+          "vocab: a wrong id");
+    const struct { const char *text; int n, ids[8];
+    } cases[] = {
+        {"abc", 1, {258}},
+        {"abcab", 2, {258, 256}},
+        {"bcab", 2, {257, 256}},
+        {"aaa", 2, {260, 'a'}},
+        {"aaaa", 2, {260, 260}},
+        {" abc", 2, {' ', 258}},
+        {" ac", 2, {259, 'c'}},
+        {"x a", 2, {'x', 259}},
+        {"  a", 3, {' ', ' ', 'a'}},
+        {"a12", 2, {'a', 261}},
+        {"12a1", 3, {261, 'a', '1'}},
+        {"\t\n", 1, {263}},
+        {"\303\251", 2, {0303, 0251}},
+        {"ab.", 2, {256, '.'}},
+        {"bcbc", 2, {257, 257}},
+    };
+    uint16_t ids[300];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t n = encode(&v, cases[i].text, strlen(cases[i].text), ids);
+        int same = n == (size_t)cases[i].n;
+        for (int j = 0; same && j < cases[i].n; j++) same = ids[j] == cases[i].ids[j];
+        check(same, "encode: \"%s\" gives %zu ids, %d %d …", cases[i].text, n, ids[0], ids[1]);
+    }
+    const struct {
+        const char *text;
+        size_t n;
+    } pieces[] = {{"ab cd", 2}, {" ab cd", 3},      {"  ab", 2},   {"12ab", 2}, {" 12 ", 3}, {".,!a", 3},
+                  {" .a", 2},   {"a\303\251b1", 4}, {"\t\n a", 3}, {" ", 1},    {"a\tb", 1}, {"1.5", 1}};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        check(piece_length(pieces[i].text, strlen(pieces[i].text)) == pieces[i].n,
+              "piece_length(\"%s\") = %zu", pieces[i].text,
+              piece_length(pieces[i].text, strlen(pieces[i].text)));
+    char long_word[255];
+    memset(long_word, 'x', 255);
+    for (size_t n = 63; n < 68; n++)
+        check(encode_piece(&v, long_word, n, ids) == n, "encode_piece: %zu letters", n);
+    free(v.string[264]), free(v.slots), v.length[264] = 255,
+                                        v.string[264] = long_word; // the longest string that there can be
+    vocab_index(&v);
+    check(vocab_find(&v, long_word, 255) == 264, "vocab_find: 255 bytes are not found");
+    // llm.c's first version of the file says nothing of the end of text: it is GPT-2's
+    int32_t h[HEADER] = {VOCAB_MAGIC, 1, 50257, 7};
+    char *file = alloc_or_die(sizeof h + 50257 * 2);
+    memcpy(file, h, sizeof h), memset(file + sizeof h, 1, 50257 * 2);
+    write_bytes(scratch("one.vocab"), file, sizeof h + 50257 * 2);
+    Vocab old;
+    vocab_load(&old, scratch("one.vocab"));
+    check(old.V == 50257 && old.eot == 50256, "vocabulary version 1: V %zu, end of text %d", old.V, old.eot);
+    file[sizeof h] = 0, write_bytes(scratch("one.vocab"), file, sizeof h + 50257 * 2), free(file);
+    char command[512];
+    snprintf(command, sizeof command, "./train_optibert --out %s/q --vocab %s/one.vocab --fill '[MASK]'",
+             scratch_dir, scratch_dir);
+    check_refused(1, "is empty", command);
+    int32_t s[HEADER] = {SHARD_MAGIC, 1, 0, 100, -5};
+    write_bytes(scratch("minus.bin"), s, sizeof s);
+    snprintf(command, sizeof command, "./train_optibert --train %s/minus.bin --val %s/minus.bin", scratch_dir,
+             scratch_dir);
+    check_refused(1, "end of text", command);
+}
+
 // ----------------------------------------------------------------------------
 // the village: data/village.c
 
@@ -2406,6 +2637,15 @@ int main(int argc, char **argv) {
     RUN(test_fill());
     RUN(test_killed());
     RUN(test_finished_run_is_safe());
+    RUN(test_kept());
+    RUN(test_attention(300, 6, 0));
+    RUN(test_attention(300, 6, 1));
+    RUN(test_attention(290, 34, 0));
+    RUN(test_attention(290, 34, 1));
+    RUN(test_attention(100, 260, 0));
+    RUN(test_attention(100, 260, 1));
+    RUN(test_row_max());
+    RUN(test_encode());
     RUN(test_village_oracle());
     RUN(test_village_stationary());
     RUN(test_village_world());

@@ -1234,11 +1234,14 @@ size_t encode(const Vocab *v, const char *text, size_t n, uint16_t *ids) {
             continue;
         }
         for (step = MIN(n - i, 255); step > 0 && vocab_find(v, text + i, step) < 0; step--) {}
+        if (step == 0 && text[i] == ' ') { // a space that begins no word
+            step = 1;
+            continue;
+        }
         if (step == 0) {
             size_t word = i, end = i + 1;
-            while (word > 0 && text[word - 1] != ' ') word--;
-            while (end < n && text[end] != ' ') end++;
-            word += text[word] == ' ';
+            while (word > 0 && byte_class(text[word - 1]) != 0) word--;
+            while (end < n && byte_class(text[end]) != 0) end++;
             die("the word \"%.*s\" is not in the vocabulary: use its words", (int)(end - word), text + word);
         }
         ids[count++] = (uint16_t)vocab_find(v, text + i, step);
@@ -1264,6 +1267,9 @@ void loader_alloc(Loader *l, size_t B, size_t micro, size_t T) {
     a->doc_end = alloc_or_die(B * T * sizeof *a->doc_end);
     a->rows = alloc_or_die(B * T * sizeof *a->rows);
 }
+
+// Bytes of that for each token of a batch.
+enum { LOADER_BYTES = sizeof(uint16_t) + 2 * sizeof(int32_t) + 2 * sizeof(size_t) };
 
 void loader_free(Loader *l) {
     free(l->micro), free(l->tokens);
@@ -1824,6 +1830,7 @@ static void print_plan(const Run *r) {
     const Settings *s = &opt;
     size_t params = parameter_count(c);
     size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), 1);
+    bytes += s->batch * s->seq_len * LOADER_BYTES;
     double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = run_tokens(r);
 #ifdef _OPENMP
     printf("threads     %d (OpenMP), vectors of %d floats\n", omp_get_max_threads(), VW);
@@ -2015,7 +2022,8 @@ int train(Run *r) {
             fflush(stdout), fflush(log);
         }
         if (step % s->save_every == 0 || last || stop_signal) {
-            fflush(log); // a finished checkpoint stands for a whole run: log and model are there before it
+            // a finished checkpoint stands for a whole run: log and model are there before it
+            if (fflush(log) || ferror(log)) die("%s: cannot write: %s", r->log_path, strerror(errno));
             save_model(r->model, &r->m);
             save_checkpoint(r->checkpoint, &r->m, done);
         }
@@ -2033,13 +2041,27 @@ static const char *points_header =
     "flops_per_token_head,tokens,flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,"
     "seconds,threads,val_se,epochs,budget,data\n";
 
+// Open and lock a file of points, at its first row; or die, before any time is spent on a run whose result
+// could not be written. A new file is empty.
+static FILE *open_points(const char *path) {
+    char line[2048];
+    struct stat st;
+    int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK, 0666); // a pipe would wait for ever
+    FILE *f = fd >= 0 && flock(fd, LOCK_EX) == 0 ? fdopen(fd, "r+") : NULL;
+    if (!f || fstat(fd, &st) != 0) die("%s: cannot write points here: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode) || (fgets(line, sizeof line, f) && strcmp(line, points_header) != 0))
+        die("%s: is no file of points: choose another", path);
+    return f;
+}
+
 // Append the run's row to a CSV file, under a lock and with one write, so that runs never mix their rows; the
 // header goes first into a new file. A file that has a row of the same settings stays as it is.
 void append_point(const Run *r, const char *path) {
     const Config *c = &r->c;
     const Settings *s = &opt;
     const Progress *done = &r->done;
-    char key[512], result[256], end[512], row[2048], line[2048], name[256], val_floor[32] = "";
+    char key[512], result[256], end[512], row[2048], line[2048], name[256], val_floor[32] = "",
+                                                                            val_se[32] = "";
     const char *base = strrchr(s->train.path[0], '/');
     snprintf(name, sizeof name, "%s", base ? base + 1 : s->train.path[0]);
     if (strrchr(name, '.')) *strrchr(name, '.') = 0;
@@ -2051,20 +2073,17 @@ void append_point(const Run *r, const char *path) {
              s->objective, c->L, c->C, c->NH, c->H, c->T, c->V, params, params - (c->V + 1) * c->C, F,
              flops_per_token_head(c, r->mask_rate), D, F * D, s->batch * c->T, s->steps, s->lr, r->mask_rate,
              s->seed);
+    if (isfinite(done->val_se)) snprintf(val_se, sizeof val_se, "%.6g", done->val_se); // one row has none
     if (isfinite(r->val_floor)) snprintf(val_floor, sizeof val_floor, "%.9g", r->val_floor);
-    snprintf(result, sizeof result, "%.9g,%.9g,%s,%.1f,%d,%.6g,%.6g",
+    snprintf(result, sizeof result, "%.9g,%.9g,%s,%.1f,%d,%s,%.6g",
              done->tail_loss / (double)done->tail_steps, done->val_loss, val_floor, done->seconds,
-             omp_get_max_threads(), done->val_se, epochs(r));
+             omp_get_max_threads(), val_se, epochs(r));
     snprintf(end, sizeof end, ",%.9g,%s\n", s->flops > 0 ? s->flops : F * D, name);
 
-    int fd = open(path, O_RDWR | O_APPEND | O_CREAT, 0666);
-    if (fd < 0 || flock(fd, LOCK_EX) != 0) die("%s: cannot write the point: %s", path, strerror(errno));
-    FILE *f = fdopen(fd, "r+");
-    if (!f) die("%s: cannot write the point: %s", path, strerror(errno));
-    size_t lines = 0, n = 0;
-    for (; fgets(line, sizeof line, f); lines++) {
+    FILE *f = open_points(path);
+    size_t n = 0;
+    while (fgets(line, sizeof line, f)) {
         n = strlen(line);
-        if (lines == 0 && strcmp(line, points_header)) die("%s: is no file of points: choose another", path);
         int ends = n > strlen(end) && strcmp(line + n - strlen(end), end) == 0;
         if (ends && strncmp(line, key, strlen(key)) == 0) {
             printf("%s has a row of these settings already: none is added\n", path);
@@ -2072,9 +2091,9 @@ void append_point(const Run *r, const char *path) {
             return;
         }
     }
-    const char *before = lines == 0 ? points_header : line[n - 1] == '\n' ? "" : "\n";
+    const char *before = ftello(f) == 0 ? points_header : n > 0 && line[n - 1] != '\n' ? "\n" : "";
     n = (size_t)snprintf(row, sizeof row, "%s%s%s%s", before, key, result, end);
-    if (write(fd, row, n) != (ssize_t)n) die("%s: cannot write the point: %s", path, strerror(errno));
+    if (write(fileno(f), row, n) != (ssize_t)n) die("%s: cannot write the point: %s", path, strerror(errno));
     fclose(f);
 }
 
@@ -2145,7 +2164,7 @@ void fill(const char *text) {
         Progress p;
         restore_settings(open_checkpoint(&r, run, &p));
     }
-    if (!opt.vocab && !opt.load) opt.vocab = "data/village.vocab";
+    else if (!opt.load && !opt.vocab) opt.vocab = "data/village.vocab";
     if (!opt.vocab) die_usage("--fill: needs the --vocab that the model was trained with");
     vocab_load(&v, opt.vocab);
     size_t n = strlen(text), T = 0, M = 0, *masked = alloc_or_die((n + 1) * sizeof *masked);
@@ -2190,9 +2209,9 @@ void print_expected_time(const Run *r) {
     Model m;
     Loader l;
     char text[32];
+    c.L = 1, c.T = MIN(c.T, 1024);
     size_t rows = MAX(1, MIN(opt.micro_batch, 1024 / c.T));
-    c.L = 1;
-    model_alloc(&m, &c, rows, rows * c.T, omp_get_max_threads(), 1);
+    model_alloc(&m, &c, rows, most_predicted(&c, rows, r->mask_rate), omp_get_max_threads(), 1);
     model_init(&m, opt.seed);
     loader_alloc(&l, rows, rows, c.T);
     load_training(&l, &r->train, &c, rows, rows, opt.seed, 0, opt.mask_rate);
@@ -2227,6 +2246,7 @@ int run_trainer(int argc, char **argv) {
     set_threads(opt.threads);
     if (opt.fill) return fill(opt.fill), 0;
     if (opt.load) die_usage("--load: goes with --fill");
+    if (opt.points) fclose(open_points(opt.points));
     if (!open_run(&run)) {
         printf("%s: this run is finished\n", opt.out);
         if (opt.points) append_point(&run, opt.points); // if it was killed before it could
@@ -2243,7 +2263,8 @@ int run_trainer(int argc, char **argv) {
     }
     char spent[32];
     format_seconds(spent, run.done.seconds);
-    printf("\nvalidation loss %.4f ± %.4f", run.done.val_loss, run.done.val_se);
+    printf("\nvalidation loss %.4f", run.done.val_loss);
+    if (isfinite(run.done.val_se)) printf(" ± %.4f", run.done.val_se);
     if (isfinite(run.val_floor)) printf(", floor %.4f", run.val_floor);
     printf(" (ln V = %.4f), %s\n", log((double)run.c.V), spent);
     if (opt.points) append_point(&run, opt.points);
