@@ -635,6 +635,13 @@ static void test_counts(void) {
     check(fabs(flops_per_token(&c) - (72.0 * 28 * 768 * 768 + 12.0 * 28 * 768 * 128)) < 1, "F_N at H = 8C/3");
     check(fabs(flops_per_token_head(&c, 0.2) - 6 * 0.2 * 768 * 50257) < 1, "F_head of mlm: %f",
           flops_per_token_head(&c, 0.2));
+    // executed: all rows through the layers' keys and values, a fifth through the rest of the last; V + 1
+    // logits
+    Config two = {2, 64, 2, 176, 128, 930, 0};
+    double layer = 6 * (4. * 64 * 64 + 3 * 64 * 176) + 12 * 64 * 128, keys = 6 * 2. * 64 * 64;
+    check(fabs(executed_flops(&two, 4000, 800) -
+               (4000 * (layer + keys) + 800 * (layer - keys + 6. * 64 * 931))) < 1,
+          "executed FLOPs: %.0f", executed_flops(&two, 4000, 800));
     c.causal = 1;
     check(fabs(flops_per_token_head(&c, 0.2) - 6.0 * 768 * 50257) < 1, "F_head of ntp: %f",
           flops_per_token_head(&c, 0.2));
@@ -1214,7 +1221,7 @@ static void check_plan(const char *options, const char *words) {
 }
 
 static void test_plan(void) {
-    check_plan("--seq-len 16", "run         1500 steps of 32 rows");
+    check_plan("--seq-len 16", "run         2000 steps of 32 rows");
     check_plan("--seq-len 16 --channels 100 --heads 2", "peak learning rate 0.005,"); // 0.5 / 100
     check_plan("--seq-len 16 --channels 160", ", 5 heads, 432 hidden,");
     check_plan("--seq-len 16 --channels 16", ", 1 heads,");

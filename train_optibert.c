@@ -717,6 +717,15 @@ double flops_per_token_head(const Config *c, double mask_rate) {
     return 6 * (c->causal ? 1 : mask_rate) * (double)c->C * (double)c->V;
 }
 
+// The multiply-adds of matmuls and attention products that a pass over N tokens with M predictions really
+// makes, recomputation left out: less than F_N has it, since in the last layer M rows go on (see
+// model_forward), not N.
+double executed_flops(const Config *c, double N, double M) {
+    double C = (double)c->C, H = (double)c->H, T = (double)c->T;
+    double saved = (N - M) * (6 * (2 * C * C + 3 * C * H) + 12 * C * T);
+    return flops_per_token(c) * N - saved + 6 * M * C * (double)(c->V + 1);
+}
+
 // The parameters. Each is named here and nowhere else; size, place, initialisation and name in files follow.
 enum { WTE, NORM1, WQKV, WO, NORM2, WGU, WDOWN, NORMF, N_TENSORS };
 typedef struct {
@@ -1426,7 +1435,7 @@ static const Option options[] = {
     {"mask-rate", REAL, BIND, &opt.mask_rate, 0, 1, "R", "share of the tokens that mlm masks (0.2)"},
     {"batch", COUNT, BIND, &opt.batch, 1, 1e6, "N", "rows in a step (32)"},
     {"micro-batch", COUNT, BIND, &opt.micro_batch, 1, 1e6, "N", "rows in memory at once (all of the batch)"},
-    {"steps", COUNT, BIND, &opt.steps, 1, 1e12, "N", "how long to train (1500), or:"},
+    {"steps", COUNT, BIND, &opt.steps, 1, 1e12, "N", "how long to train (2000), or:"},
     {"tokens", REAL, FREE, &opt.tokens, 1, 1e18, "D", "… the steps that come nearest to D tokens"},
     {"flops", REAL, KEEP, &opt.flops, 0, 1e30, "C", "… or to C = F_N D floating-point operations"},
     {"lr", REAL, BIND, &opt.lr, 1e-12, 1e3, "LR", "peak learning rate (0.5 / channels)"},
@@ -1797,7 +1806,7 @@ static void resolve_settings(Run *r) {
     double tokens = is_given("flops") ? s->flops / flops_per_token(&r->c) : s->tokens;
     if (tokens > 0) s->steps = (size_t)fmax(1, rint(fmin(1e15, tokens / (double)(s->batch * s->seq_len))));
     if (s->steps > 1e12) die_usage("--tokens, --flops: this makes more than 1e12 steps: give less");
-    if (s->steps == 0) s->steps = 1500;
+    if (s->steps == 0) s->steps = 2000;
     if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
     if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
     rows_or_die(r, &r->train);
@@ -1988,7 +1997,7 @@ int train(Run *r) {
     double ln_V = log((double)r->c.V);
     Progress *done = &r->done;
     double began = now_seconds(), before = done->seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
-    double flops = tokens * (flops_per_token(&r->c) + flops_per_token_head(&r->c, r->mask_rate));
+    double flops = executed_flops(&r->c, tokens, tokens * r->mask_rate);
     size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
     if (first == 0) {
         validate(r);
@@ -2203,26 +2212,27 @@ void fill(const char *text) {
     }
 }
 
-// --dry-run: how long the run will take, judged by passes of its model with one layer over some rows.
+// --dry-run: how long the run will take, judged by passes of its model with two layers over some rows.
 void print_expected_time(const Run *r) {
     Config c = r->c;
     Model m;
     Loader l;
     char text[32];
-    c.L = 1, c.T = MIN(c.T, 1024);
-    size_t rows = MAX(1, MIN(opt.micro_batch, 1024 / c.T));
+    c.L = MIN(c.L, 2), c.T = MIN(c.T, 4096);
+    size_t rows = MAX(1, MIN(opt.micro_batch, 4096 / c.T));
     model_alloc(&m, &c, rows, most_predicted(&c, rows, r->mask_rate), omp_get_max_threads(), 1);
     model_init(&m, opt.seed);
     loader_alloc(&l, rows, rows, c.T);
     load_training(&l, &r->train, &c, rows, rows, opt.seed, 0, opt.mask_rate);
-    double best = INFINITY, end = now_seconds() + 1, head = flops_per_token_head(&c, r->mask_rate);
+    double best = INFINITY, end = now_seconds() + 1;
     for (int pass = 0; pass < 3 || (pass < 20 && now_seconds() < end); pass++) {
         double start = now_seconds();
         model_pass(&m, &l.micro[0], 1);
         best = fmin(best, now_seconds() - start);
     }
-    double rate = (flops_per_token(&c) + head) * (double)(rows * c.T) / best;
-    format_seconds(text, (flops_per_token(&r->c) + head) * run_tokens(r) / rate);
+    double N = (double)(rows * c.T), all = run_tokens(r);
+    double rate = executed_flops(&c, N, N * r->mask_rate) / best;
+    format_seconds(text, executed_flops(&r->c, all, all * r->mask_rate) / rate);
     printf("time        about %s at %.1f GFLOP/s\n", text, rate * 1e-9);
 }
 

@@ -212,14 +212,6 @@ static void run_kind(Model *m, const Batch *in, int kind) {
     if (kind == OPTIMISER) gradient_norm(g, m->block, partial), adamw(m, 0, 0, 1, 1);
 }
 
-// The multiply-adds of matmuls and attention products that a step really makes, recomputation left out: where
-// the formula of F_N counts N rows through every layer, in the last one M go through all but keys and values.
-static double executed_flops(const Config *c, size_t B, size_t M) {
-    double C = (double)c->C, H = (double)c->H, T = (double)c->T, N = (double)B * T, rows = (double)M;
-    double saved = (N - rows) * (6 * (2 * C * C + 3 * C * H) + 12 * C * T);
-    return flops_per_token(c) * N - saved + 6 * rows * C * (double)(c->V + 1);
-}
-
 static void bench_step(const Shape *s, double peak, int csv) {
     Config c = {s->L, s->C, s->NH, s->H ? s->H : default_hidden(s->C), s->T, s->V, 0};
     Model m;
@@ -242,7 +234,7 @@ static void bench_step(const Shape *s, double peak, int csv) {
         }
         if (run >= 0) step.v[run] = now_seconds() - start;
     }
-    double seconds = median(&step), flops = executed_flops(&c, s->B, in->M), sum = 0;
+    double seconds = median(&step), flops = executed_flops(&c, (double)(s->B * s->T), (double)in->M), sum = 0;
     double tokens = (double)(s->B * s->T) / seconds, gflops = flops / seconds * 1e-9;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
