@@ -679,14 +679,16 @@ static void test_counts(void) {
           "learning rate: end");
 }
 // ----------------------------------------------------------------------------
-// whole runs, by the program itself. `./test_optibert stopped …` is a run that is sent SIGTERM before its
-// first step: it makes one step, saves and exits with 128 + 15. `./test_optibert nobody …` is a run by a user
-// who may read little.
+// whole runs, each a process. `./test_optibert run …` is ./train_optibert … . `./test_optibert stopped …` is
+// a run that is sent SIGTERM before its first step: it makes one step, saves and exits with 128 + 15. Only
+// runs of one binary are compared to the bit. `./test_optibert nobody …` is a run by a user who may read
+// little.
 
 #define TINY                                                                                        \
     "--train %s/t_train.bin --layers 2 --channels 20 --heads 2 --hidden 24 --seq-len 16 --batch 6 " \
     "--val-rows 9"
-#define TRAIN "OMP_WAIT_POLICY=passive ./train_optibert " TINY " "
+#define RUN_IT "OMP_WAIT_POLICY=passive ./test_optibert run "
+#define TRAIN RUN_IT TINY " "
 #define STOPPED "OMP_WAIT_POLICY=passive ./test_optibert stopped " TINY " "
 
 static void make_tiny_data(void) {
@@ -714,14 +716,14 @@ static void test_resume(const char *objective) {
         fopen(scratch("parts/main.log"), "a"); // as if the run had gone on beyond its checkpoint and died
     fprintf(log, "s:6 trl:9.999999 lr:1 norm:1\ns:7 tr");
     fclose(log);
-    code = shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume --threads 3",
+    code = shell(RUN_IT "--out %s/parts --resume --threads 3",
                  d); // settings from the file
     check(code == 0, "resume: the last part exits %d", code);
     check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")), "resume (%s): model.bin differs",
           objective);
     check(same_file(scratch("whole/main.log"), scratch("parts/main.log")), "resume (%s): main.log differs",
           objective);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/parts --resume", d) == 0,
+    check(shell(RUN_IT "--out %s/parts --resume", d) == 0,
           "resume of a finished run fails");
     check(same_file(scratch("whole/model.bin"), scratch("parts/model.bin")),
           "resume of a finished run changes it");
@@ -1281,7 +1283,7 @@ static void test_bound(void) {
     memcpy(file + 24 + text + offsetof(Progress, seconds), &thousand, sizeof thousand);
     uint64_t sum = checksum_add(CHECKSUM_START, file, n - 8);
     memcpy(file + n - 8, &sum, 8), write_bytes(scratch("bound/checkpoint.bin"), file, n), free(file);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/bound --resume --points %s/bound.csv", d,
+    check(shell(RUN_IT "--out %s/bound --resume --points %s/bound.csv", d,
                 d) == 0,
           "bound: it cannot be resumed");
     char *csv = slurp(scratch("bound.csv"), NULL), *row = strchr(csv, '\n');
@@ -1413,9 +1415,9 @@ static void test_killed(void) {
           d, more, d, d);
     check(access(scratch("killed/checkpoint.bin"), F_OK) == 0, "killed: --save-every 3 saved nothing");
     for (int i = 0; i < 4; i++)
-        shell("OMP_WAIT_POLICY=passive timeout -s KILL 0.0%d ./train_optibert --out %s/killed --resume",
+        shell("OMP_WAIT_POLICY=passive timeout -s KILL 0.0%d ./test_optibert run --out %s/killed --resume",
               4 + i, d);
-    check(shell("OMP_WAIT_POLICY=passive ./train_optibert --out %s/killed --resume", d) == 0,
+    check(shell(RUN_IT "--out %s/killed --resume", d) == 0,
           "killed: cannot be resumed");
     check(same_file(scratch("calm/model.bin"), scratch("killed/model.bin")), "killed: ends in another model");
     check(same_file(scratch("calm/main.log"), scratch("killed/main.log")), "killed: main.log has lost lines");
@@ -1435,7 +1437,8 @@ static void test_finished_run_is_safe(void) {
     // results that cannot be written are no success; closed streams never become the run's files
     check(shell("./train_optibert --out %s/p --fill 'He [MASK]' >/dev/full; [ $? = 1 ]", d) == 0,
           "--fill to a full device exits 0");
-    check(shell(TRAIN "--steps 1 --out %s/closed <&- >&- 2>&-; grep -vq '^s:' %s/closed/main.log; [ $? = 1 ]",
+    check(shell("OMP_WAIT_POLICY=passive ./train_optibert " TINY
+                " --steps 1 --out %s/closed <&- >&- 2>&-; grep -vq '^s:' %s/closed/main.log; [ $? = 1 ]",
                 d, d, d) == 0,
           "with its streams closed it prints into main.log");
     check(shell(TRAIN "--tokens 1e18 --dry-run", d) == 2,
@@ -2587,6 +2590,7 @@ void test_tokenize_errors(void) {
 // ----------------------------------------------------------------------------
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "run") == 0) return run_trainer(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "stopped") == 0) {
         stop_signal = SIGTERM;
         return run_trainer(argc - 1, argv + 1);
