@@ -739,8 +739,7 @@ static void test_resume(const char *objective) {
 static void test_refusals(void) {
     char command[1024];
     const char *d = scratch_dir;
-    const struct { int code; const char *word, *options;
-    } cases[] = {
+    const struct { int code; const char *word, *options; } cases[] = {
         {2, "--frob", "--frob 3"},
         {2, "--steps", "--steps"},
         {2, "--steps", "--steps 1.5"},
@@ -914,8 +913,7 @@ static void test_shards(void) {
 static void test_vocab_files(void) {
     size_t n;
     char *good = slurp(scratch("t.vocab"), &n), command[512];
-    const struct { const char *word; size_t at; int32_t value; size_t bytes;
-    } cases[] = {
+    const struct { const char *word; size_t at; int32_t value; size_t bytes; } cases[] = {
         {"too short", 0, VOCAB_MAGIC, 100},
         {"no vocabulary", 0, 1, n},
         {"no vocabulary", 4, 9, n},
@@ -1622,8 +1620,7 @@ static void test_encode(void) {
     vocab_index(&v);
     check(v.has_bytes && vocab_find(&v, "ab", 2) == 256 && vocab_find(&v, "<|endoftext|>", 13) == -1,
           "vocab: a wrong id");
-    const struct { const char *text; int n, ids[8];
-    } cases[] = {
+    const struct { const char *text; int n, ids[8]; } cases[] = {
         {"abc", 1, {258}},
         {"abcab", 2, {258, 256}},
         {"bcab", 2, {257, 256}},
@@ -2433,8 +2430,7 @@ void test_tokenize_split(void) {
 // Where validation begins. Documents are given as strings; the wanted cut as the documents with "/" where it
 // is.
 void test_tokenize_cut(void) {
-    static const struct { const char *documents, *wanted; double fraction;
-    } cases[] = {
+    static const struct { const char *documents, *wanted; double fraction; } cases[] = {
         {"aaaaaaaaa|bbbbbbbbb|ccccccccc|d|", "aaaaaaaaa|bbbbbbbbb|/ccccccccc|d|",
          0.3}, // the nearest boundary
         {"aaaaaaaaa|b|c|", "aaaaaaaaa|b|/c|", 0.1},

@@ -659,8 +659,7 @@ void gather_forward(float *out, const float *inp, const size_t *rows, size_t M, 
     for (size_t i = 0; i < M; i++) memcpy(out + i * C, inp + rows[i] * C, C * sizeof *out);
 }
 
-// The gradient of a gathered row belongs to where it came from: dinp (N,C) += dout (M,C) at rows, all
-// different.
+// A gathered row's gradient belongs to where it came from: dinp (N,C) += dout (M,C) at rows, all different.
 void gather_backward(float *dinp, const float *dout, const size_t *rows, size_t M, size_t C) {
     #pragma omp for schedule(static)
     for (size_t i = 0; i < M; i++)
@@ -771,7 +770,7 @@ typedef struct {
     float *params, *grads, *m, *v;   // (block)
     size_t max_B, max_M;             // rows, and predicted positions, that fit at once
     void *memory;                    // what all that follows stands in
-    // kept from the forward pass for the backward pass; N = B*T
+    // kept from the forward pass for the backward pass; N = B*T.
     // In the last layer M stands for N everywhere but in x and the norm before attention: see model_forward.
     float *x;                        // (L+1,N,C) the residual stream before each layer, and after the last
     float *xm;                       // (L,N,C) … between attention and MLP
@@ -800,33 +799,13 @@ typedef struct {
 static size_t place_activations(Model *m, int threads, int train) {
     const Config *c = &m->c;
     size_t L = c->L, C = c->C, H = c->H, T = c->T, HS = C / c->NH, M = m->max_M, N = m->max_B * T, t = train;
-    struct { float **p; size_t n;
-    } list[] = {
-        {&m->x, (L + 1) * N * C},
-        {&m->xm, L * N * C},
-        {&m->rstd1, L * N},
-        {&m->rstd2, L * N},
-        {&m->qkv, L * N * 3 * C},
-        {&m->lse, L * N * c->NH},
-        {&m->att, L * N * C},
-        {&m->gu, L * N * 2 * H},
-        {&m->xg, M * C},
-        {&m->ng, M * C},
-        {&m->rstdf, M},
-        {&m->nf, M * C},
-        {&m->logits, M * (c->V + 1)},
-        {&m->loss_lse, M},
-        {&m->losses, M},
-        {&m->norm, N * C},
-        {&m->h, N * H},
-        {&m->dx, t * N * C},
-        {&m->dc, t * N * C},
-        {&m->dqkv, t * N * 3 * C},
-        {&m->dgu, t * N * 2 * H},
-        {&m->dh, t * N * H},
-        {&m->dxg, t * M * C},
-        {&m->partial, t * PARTS * C},
-        {&m->turn, T * HS},
+    struct { float **p; size_t n; } list[] = {
+        {&m->x, (L + 1) * N * C}, {&m->xm, L * N * C}, {&m->rstd1, L * N}, {&m->rstd2, L * N},
+        {&m->qkv, L * N * 3 * C}, {&m->lse, L * N * c->NH}, {&m->att, L * N * C}, {&m->gu, L * N * 2 * H},
+        {&m->rstdf, M}, {&m->nf, M * C}, {&m->logits, M * (c->V + 1)}, {&m->loss_lse, M}, {&m->losses, M},
+        {&m->norm, N * C}, {&m->h, N * H}, {&m->dx, t * N * C}, {&m->dc, t * N * C},
+        {&m->dqkv, t * N * 3 * C}, {&m->dgu, t * N * 2 * H}, {&m->dh, t * N * H}, {&m->xg, M * C},
+        {&m->ng, M * C}, {&m->dxg, t * M * C}, {&m->partial, t * PARTS * C}, {&m->turn, T * HS},
         {&m->attention, (size_t)threads * attention_scratch(T, HS)},
     };
     size_t total = 0;
