@@ -1471,7 +1471,7 @@ static void test_attention(size_t T, size_t HS, int causal) {
     #pragma omp parallel num_threads(3)
     {
         attention_forward(out, lse, qkv, 3 * C, qkv + C, qkv + 2 * C, 3 * C, &a);
-        attention_backward(dqkv, dqkv + C, dqkv + 2 * C, dout, out, lse, qkv, 3 * C, qkv + C, qkv + 2 * C,
+        attention_backward(dqkv, dqkv + C, dqkv + 2 * C, dout, lse, qkv, 3 * C, qkv + C, qkv + 2 * C,
                            3 * C, &a);
     }
     for (size_t b = 0; b < B; b++)

@@ -234,7 +234,7 @@ typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 // (kc,NR), and add, with the same row stride ldo as out, may be NULL or out itself. Each of the kc steps
 // reads NV vectors of b and MR numbers of a and makes MR * NV vector multiply-adds that do not depend on each
 // other, so that the multiply-add units never wait. The loops over i and j have constant bounds: the compiler
-// unrolls them, and acc lives in registers. (Inlined: n, col and, if a is packed, row are constants.)
+// unrolls them, and acc lives in registers. (Inlined: n and one of row and col are constants.)
 static inline __attribute__((always_inline))
 void tile(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col, const float *b,
           size_t kc, const int n) {
@@ -252,15 +252,16 @@ void tile(float *out, const float *add, size_t ldo, const float *a, size_t row, 
         }
 }
 
-// A tile whose a is packed (kc,MR), or lies in the rows of a matrix (col = 1, the general case of row).
-static void any_tile(float *out, const float *add, size_t ldo, const float *a, size_t row, int a_packed,
+// A tile of any width. Its a lies in the rows of a matrix (col = 1), or has its MR rows side by side (row = 1),
+// be it packed (col = MR) or in the columns of a matrix.
+static void any_tile(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col,
                      const float *b, size_t kc, size_t cols) {
-    if (cols == NR && a_packed) tile(out, add, ldo, a, 1, MR, b, kc, NV);
-    else if (cols == NR) tile(out, add, ldo, a, row, 1, b, kc, NV);
+    if (cols == NR && col == 1) tile(out, add, ldo, a, row, 1, b, kc, NV);
+    else if (cols == NR) tile(out, add, ldo, a, 1, col, b, kc, NV);
     else
         for (size_t j = 0; j < cols; j += VW) {
-            if (a_packed) tile(out + j, add ? add + j : NULL, ldo, a, 1, MR, b + j, kc, 1);
-            else tile(out + j, add ? add + j : NULL, ldo, a, row, 1, b + j, kc, 1);
+            if (col == 1) tile(out + j, add ? add + j : NULL, ldo, a, row, 1, b + j, kc, 1);
+            else tile(out + j, add ? add + j : NULL, ldo, a, 1, col, b + j, kc, 1);
         }
 }
 
@@ -271,22 +272,24 @@ static void pack_panel(float *panel, const float *b, size_t row, size_t col, siz
         for (size_t k = 0; k < kc; k++) memcpy(panel + k * NR, b + k * row, NR * sizeof *panel);
     else if (col == 1)
         for (size_t k = 0; k < kc; k++) memcpy(panel + k * NR, b + k * row, n * sizeof *panel);
-    else
-        for (size_t j = 0; j < n; j++)
-            for (size_t k = 0; k < kc; k++) panel[k * NR + j] = b[k * row + j * col];
+    else // k outside: a line of each of n rows stays in L1 until it is read to its end
+        for (size_t k = 0; k < kc; k++)
+            for (size_t j = 0; j < n; j++) panel[k * NR + j] = b[k * row + j * col];
 }
 
 // out (m,n) = add + a (m,kc) · b, with m ≤ MC, a(i,k) at a[i*row + k*col] and b in packed panels. All panels
-// are gone through: a panel stays in L1 while the block's tiles pass over it, the block in L2. Where a step's
-// numbers of a lie far apart (col ≠ 1: a transposed matrix, as for weight gradients) they are packed side by
-// side first; so are the last rows when they are fewer than MR, and a tile's surplus is dropped.
+// are gone through: a panel stays in L1 while the block's tiles pass over it, the block in L2. A transposed a
+// (row = 1, as for weight gradients), whose steps lie far apart, is packed first, unless there are so few
+// panels that this would cost more than it saves. The last rows, when they are fewer than MR, are packed too,
+// and a tile's surplus is dropped.
 static void block(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col,
                   const float *packed, size_t m, size_t n, size_t kc) {
     float packed_a[MC * KC] __attribute__((aligned(64))); // tiles of (kc,MR)
     float edge[MR * NR] __attribute__((aligned(64)));
+    int in_place = col == 1 || (row == 1 && n <= 2 * NR);
     for (size_t i = 0; i < m; i += MR) {
         size_t rows = MIN(MR, m - i);
-        if (col == 1 && rows == MR) continue;
+        if (in_place && rows == MR) continue;
         const float *from = a + i * row;
         float *to = packed_a + i * kc;
         if (row == 1 && rows == MR)
@@ -300,13 +303,14 @@ static void block(float *out, const float *add, size_t ldo, const float *a, size
         size_t cols = MIN(NR, n - j);
         for (size_t i = 0; i < m; i += MR) {
             size_t rows = MIN(MR, m - i), at = i * ldo + j;
-            int a_packed = col != 1 || rows < MR;
-            const float *from = a_packed ? packed_a + i * kc : a + i * row;
+            int here = in_place && rows == MR;
+            const float *from = here ? a + i * row : packed_a + i * kc;
+            size_t step = here ? col : MR;
             if (rows == MR && cols % VW == 0) {
-                any_tile(out + at, add ? add + at : NULL, ldo, from, row, a_packed, panel, kc, cols);
+                any_tile(out + at, add ? add + at : NULL, ldo, from, row, step, panel, kc, cols);
                 continue;
             }
-            any_tile(edge, NULL, NR, from, row, a_packed, panel, kc, cols);
+            any_tile(edge, NULL, NR, from, row, step, panel, kc, cols);
             for (size_t r = 0; r < rows; r++)
                 for (size_t c = 0; c < cols; c++)
                     out[at + r * ldo + c] = (add ? add[at + r * ldo + c] : 0) + edge[r * NR + c];
@@ -580,12 +584,11 @@ void attention_forward(float *out, float *lse, const float *q, size_t ldq, const
     }
 }
 
-// With p = softmax(s), s = scale q kᵀ, y = p v: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ_j p dp), and that sum
-// is dy · y (Dao et al., arXiv 2205.14135, section 3 and appendix B); dq = scale ds k, dk = scale dsᵀ q. p is
-// exp(s - lse). dq is laid out as q, dk and dv as k and v; dout and out are (n,C).
-void attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
-                        const float *lse, const float *q, size_t ldq, const float *k, const float *v,
-                        size_t ldk, const Attention *a) {
+// With p = softmax(s), s = scale q kᵀ, y = p v: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ_j p dp) (Dao et al.,
+// arXiv 2205.14135, section 3 and appendix B); dq = scale ds k, dk = scale dsᵀ q. p is exp(s - lse). dq is
+// laid out as q, dk and dv as k and v; dout is (n,C).
+void attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *lse, const float *q,
+                        size_t ldq, const float *k, const float *v, size_t ldk, const Attention *a) {
     size_t T = a->T, C = a->C, NH = a->NH, HS = C / NH;
     float scale = 1 / sqrtf((float)HS);
     #pragma omp for schedule(dynamic)
@@ -601,20 +604,20 @@ void attention_backward(float *dq, float *dk, float *dv, const float *dout, cons
             float *dk0 = dk + first * ldk + h, *dv0 = dv + first * ldk + h;
             for (; (nq = MIN(QB, queries_before(a, i, end))) > 0; i += nq) {
                 size_t nk = (a->causal ? asking(a, i + nq - 1) + 1 : end) - first;
-                const float *q0 = q + i * ldq + h, *y = out + i * C + h, *dy = dout + i * C + h;
+                const float *q0 = q + i * ldq + h, *dy = dout + i * C + h;
                 matmul_alone(p, NULL, nk, q0, ldq, 1, k0, 1, ldk, nq, nk, HS, packed);
                 matmul_alone(ds, NULL, nk, dy, C, 1, v0, 1, ldk, nq, nk, HS, packed); // dp for now
                 for (size_t j = 0; j < nq; j++) {
                     size_t seen = a->causal ? asking(a, i + j) + 1 - first : nk;
-                    float *pj = p + j * nk, *dj = ds + j * nk, log_sum = lse[(i + j) * NH + task % NH],
-                          dot = 0;
+                    float *pj = p + j * nk, *dj = ds + j * nk;
+                    float log_sum = lse[(i + j) * NH + task % NH], dot = 0;
                     #pragma omp simd reduction(+ : dot)
-                    for (size_t c = 0; c < HS; c++) dot += dy[j * C + c] * y[j * C + c];
-                    #pragma omp simd
                     for (size_t t = 0; t < seen; t++) {
                         pj[t] = exp_fast(scale * pj[t] - log_sum);
-                        dj[t] = scale * pj[t] * (dj[t] - dot);
+                        dot += pj[t] * dj[t];
                     }
+                    #pragma omp simd
+                    for (size_t t = 0; t < seen; t++) dj[t] = scale * pj[t] * (dj[t] - dot);
                     size_t unseen = (nk - seen) * sizeof(float);
                     memset(pj + seen, 0, unseen), memset(dj + seen, 0, unseen);
                 }
@@ -953,7 +956,7 @@ void model_backward(Model *m, const Batch *in, float dloss) {
         rmsnorm_forward(m->norm, rstd1, x, at(m, w, NORM1, l), N, C);
         if (last) {
             float *kv = qkv, *q = qkv + N * 2 * C, *dkv = dqkv, *dq = dqkv + N * 2 * C;
-            attention_backward(dq, dkv, dkv + C, dc, att, lse, q, C, kv, kv + C, 2 * C, &a);
+            attention_backward(dq, dkv, dkv + C, dc, lse, q, C, kv, kv + C, 2 * C, &a);
             rope(dkv, 2 * C, NULL, N, NH, m->turn, -1, T, C / NH);
             rope(dq, C, in->rows, M, NH, m->turn, -1, T, C / NH);
             matmul_backward_weight(dwqkv + C * C, dkv, m->norm, N, C, 2 * C);
@@ -965,8 +968,8 @@ void model_backward(Model *m, const Batch *in, float dloss) {
                              C);
             gather_backward(m->dx, dx, in->rows, M, C);
         } else {
-            attention_backward(dqkv, dqkv + C, dqkv + 2 * C, dc, att, lse, qkv, 3 * C, qkv + C, qkv + 2 * C,
-                               3 * C, &a);
+            attention_backward(dqkv, dqkv + C, dqkv + 2 * C, dc, lse, qkv, 3 * C, qkv + C, qkv + 2 * C, 3 * C,
+                               &a);
             rope(dqkv, 3 * C, NULL, N, 2 * NH, m->turn, -1, T, C / NH);
             matmul_backward_weight(dwqkv, dqkv, m->norm, N, C, 3 * C);
             matmul_backward_inp(dc, dqkv, wqkv, N, C, 3 * C);

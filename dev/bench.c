@@ -183,7 +183,7 @@ static void run_kind(Model *m, const Batch *in, int kind) {
             float *dq = last ? m->dqkv + N * 2 * C : m->dqkv, *dk = last ? m->dqkv : m->dqkv + C;
             Attention a = {B, T, C, NH, c->causal, in->doc_end, last ? in->rows : NULL, n, m->attention};
             attention_forward(m->dc, lse, q, ldq, k, k + C, ldk, &a);
-            attention_backward(dq, dk, dk + C, m->dc, att, lse, q, ldq, k, k + C, ldk, &a);
+            attention_backward(dq, dk, dk + C, m->dc, lse, q, ldq, k, k + C, ldk, &a);
             for (int pass = 0; pass < 2; pass++) {
                 rope(dq, ldq, last ? in->rows : NULL, n, NH, m->turn, 1, T, C / NH);
                 rope(dk, ldk, NULL, N, NH, m->turn, 1, T, C / NH);
