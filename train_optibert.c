@@ -252,8 +252,8 @@ void tile(float *out, const float *add, size_t ldo, const float *a, size_t row, 
         }
 }
 
-// A tile of any width. Its a lies in the rows of a matrix (col = 1), or has its MR rows side by side (row = 1),
-// be it packed (col = MR) or in the columns of a matrix.
+// A tile of any width. Its a lies in the rows of a matrix (col = 1), or its MR rows stand side by side
+// (row = 1): packed (col = MR), or in the columns of a matrix.
 static void any_tile(float *out, const float *add, size_t ldo, const float *a, size_t row, size_t col,
                      const float *b, size_t kc, size_t cols) {
     if (cols == NR && col == 1) tile(out, add, ldo, a, row, 1, b, kc, NV);

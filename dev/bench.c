@@ -6,6 +6,7 @@ How fast is the trainer on this machine, and how fast could it be?
                                                   vocabulary, rows, tokens a row
     dev/bench --threads N                         with N threads instead of all cores
     dev/bench --csv                               a header and rows, for a program to read
+    dev/bench --matmul                            the matmul, from three loops to the trainer's, step by step
 
 Every figure is the median of several runs, with the least and the greatest behind it. Compare figures of one
 run only: the clock of a machine changes with its temperature and with what else it does.
@@ -144,6 +145,84 @@ static void print_matmuls(double peak) {
 }
 
 // ----------------------------------------------------------------------------
+// the way to a fast matmul, step by step: out (m,n) = a (m,k) · b (k,n). dev/README.md tells the story.
+
+static void naive(float *out, const float *a, const float *b, size_t m, size_t n, size_t k) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            float sum = 0;
+            for (size_t p = 0; p < k; p++) sum += a[i * k + p] * b[p * n + j];
+            out[i * n + j] = sum;
+        }
+}
+
+// The inner loop runs along rows: its steps are independent and side by side in memory, so the compiler makes
+// vectors of them.
+static void reordered(float *out, const float *a, const float *b, size_t m, size_t n, size_t k) {
+    memset(out, 0, m * n * sizeof *out);
+    for (size_t i = 0; i < m; i++)
+        for (size_t p = 0; p < k; p++)
+            for (size_t j = 0; j < n; j++) out[i * n + j] += a[i * k + p] * b[p * n + j];
+}
+
+// A tile of the output stays in registers for the whole sum: MR * NR multiply-adds for MR + NR numbers read.
+static void tiled(float *out, const float *a, const float *b, size_t m, size_t n, size_t k) {
+    for (size_t i = 0; i < m; i += MR)
+        for (size_t j = 0; j < n; j += NR) {
+            vec acc[MR][NV] = {{{0}}};
+            for (size_t p = 0; p < k; p++)
+                for (int r = 0; r < MR; r++)
+                    for (int c = 0; c < NV; c++)
+                        acc[r][c] += a[(i + r) * k + p] * *(const vec_u *)(b + p * n + j + c * VW);
+            for (int r = 0; r < MR; r++)
+                for (int c = 0; c < NV; c++) *(vec_u *)(out + (i + r) * n + j + c * VW) = acc[r][c];
+        }
+}
+
+// Panels of b are copied to where they are read in order, and the sum is cut so that a panel stays in L1.
+static void packed(float *out, const float *a, const float *b, size_t m, size_t n, size_t k) {
+    static float panels[KC * NC] __attribute__((aligned(64)));
+    matmul_alone(out, NULL, n, a, k, 1, b, n, 1, m, n, k, panels);
+}
+
+// Row blocks go to threads that are free; they share the panels.
+static void parallel(float *out, const float *a, const float *b, size_t m, size_t n, size_t k) {
+    #pragma omp parallel
+    matmul(out, NULL, a, k, 1, b, n, 1, m, n, k);
+}
+
+static void print_matmul_steps(double one, double all) {
+    enum { M = 480, N = 1024, K = 1024 };
+    _Static_assert(M % MR == 0 && N % NR == 0 && N <= NC, "tiled and packed rely on whole tiles");
+    struct {
+        const char *name;
+        void (*run)(float *out, const float *a, const float *b, size_t m, size_t n, size_t k);
+    } step[] = {{"naive", naive}, {"reordered", reordered}, {"tiled", tiled}, {"packed", packed},
+                {"parallel", parallel}};
+    float *a = alloc_or_die(M * K * 4), *b = alloc_or_die(K * N * 4), *out = alloc_or_die(M * N * 4);
+    float *first = alloc_or_die(M * N * 4);
+    for (size_t i = 0; i < M * K; i++) a[i] = (float)(i % 7) - 3; // small integers: sums are exact
+    for (size_t i = 0; i < K * N; i++) b[i] = (float)(i % 5) - 2;
+    naive(first, a, b, M, N, K);
+    printf("\nmatmul, (%d,%d) · (%d,%d)\n", M, K, K, N);
+    for (size_t s = 0; s < sizeof step / sizeof *step; s++) {
+        Sample t;
+        size_t inner = s < 2 ? 1 : 10; // so many in one timing
+        for (int run = -1; run < RUNS; run++) {
+            double start = now_seconds();
+            for (size_t i = 0; i < inner; i++) step[s].run(out, a, b, M, N, K);
+            if (run >= 0) t.v[run] = 2e-9 * M * N * K * (double)inner / (now_seconds() - start);
+        }
+        if (memcmp(out, first, M * N * 4) != 0) die("--matmul: %s computes something else", step[s].name);
+        printf("%-10s %7.2f GFLOP/s [%.2f … %.2f] %4.0f%% of the peak of %s\n", step[s].name, median(&t),
+               least(&t), greatest(&t), 100 * median(&t) / (s == 4 ? all : one),
+               s == 4 ? "all threads" : "one thread");
+        fflush(stdout);
+    }
+    free(a), free(b), free(out), free(first);
+}
+
+// ----------------------------------------------------------------------------
 // whole training steps
 
 typedef struct {
@@ -273,8 +352,9 @@ static void bench_step(const Shape *s, double peak, int csv) {
 
 // ----------------------------------------------------------------------------
 
-static const char help[] = "usage: bench [--threads N] [--step L,C,NH,V,B,T[,H]] [--csv]\n\n"
-                           "Measure this machine, the matmuls, and training steps; or one training step.\n";
+static const char help[] = "usage: bench [--threads N] [--step L,C,NH,V,B,T[,H]] [--csv] [--matmul]\n\n"
+                           "Measure this machine, the matmuls, and training steps; or one training step;\n"
+                           "or the matmul from naive to parallel.\n";
 
 int main(int argc, char **argv) {
     // in order of memory, so that the peak so far is each one's own
@@ -282,7 +362,7 @@ int main(int argc, char **argv) {
                       {4, 256, 4, 4096, 4, 1024, 0}, {6, 256, 4, 4096, 32, 128, 0},
                       {6, 512, 8, 8192, 16, 128, 0}, {12, 768, 12, 50257, 4, 128, 0}};
     Shape one = {0};
-    int csv = 0;
+    int csv = 0, steps_of_matmul = 0;
     size_t threads = 0;
     program = "bench";
     wait_passively(argv);
@@ -290,6 +370,7 @@ int main(int argc, char **argv) {
         char extra;
         if (strcmp(argv[i], "--help") == 0) return fputs(help, stdout) < 0;
         if (strcmp(argv[i], "--csv") == 0) csv = 1;
+        else if (strcmp(argv[i], "--matmul") == 0) steps_of_matmul = 1;
         else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
             if (sscanf(argv[++i], "%zu%c", &threads, &extra) != 1 || threads < 1 || threads > 4096)
                 die_usage("--threads %s: give a number of threads", argv[i]);
@@ -303,12 +384,12 @@ int main(int argc, char **argv) {
         } else die_usage("%s: unknown option, or its value is missing; --help lists them", argv[i]);
     }
     set_threads(threads);
-    int all = omp_get_max_threads();
+    int all = omp_get_max_threads(), whole = !one.L && !steps_of_matmul;
     Sample peak[2], memory[2];
     for (int k = 0; k < 2; k++) {
         omp_set_num_threads(k ? all : 1);
         for (int run = 0; run < RUNS; run++) peak[k].v[run] = fma_peak();
-        for (int run = 0; run < RUNS && !csv && !one.L; run++) memory[k].v[run] = bandwidth();
+        for (int run = 0; run < RUNS && !csv && whole; run++) memory[k].v[run] = bandwidth();
     }
     double top = median(&peak[1]);
     if (csv) printf("config,threads,tokens_per_s,ms,gflops,percent_of_peak,peak_mib\n");
@@ -316,10 +397,11 @@ int main(int argc, char **argv) {
         for (int k = 0; k < 2; k++) {
             printf("%d thread%s: fp32 multiply-add peak %.1f GFLOP/s [%.1f … %.1f]", k ? all : 1,
                    k && all > 1 ? "s" : "", median(&peak[k]), least(&peak[k]), greatest(&peak[k]));
-            if (!one.L) printf(", memory %.1f GB/s [%.1f … %.1f]", median(&memory[k]), least(&memory[k]),
+            if (whole) printf(", memory %.1f GB/s [%.1f … %.1f]", median(&memory[k]), least(&memory[k]),
                                 greatest(&memory[k]));
             printf("\n");
         }
+    if (steps_of_matmul) return print_matmul_steps(median(&peak[0]), top), 0;
     if (one.L) return bench_step(&one, top, csv), 0;
     if (!csv)
         print_matmuls(top),
