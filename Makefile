@@ -55,7 +55,7 @@ train_optibert: train_optibert.c .flags
 	$(BUILD)
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
-test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c .flags
+test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c dev/sweep.c .flags
 	$(BUILD)
 
 data/village_train.bin: data/village

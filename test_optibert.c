@@ -1,14 +1,16 @@
 /*
-Checks everything that can be checked about train_optibert.c, data/village.c and data/tokenize.c, against
-numbers that do not come from them: PyTorch's (dev/reference.bin), brute force, finite differences,
+Checks everything that can be checked about train_optibert.c, data/village.c, data/tokenize.c and dev/sweep.c,
+against numbers that do not come from them: PyTorch's (dev/reference.bin), brute force, finite differences,
 hand-worked values. `make test`.
 */
 #define OPTIBERT_NO_MAIN
 #define VILLAGE_NO_MAIN
 #define TOKENIZE_NO_MAIN
+#define SWEEP_NO_MAIN
 #include "train_optibert.c"
 #include "data/village.c"
 #include "data/tokenize.c"
+#include "dev/sweep.c"
 #include <stddef.h>
 #include <sys/wait.h>
 
@@ -2584,6 +2586,290 @@ void test_tokenize_errors(void) {
 }
 
 // ----------------------------------------------------------------------------
+// dev/sweep.c
+
+// A sweep of the tests, without its command line; the data are said to be x_train.bin, which nothing opens.
+static void small_sweep(Sweep *s, const char *sizes) {
+    static const char *path = "folder/x_train.bin";
+    opt.train = (Files){1, &path}, memset(given, 0, sizeof given);
+    *s = (Sweep){.run.c = {.T = 128, .V = 931}, .shapes = ladder, .n_shapes = N_LADDER};
+    read_sizes(&s->plan, sizes);
+    s->plan.points = "/nonexistent/points.csv", s->plan.out = "runs";
+    s->plan.mask_rate = s->plan.seed = (List){1, {1}};
+    s->plan.objectives[0] = "mlm", s->plan.n_objectives = 1;
+    if (s->plan.n_sizes) s->shapes = s->plan.sizes, s->n_shapes = s->plan.n_sizes;
+}
+
+static void test_sweep_ladder(void) {
+    double last = 0;
+    check(ladder[0].L == 2 && ladder[0].C == 16, "sweep: the ladder does not begin at 2x16");
+    for (int i = 0; i < N_LADDER; i++) {
+        size_t L = ladder[i].L, C = ladder[i].C, NH = C < 32 ? 1 : C / 32, H = (size_t)rint(C / 6.0) * 16;
+        double F = 6.0 * L * (4 * C * C + 3 * C * H) + 12.0 * L * C * 128;
+        check(L >= 2 && C % NH == 0 && C / NH % 2 == 0, "sweep: ladder: %zux%zu", L, C);
+        check(i == 0 || (F / last > 1.25 && F / last < 1.8), "sweep: ladder: %zux%zu is %.2f times the last",
+              L, C, F / last);
+        last = F;
+    }
+}
+
+// Tokens, batch, steps and learning rate of runs, by hand.
+static void test_sweep_runs(void) {
+    static const struct {
+        const char *size;
+        double budget, batch;
+        size_t rows, steps;
+        double lr;
+    } want[] = {
+        // F = 89,088: D = 1,122,485.6 are 8,769.4 rows of 128: 8.77 rows in 1,000 steps; 0.5/16 (8/32)^(1/4)
+        {"2x16", 1e11, 0, 8, 1096, 0.0221},
+        // F = 798,720: 978.1 rows: one row a step; 0.5/64 / 32^(1/4)
+        {"2x64", 1e11, 0, 1, 978, 0.00328},
+        {"2x16", 1e13, 0, 32, 27404, 0.0312}, // 876,942 rows: never more than 32 a step
+        {"2x16", 1e11, 100, 100, 88, 0.0415}, // a batch that is asked for stays; 0.5/16 (100/32)^(1/4)
+        {"2x64", 1e6, 0, 1, 1, 0.00328}, // a hundredth of a row: one step of one row is the least
+    };
+    Settings kept = opt;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        static Sweep s;
+        Series series = {.objective = "mlm",
+                         .budget = want[i].budget,
+                         .batch = want[i].batch,
+                         .mask_rate = 0.2,
+                         .factor = 1,
+                         .seed = 1};
+        Job j = {.series = &series};
+        small_sweep(&s, want[i].size);
+        settle(&s, &j);
+        check(j.batch == want[i].rows && j.steps == want[i].steps && fabs(j.lr / want[i].lr - 1) < 1e-9,
+              "sweep: %s at %g: %zu steps of %zu rows at %g", want[i].size, want[i].budget, j.steps, j.batch,
+              j.lr);
+    }
+    opt = kept;
+}
+
+// Words come through the shell as they are.
+static void test_sweep_quoting(void) {
+    static const char *words[] = {"plain-1e+11", "",      "two words", "it's",      "$HOME `id` \"x\"",
+                                  "a\\b",        "*",     "~",         "line\nend", "a;b&c|d",
+                                  "#",           "{a,b}", "[x]",       "(",         "!",
+                                  "\xc3\xa9"};
+    size_t n = sizeof words / sizeof *words, size, at = 0;
+    FILE *f = fopen(scratch("quoted"), "w");
+    fprintf(f, "printf '%%s\\0'");
+    for (size_t i = 0; i < n; i++) fputc(' ', f), print_quoted(f, words[i]);
+    fclose(f);
+    check(shell("sh %s", scratch("quoted")) == 0, "sweep: quoting makes a syntax error");
+    char *got = slurp(scratch("stdout"), &size);
+    for (size_t i = 0; i < n; at += strlen(got + at) + 1, i++)
+        check(at < size && strcmp(got + at, words[i]) == 0, "sweep: \"%s\" becomes \"%s\"", words[i],
+              got + at);
+    check(at == size, "sweep: the shell reads more words than were quoted");
+    free(got);
+}
+
+static void lr_row(FILE *f, const char *objective, double C, int rows, int steps, double lr, double loss) {
+    fprintf(f, "%s,2,32,1,80,128,931,1,1,1,1,1,1,%d,%d,%g,0.2,1,9,%g,,1,1,,1,%g,x_train\n", objective,
+            rows * 128, steps, lr, loss, C);
+}
+
+// The laws of learning rate and batch, from a grid whose best runs are known.
+static void test_sweep_lr_points(void) {
+    static Sweep s;
+    Settings kept = opt;
+    small_sweep(&s, "2x32");
+    FILE *f = fopen(scratch("lr.csv"), "w");
+    fputs(points_header, f);
+    lr_row(f, "mlm", 1e10, 8, 500, 0.02, 3), lr_row(f, "mlm", 1e10, 4, 1000, 0.01, 2.5);
+    lr_row(f, "mlm", 1e10, 4, 1000, 0.02, 2);  // the best
+    lr_row(f, "mlm", 1e10, 32, 120, 0.04, 1);  // too few steps
+    lr_row(f, "mlm", 1e12, 64, 900, 0.005, 1), lr_row(f, "mlm", 1e12, 64, 900, 0.01, 1.5);
+    lr_row(f, "mlm", 1e12, 32, 1800, 0.01, 1.2);
+    lr_row(f, "mlm", 1e13, 1, 900, 9, 0.1), lr_row(f, "mlm", 1e13, 1, 900, 8, 0.2); // two do not make a grid
+    for (int i = 1; i <= 3; i++) lr_row(f, "ntp", 1e11, 16, 900, 0.01 * i, 1.0 / i);
+    fclose(f);
+    fit_lr_points(&s, scratch("lr.csv"), "x_train");
+    // lr * 32: 0.64 and 0.16, a factor of 1/4 over 100; batch: 512 and 8,192 tokens, a factor of 16 over 100
+    check(s.lr[0].n == 2 && fabs(s.lr[0].slope - log(0.25) / log(100)) < 1e-9, "sweep: lr: %g",
+          s.lr[0].slope);
+    check(fabs(s.batch[0].slope - log(16) / log(100)) < 1e-9, "sweep: batch: C^%g", s.batch[0].slope);
+    check(s.lr[1].n == 1 && s.lr[1].slope == 0 && fabs(law_at(&s.lr[1], 5e12) / 0.96 - 1) < 1e-9,
+          "sweep: one budget of ntp gives %g C^%g", law_at(&s.lr[1], 5e12), s.lr[1].slope);
+    Series series = {.objective = "mlm", .budget = 5e10, .mask_rate = 0.2, .factor = 1, .seed = 1};
+    Job j = {.series = &series};
+    settle(&s, &j); // 0.01232 for 10.54 rows; but 1,630 rows make 200 steps of 8 only: (8/10.54)^(1/4) of it
+    check(j.batch == 8 && fabs(j.lr / 0.0115 - 1) < 1e-9, "sweep: by the laws %zu rows at %g", j.batch, j.lr);
+    s.lr[0].n = 0;
+    fit_lr_points(&s, scratch("lr.csv"), "y_train");
+    check(s.lr[0].n == 0, "sweep: points of other data are used");
+    opt = kept;
+}
+
+// Sizes are added until the best lies inside, or the ladder ends: made-up losses for each place of the best.
+static void test_sweep_widening(void) {
+    Settings kept = opt;
+    int err = dup(2), null = open("/dev/null", O_WRONLY);
+    fflush(stderr), dup2(null, 2); // it says where the ladder ends
+    for (int world = 0; world < N_LADDER; world++) {
+        static Sweep s;
+        small_sweep(&s, "auto");
+        s.plan.flops = (List){1, {1e14}};
+        make_series(&s);
+        check(s.n_jobs == 6 && !widen_all(&s), "sweep: auto begins with %zu sizes", s.n_jobs);
+        size_t low = N_LADDER, high = 0;
+        do {
+            for (size_t i = 0; i < s.n_jobs; i++)
+                s.jobs[i].state = DONE, s.jobs[i].loss = fabs((double)s.jobs[i].size - world);
+        } while (widen_all(&s));
+        for (size_t i = 0; i < s.n_jobs; i++)
+            low = MIN(low, s.jobs[i].size), high = MAX(high, s.jobs[i].size);
+        int inside = (int)low < world && world < (int)high;
+        int ended = (world == 0 && low == 0) || (world == N_LADDER - 1 && high == N_LADDER - 1);
+        check((inside || ended) && s.n_jobs == high - low + 1, "sweep: best %d, tried %zu … %zu", world, low,
+              high);
+        check(s.series[0].at_end == ended, "sweep: best %d: the ladder's end is said %d times", world,
+              s.series[0].at_end);
+        free(s.jobs), free(s.series);
+    }
+    fflush(stderr), dup2(err, 2), close(err), close(null);
+    opt = kept;
+}
+
+#define SWEEP_DATA "-- --train %s/v_train.bin --seq-len 32 --val-rows 4"
+
+// How many rows are there in a points file of the scratch folder, and is none there twice (all but seconds
+// and threads)? Also compares their losses to those of another file.
+static void check_points(const char *name, int rows, const char *like) {
+    check(shell("cd %s && tail -n +2 %s | cut -d, -f1-21,24- | sort >%s.sorted && "
+                "[ $(wc -l <%s.sorted) = %d ] && [ $(cut -d, -f1-18 %s.sorted | uniq | wc -l) = %d ] && "
+                "cmp %s.sorted %s.sorted",
+                scratch_dir, name, name, name, rows, name, rows, name, like) == 0,
+          "sweep: %s should have %d different rows, those of %s", name, rows, like);
+}
+
+// A sweep; again; its dry run given to a shell; two at once on the same files.
+static void test_sweep_program(void) {
+    const char *d = scratch_dir;
+    const char *what = "--flops 2e8,4e8 --sizes 2x16,2x24 --objective mlm,ntp";
+    check(shell("data/village --out %s/v --tokens 20000 --val-tokens 1200 --people 40", d) == 0,
+          "sweep: no data");
+    check(shell("dev/sweep %s --points %s/a.csv --out %s/a " SWEEP_DATA, what, d, d, d) == 0, "sweep: fails");
+    check_points("a.csv", 8, "a.csv");
+    shell("cp %s/a.csv %s/again.csv", d, d);
+    check(shell("dev/sweep %s --points %s/a.csv --out %s/a " SWEEP_DATA, what, d, d, d) == 0, "sweep: again");
+    check(same_file(scratch("a.csv"), scratch("again.csv")), "sweep: a second one changes the points");
+    check(shell("dev/sweep --dry-run %s --points %s/a.csv --out %s/a " SWEEP_DATA " >%s/lines && "
+                "[ ! -s %s/lines ]",
+                what, d, d, d, d, d) == 0,
+          "sweep: --dry-run prints runs that are done");
+    check(shell("dev/sweep --dry-run %s --points %s/b.csv --out %s/b " SWEEP_DATA
+                " >%s/lines && [ ! -e %s/b ] && [ ! -e %s/b.csv ] && [ $(wc -l <%s/lines) = 8 ]",
+                what, d, d, d, d, d, d, d) == 0,
+          "sweep: --dry-run prints other than 8 lines, or does something");
+    check(shell("sh -e %s/lines && sh -e %s/lines", d, d) == 0, "sweep: the lines of --dry-run fail");
+    check_points("b.csv", 8, "a.csv");
+    // as if killed between a run's end and its row
+    check(shell("sed -i '$d' %s/b.csv && dev/sweep %s --points %s/b.csv --out %s/b " SWEEP_DATA, d, what, d,
+                d, d) == 0, "sweep: a row that is missing");
+    check_points("b.csv", 8, "a.csv");
+    check(shell("for i in 1 2; do dev/sweep %s --points %s/c.csv --out %s/c " SWEEP_DATA
+                " & eval p$i=$!; done; wait $p1 && wait $p2",
+                what, d, d, d) == 0,
+          "sweep: two at once: one fails");
+    check_points("c.csv", 8, "a.csv");
+    // a run that cannot go on is named; the others are trained
+    check(shell("f=$(sed 's/.*--out \\([^ ]*\\).*/\\1/;1q' %s/lines); f=%s/e/${f##*/}; mkdir -p $f; echo >"
+                "$f/checkpoint.bin; dev/sweep %s --points %s/e.csv --out %s/e " SWEEP_DATA,
+                d, d, what, d, d, d) == 1,
+          "sweep: a run fails and the sweep does not");
+    char *err = slurp(scratch("stderr"), NULL);
+    const char *named = strstr(err, ": failed: train_optibert: ");
+    check(named && strstr(named, "checkpoint.bin: this is no checkpoint") &&
+              strstr(named, "1 of 8 runs failed"),
+          "sweep: a failed run is not named: %s", err);
+    check(shell("[ $(wc -l <%s/e.csv) = 8 ]", d) == 0, "sweep: when one fails, others are not trained");
+    free(err);
+}
+
+// Stopped and killed in the middle: no row is lost, none is there twice, and the losses are those of a sweep
+// that was never stopped. A run of days, whose first checkpoint is hours away, ends with its sweep, saved.
+static void test_sweep_killed(void) {
+    const char *d = scratch_dir, *what = "--flops 2e9 --sizes 2x16,2x24,2x32 --seed 1,2 --batch 8 --jobs 2";
+    check(shell("dev/sweep %s --points %s/calm.csv --out %s/calm " SWEEP_DATA, what, d, d, d) == 0,
+          "sweep: calm");
+    check_points("calm.csv", 6, "calm.csv");
+    for (int kill9 = 0; kill9 < 2; kill9++) {
+        const char *name = kill9 ? "killed" : "stopped";
+        int code = 0, tries = 0, ended = 1;
+        for (; tries < 3; tries++) { // each time when there are more rows than before
+            code = shell(
+                "n=$(cat %s/%s.csv | wc -l); dev/sweep %s --points %s/%s.csv --out %s/%s " SWEEP_DATA
+                " & p=$!; for i in $(seq 500); do [ $(cat %s/%s.csv | wc -l) -gt $n ] && break; sleep 0.01; "
+                "done; sleep 0.03; kill -%d $p; wait $p",
+                d, name, what, d, name, d, name, d, d, name, kill9 ? 9 : 15);
+            if (code == 0) break; // it was done before the signal came
+            ended &= code == (kill9 ? 137 : 143);
+        }
+        check(tries > 0 && ended, "sweep: %s was never interrupted, or exits %d", name, code);
+        code = shell("dev/sweep %s --points %s/%s.csv --out %s/%s " SWEEP_DATA, what, d, name, d, name, d);
+        check(code == 0, "sweep: after it was %s: exit %d", name, code);
+        check_points(kill9 ? "killed.csv" : "stopped.csv", 6, "calm.csv");
+    }
+#ifdef __linux__
+    check(shell("dev/sweep --flops 1e16 --sizes 2x16 --points %s/days.csv --out %s/days " SWEEP_DATA
+                " & p=$!; for i in $(seq 6000); do [ \"$(cat %s/days/*/main.log)\" ] && break; sleep 0.01; "
+                "done; kill -9 $p; wait $p; for i in $(seq 6000); do "
+                "[ \"$(grep -lsa '%s/[d]ays/v_' /proc/[0-9]*/cmdline)\" ] || break; sleep 0.01; done; "
+                "[ $i -lt 6000 ] && ls %s/days/*/checkpoint.bin",
+                d, d, d, d, d, d) == 0,
+          "sweep: after kill -9 a child goes on, or does not save");
+#endif
+}
+
+static void test_sweep_errors(void) {
+    static const char *bad[][2] = {
+        {"--flops 0", "--flops 0: "},
+        {"--flops nan", "--flops nan"},
+        {"--flops ''", "--flops"},
+        {"--flops 1e11,", "--flops"},
+        {"--flops 1e40", "--flops 1e40"},
+        {"--flops", "needs a value"},
+        {"--sizes 2", "--sizes 2"},
+        {"--sizes 2x33", "33 channels"},
+        {"--sizes 2x112", "112"},
+        {"--sizes 0x32", "--sizes 0x32"},
+        {"--sizes 2x32x", "--sizes"},
+        {"--objective gpt", "gpt"},
+        {"--batch 1.5", "--batch 1.5"},
+        {"--mask-rate 2", "--mask-rate"},
+        {"--jobs 1,2", "--jobs"},
+        {"--stage both", "--stage both"},
+        {"--lrs 1", "--lrs"},
+        {"extra", "extra"},
+        {"--out ''", "--out"},
+        {"-- --steps 5", "--steps"},
+        {"-- --bogus", "--bogus"},
+        {"--flops 1e3", "--flops"},
+        {"--seed -1", "--seed"},
+        {"--lr ,1", "--lr"},
+    };
+    char command[1024];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(command, sizeof command, "dev/sweep --dry-run %s", bad[i][0]);
+        check_refused(2, bad[i][1], command);
+    }
+    check_refused(1, "/nowhere", "dev/sweep --dry-run -- --train /nowhere_train.bin");
+    check_refused(1, "/nonexistent/p.csv", "dev/sweep --points /nonexistent/p.csv");
+    check_refused(1, "/nonexistent", "dev/sweep --dry-run --lr-points /nonexistent");
+    snprintf(command, sizeof command, "dev/sweep --points %s/r.csv --out %s/no/folder", scratch_dir,
+             scratch_dir);
+    check_refused(1, "no/folder", command);
+    snprintf(command, sizeof command, "mkdir -p %s/x/dev && cp dev/sweep %s/x/dev/ && %s/x/dev/sweep",
+             scratch_dir, scratch_dir, scratch_dir);
+    check_refused(1, "run make", command);
+}
+
+// ----------------------------------------------------------------------------
 
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "run") == 0) return run_trainer(argc - 1, argv + 1);
@@ -2666,6 +2952,14 @@ int main(int argc, char **argv) {
     RUN(test_tokenize_cut());
     RUN(test_tokenize_program());
     RUN(test_tokenize_errors());
+    RUN(test_sweep_ladder());
+    RUN(test_sweep_runs());
+    RUN(test_sweep_quoting());
+    RUN(test_sweep_lr_points());
+    RUN(test_sweep_widening());
+    RUN(test_sweep_program());
+    RUN(test_sweep_killed());
+    RUN(test_sweep_errors());
     char remove_it[128];
     snprintf(remove_it, sizeof remove_it, "rm -rf %s", scratch_dir);
     if (system(remove_it) != 0) printf("%s could not be removed\n", scratch_dir);

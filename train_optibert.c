@@ -2045,14 +2045,12 @@ static FILE *open_points(const char *path) {
     return f;
 }
 
-// Append the run's row to a CSV file, under a lock and with one write, so that runs never mix their rows; the
-// header goes first into a new file. A file that has a row of the same settings stays as it is.
-void append_point(const Run *r, const char *path) {
+// How a run's row begins and ends: all its settings, as two runs that differ have them. Its results stand
+// between.
+void point_key(const Run *r, char key[512], char end[512]) {
     const Config *c = &r->c;
     const Settings *s = &opt;
-    const Progress *done = &r->done;
-    char key[512], result[256], end[512], row[2048], line[2048], name[256], val_floor[32] = "",
-                                                                            val_se[32] = "";
+    char name[256];
     const char *base = strrchr(s->train.path[0], '/');
     snprintf(name, sizeof name, "%s", base ? base + 1 : s->train.path[0]);
     if (strrchr(name, '.')) *strrchr(name, '.') = 0;
@@ -2060,28 +2058,43 @@ void append_point(const Run *r, const char *path) {
         if (strchr(",\"\n\r", *p)) *p = '_';
     double F = flops_per_token(c), D = run_tokens(r);
     size_t params = parameter_count(c);
-    snprintf(key, sizeof key, "%s,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%.9g,%.9g,%.9g,%.9g,%zu,%zu,%.9g,%.9g,%zu,",
+    snprintf(key, 512, "%s,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%.9g,%.9g,%.9g,%.9g,%zu,%zu,%.9g,%.9g,%zu,",
              s->objective, c->L, c->C, c->NH, c->H, c->T, c->V, params, params - (c->V + 1) * c->C, F,
              flops_per_token_head(c, r->mask_rate), D, F * D, s->batch * c->T, s->steps, s->lr, r->mask_rate,
              s->seed);
+    snprintf(end, 512, ",%.9g,%s\n", s->flops > 0 ? s->flops : F * D, name);
+}
+
+// Read on in a file of points to the row that begins and ends so. Returns 1 if there is one; `line` is the
+// last line read.
+int find_point(FILE *f, const char *key, const char *end, char line[2048]) {
+    while (fgets(line, 2048, f)) {
+        size_t n = strlen(line);
+        int ends = n > strlen(end) && strcmp(line + n - strlen(end), end) == 0;
+        if (ends && strncmp(line, key, strlen(key)) == 0) return 1;
+    }
+    return 0;
+}
+
+// Append the run's row to a CSV file, under a lock and with one write, so that runs never mix their rows; the
+// header goes first into a new file. A file that has a row of the same settings stays as it is.
+void append_point(const Run *r, const char *path) {
+    const Progress *done = &r->done;
+    char key[512], result[256], end[512], row[2048], line[2048] = "", val_floor[32] = "", val_se[32] = "";
+    point_key(r, key, end);
     if (isfinite(done->val_se)) snprintf(val_se, sizeof val_se, "%.6g", done->val_se); // one row has none
     if (isfinite(r->val_floor)) snprintf(val_floor, sizeof val_floor, "%.9g", r->val_floor);
     snprintf(result, sizeof result, "%.9g,%.9g,%s,%.1f,%d,%s,%.6g",
              done->tail_loss / (double)done->tail_steps, done->val_loss, val_floor, done->seconds,
              omp_get_max_threads(), val_se, epochs(r));
-    snprintf(end, sizeof end, ",%.9g,%s\n", s->flops > 0 ? s->flops : F * D, name);
 
     FILE *f = open_points(path);
-    size_t n = 0;
-    while (fgets(line, sizeof line, f)) {
-        n = strlen(line);
-        int ends = n > strlen(end) && strcmp(line + n - strlen(end), end) == 0;
-        if (ends && strncmp(line, key, strlen(key)) == 0) {
-            printf("%s has a row of these settings already: none is added\n", path);
-            fclose(f);
-            return;
-        }
+    if (find_point(f, key, end, line)) {
+        printf("%s has a row of these settings already: none is added\n", path);
+        fclose(f);
+        return;
     }
+    size_t n = strlen(line);
     const char *before = ftello(f) == 0 ? points_header : n > 0 && line[n - 1] != '\n' ? "\n" : "";
     n = (size_t)snprintf(row, sizeof row, "%s%s%s%s", before, key, result, end);
     if (write(fileno(f), row, n) != (ssize_t)n) die("%s: cannot write the point: %s", path, strerror(errno));
