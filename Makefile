@@ -1,6 +1,7 @@
 # make            the trainer, and the village's data for it
 # make test       build and run the tests
-# make check      the tests also without this CPU's own instructions, without OpenMP, and under the sanitizers
+# make check      the tests and the slow ones; also without this CPU's own instructions, without OpenMP, and
+#                 under the sanitizers
 # make tools      everything in data/ and dev/
 # make bench      how fast this machine is, the matmuls, and training steps
 # make clean
@@ -55,7 +56,8 @@ train_optibert: train_optibert.c .flags
 	$(BUILD)
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
-test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c dev/sweep.c .flags
+dev/sweep: dev/fit.c
+test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c dev/fit.c dev/sweep.c .flags
 	$(BUILD)
 
 data/village_train.bin: data/village
@@ -67,7 +69,8 @@ test: all tools test_optibert
 bench: dev/bench
 	dev/bench
 
-check: test
+check: all tools test_optibert
+	OPTIBERT_SLOW=1 ./test_optibert
 	$(MAKE) PORTABLE=1 test
 	$(MAKE) OPENMP=no test
 	ASAN_OPTIONS=detect_leaks=0 $(MAKE) CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover' test

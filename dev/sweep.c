@@ -15,8 +15,10 @@ share the work.
 */
 #ifndef SWEEP_C
 #define SWEEP_C
-#define OPTIBERT_NO_MAIN
-#include "../train_optibert.c"
+#ifndef FIT_NO_MAIN
+#define FIT_NO_MAIN
+#endif
+#include "fit.c"
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #ifdef __linux__
@@ -58,7 +60,7 @@ typedef struct {
     const char *points, *lr_points, *out;
     char **passed;       // (n_passed) options for the trainer, behind --
     int n_passed;
-} Plan;
+} SweepPlan;
 
 // Runs that differ in size alone: one isoFLOP curve.
 typedef struct {
@@ -85,14 +87,8 @@ typedef struct {
     int lock;                // file descriptor, while it runs
 } Job;
 
-// log y = at + slope log C
 typedef struct {
-    size_t n; // points that it was fitted to; 0: it is not known
-    double at, slope;
-} PowerLaw;
-
-typedef struct {
-    Plan plan;
+    SweepPlan plan;
     Run run;                  // the data, and what else all runs have in common
     const Shape *shapes;      // (n_shapes)
     size_t n_shapes, heads;   // heads: 0 unless given behind --
@@ -130,14 +126,12 @@ enum { ENOUGH_STEPS = 200 };
 // about as the fourth root of the batch (2x64 at 1e11, one row: 0.004, where default_lr is 0.0078).
 enum { DEFAULT_BATCH = 32, DEFAULT_STEPS = 1000 };
 
-static double law_at(const PowerLaw *law, double C) { return exp(law->at + law->slope * log(C)); }
-
 // Rows of a step for a run of so many tokens: one at least, and never so many that the steps are too few.
 static size_t choose_batch(const Sweep *s, const Series *series, double tokens) {
     const PowerLaw *law = &s->batch[causal(series)];
     double T = (double)s->run.c.T, rows = tokens / T, want = fmin(DEFAULT_BATCH, rows / DEFAULT_STEPS);
     if (series->batch > 0) return (size_t)series->batch;
-    if (law->n > 0) want = rint(law_at(law, series->budget) / T);
+    if (law->n > 0) want = rint(power_at(law, series->budget) / T);
     return (size_t)fmax(1, floor(fmin(want, rows / ENOUGH_STEPS)));
 }
 
@@ -146,8 +140,8 @@ static double choose_lr(const Sweep *s, const Series *series, size_t channels, s
     double rate = default_lr(channels), at_batch = DEFAULT_BATCH;
     if (series->lr > 0) return series->lr;
     if (s->lr[k].n > 0) {
-        rate = law_at(&s->lr[k], series->budget) / (double)channels;
-        at_batch = law_at(&s->batch[k], series->budget) / (double)s->run.c.T;
+        rate = power_at(&s->lr[k], series->budget) / (double)channels;
+        at_batch = power_at(&s->batch[k], series->budget) / (double)s->run.c.T;
     }
     return rounded(series->factor * rate * pow((double)batch / at_batch, 0.25), 3);
 }
@@ -179,7 +173,7 @@ static void settle(Sweep *s, Job *j) {
 
 // The trainer's command line for a run. The caller frees it, and `text`, which it points into.
 static char **command(const Sweep *s, const Job *j, char **text) {
-    const Plan *p = &s->plan;
+    const SweepPlan *p = &s->plan;
     char **argv = alloc_or_die((size_t)(p->n_passed + 40) * sizeof *argv), *rest, *word;
     size_t size;
     int n = 0;
@@ -227,71 +221,25 @@ static void print_command(const Sweep *s, const Job *j) {
 // ----------------------------------------------------------------------------
 // learning rate and batch from the points of a --stage lr
 
-enum { COLUMNS = 27 }; // of a row of points, in the order of points_header
-
-// The best of some runs that differ in learning rate and batch alone.
-typedef struct {
-    size_t L, C, seed, runs;
-    double budget, lr, batch, loss;
-} Best;
-
-// Least squares through the points (log C, log y), where y is the best learning rate times channels, or the
-// best batch. With a single budget the law is flat.
-static PowerLaw fit_power(const Best *best, size_t n, int of_batch) {
-    PowerLaw law = {n, 0, 0};
-    double x = 0, y = 0, xx = 0, xy = 0;
-    for (const Best *b = best; b < best + n; b++) {
-        double u = log(b->budget), v = log(of_batch ? b->batch : b->lr * (double)b->C);
-        x += u / (double)n, y += v / (double)n, xx += u * u / (double)n, xy += u * v / (double)n;
-    }
-    if (xx - x * x > 1e-6) law.slope = (xy - x * y) / (xx - x * x);
-    law.at = y - law.slope * x;
-    return law;
-}
-
-// Read a row of this objective and data, of a run with enough steps; 0 if it is none.
-static int read_row(char *line, const char *objective, const char *data, Best *row) {
-    char *f[COLUMNS], *rest = line;
-    int n = 0;
-    line[strcspn(line, "\n")] = 0;
-    while (rest && n < COLUMNS) f[n++] = strsep(&rest, ",");
-    if (n < COLUMNS || strcmp(f[0], objective) || strcmp(f[26], data)) return 0;
-    *row = (Best){strtoul(f[1], NULL, 10), strtoul(f[2], NULL, 10), strtoul(f[17], NULL, 10), 1,
-                  strtod(f[25], NULL), strtod(f[15], NULL), strtod(f[13], NULL), strtod(f[19], NULL)};
-    return strtod(f[14], NULL) >= ENOUGH_STEPS && row->budget > 0 && row->lr > 0 && row->batch > 0;
-}
-
-// For each budget, size and seed that has three rows or more, the one of least loss counts.
+// The best learning rate times channels, and the best batch, as power laws of C, of all budgets where several
+// were tried. With a single budget they are flat.
 static void fit_lr_points(Sweep *s, const char *path, const char *data) {
-    char line[2048];
-    FILE *f = fopen(path, "r");
-    if (!f) die("%s: cannot read: %s", path, strerror(errno));
-    if (!fgets(line, sizeof line, f) || strcmp(line, points_header)) die("%s: is no file of points", path);
-    for (int ntp = 0; ntp < 2; ntp++) {
-        Best *best = NULL, *b, row;
-        size_t n = 0, kept = 0;
-        rewind(f);
-        while (fgets(line, sizeof line, f)) {
-            if (!read_row(line, ntp ? "ntp" : "mlm", data, &row)) continue;
-            for (b = best; b < best + n; b++)
-                if (b->L == row.L && b->C == row.C && b->seed == row.seed && b->budget == row.budget)
-                    break;
-            if (b == best + n) {
-                best = realloc(best, (n + 1) * sizeof *best);
-                if (!best) die("out of memory");
-                best[n++] = row;
-                continue;
-            }
-            row.runs = b->runs + 1;
-            if (row.loss < b->loss) *b = row;
-            b->runs = row.runs;
+    Fit fit = {0};
+    read_points(&fit, path);
+    for (Group *g = fit.group; g < fit.group + fit.n; g++) {
+        if (strcmp(g->data, data)) continue;
+        group_budgets(g);
+        double *C = alloc_or_die(4 * g->n_budgets * sizeof *C);
+        double *rate = C + g->n_budgets, *batch = rate + g->n_budgets, *w = batch + g->n_budgets;
+        for (size_t i = 0; i < g->n_budgets; i++) {
+            const Budget *b = &g->budget[i];
+            C[i] = b->C, rate[i] = b->lr * b->channels, batch[i] = b->batch_tokens;
+            w[i] = b->lrs > 1 || b->batches > 1;
         }
-        for (size_t i = 0; i < n; i++)
-            if (best[i].runs >= 3) best[kept++] = best[i];
-        if (kept > 0) s->lr[ntp] = fit_power(best, kept, 0), s->batch[ntp] = fit_power(best, kept, 1);
-        free(best);
+        int k = strcmp(g->objective, "ntp") == 0;
+        s->lr[k] = power_law(C, rate, w, g->n_budgets), s->batch[k] = power_law(C, batch, w, g->n_budgets);
+        free(C);
     }
-    fclose(f);
 }
 
 // ----------------------------------------------------------------------------
@@ -381,7 +329,7 @@ static int widen_all(Sweep *s) {
 static void make_series(Sweep *s) {
     static const List one = {1, {0}};
     static const List factors = {5, {0.25, 0.5, 1, 2, 4}}, batches = {5, {4, 8, 16, 32, 64}};
-    const Plan *p = &s->plan;
+    const SweepPlan *p = &s->plan;
     const List *lr = p->lr.n ? &p->lr : p->lr_stage ? &factors : &one;
     const List *batch = p->batch.n ? &p->batch : p->lr_stage ? &batches : &one;
     size_t n = p->flops.n * p->n_objectives * p->mask_rate.n * p->seed.n * batch->n * lr->n;
@@ -658,7 +606,7 @@ static void read_list(List *list, const char *option, const char *text, double l
     }
 }
 
-static void read_sizes(Plan *p, const char *text) {
+static void read_sizes(SweepPlan *p, const char *text) {
     char *item, *rest = strcmp(text, "auto") ? strdup(text) : NULL, extra;
     while ((item = strsep(&rest, ","))) {
         unsigned L, C;
@@ -669,7 +617,7 @@ static void read_sizes(Plan *p, const char *text) {
     }
 }
 
-static void read_objectives(Plan *p, const char *text) {
+static void read_objectives(SweepPlan *p, const char *text) {
     char *item, *rest = strdup(text);
     while ((item = strsep(&rest, ","))) {
         if ((strcmp(item, "mlm") && strcmp(item, "ntp")) || p->n_objectives == 2)
@@ -678,13 +626,13 @@ static void read_objectives(Plan *p, const char *text) {
     }
 }
 
-static void read_plan(Plan *p, int argc, char **argv) {
+static void read_plan(SweepPlan *p, int argc, char **argv) {
     enum { FLOPS, SIZES, OBJECTIVE, RATE, ROWS, MASK_RATE, SEED, STAGE, POINTS, LR_POINTS, DIR, JOBS, N };
     static const char *name[N] = {"--flops", "--sizes", "--objective", "--lr", "--batch", "--mask-rate",
                                   "--seed", "--stage", "--points", "--lr-points", "--out", "--jobs"};
     const char *text[N] = {NULL, "auto", "mlm", NULL, NULL, "0.2", "1", "isoflop", NULL, NULL, "runs", NULL};
     List jobs = {0};
-    *p = (Plan){0};
+    *p = (SweepPlan){0};
     for (int i = 1; i < argc; i++) {
         int o = 0;
         if (strcmp(argv[i], "--") == 0) {
@@ -751,7 +699,7 @@ static void find_trainer(Sweep *s, const char *argv0) {
 
 // Say what will be trained and read, a line for each budget.
 static void print_sweep(const Sweep *s, size_t cores) {
-    const Plan *p = &s->plan;
+    const SweepPlan *p = &s->plan;
     double work = 0, epochs = 0, T = (double)s->run.c.T, total = (double)s->run.train.total;
     for (const Job *j = s->jobs; j < s->jobs + s->n_jobs; j++) work += j->state == DONE ? 0 : job_work(j);
     fprintf(stderr, "%s: %.4g tokens\n", opt.train.path[0], total);
@@ -778,8 +726,8 @@ static void print_sweep(const Sweep *s, size_t cores) {
     for (int ntp = 0; ntp < 2; ntp++)
         if (s->lr[ntp].n > 0)
             fprintf(stderr, "%s, by %zu best runs: peak rate %.3g C^%.3g / channels, batch %.3g C^%.3g\n",
-                    ntp ? "ntp" : "mlm", s->lr[ntp].n, exp(s->lr[ntp].at), s->lr[ntp].slope,
-                    exp(s->batch[ntp].at), s->batch[ntp].slope);
+                    ntp ? "ntp" : "mlm", s->lr[ntp].n, s->lr[ntp].k, s->lr[ntp].exponent, s->batch[ntp].k,
+                    s->batch[ntp].exponent);
     if (epochs > 1)
         fprintf(stderr, "sweep: the data is read up to %.1f times: have %.2g tokens to read all but once "
                 "(data/village --tokens)\n", epochs, epochs * total);
@@ -790,7 +738,7 @@ int sweep_main(int argc, char **argv) {
     char key[512], end[512];
     program = "sweep";
     read_plan(&s.plan, argc, argv);
-    Plan *p = &s.plan;
+    SweepPlan *p = &s.plan;
     size_t cores = (size_t)MAX(1, physical_cores());
     // One core each is best: two runs of 2x32 (600 steps of 8 rows) took 1.7 s side by side, 4.6 s one after
     // the other on both cores; of 4x128 (20 steps of 32 rows) 5.4 and 5.9 s. (Measured on a busy machine.)
@@ -803,8 +751,10 @@ int sweep_main(int argc, char **argv) {
     resolve_settings(&s.run);
     point_key(&s.run, key, end);
     const char *data = strtok(strrchr(end, ',') + 1, "\n");
-    if (!p->lr_stage && (p->lr_points || access("lr.csv", F_OK) == 0))
+    if (!p->lr_stage && (p->lr_points || access("lr.csv", F_OK) == 0)) {
+        fit_opt.plateau = unigram_entropy(opt.train.path[0], s.run.c.V, 0);
         fit_lr_points(&s, p->lr_points ? p->lr_points : "lr.csv", data);
+    }
     make_series(&s);
     if (p->dry_run) {
         for (size_t i = 0; i < s.n_jobs; i++)

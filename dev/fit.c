@@ -1,0 +1,1445 @@
+/*
+Loss points to a scaling law: reads the CSV rows that training runs leave and answers how compute should be
+split between model and tokens.
+
+    dev/fit points.csv                                      all of it, for each objective and data there
+    dev/fit points.csv --predict 1e14                       the best run at this compute, and its command
+    dev/fit table.csv --columns "Model Size,Tokens,loss"    any published table
+
+The law is L(F,D) = E + A/F^alpha + B/D^beta: L is the validation loss, F the training FLOPs per token, D the
+tokens, C = F D the compute. It is fitted as Hoffmann et al. (arXiv 2203.15556, approach 3) describe it: the
+Huber loss, summed, of the residuals of log L. What went wrong there (Besiroglu et al., arXiv 2404.10102: an
+optimiser that stopped early, rounded parameters) cannot here: it starts from many places, ends where rounding
+ends it, and rounds only to print.
+*/
+#ifndef FIT_C
+#define FIT_C
+#ifndef OPTIBERT_NO_MAIN
+#define OPTIBERT_NO_MAIN
+#endif
+#include "../train_optibert.c"
+#include <ctype.h>
+#include <stddef.h>
+
+typedef struct {
+    const char *column[3];          // the names of F, D and the loss …
+    const char *columns;            // … as --columns gives them
+    const char *objective, *data;   // only these rows; NULL: all
+    const char *json;               // the file to write
+    double fix_E, plateau, predict; // NAN: not given
+    double draws, seed;             // of the bootstrap
+    int with_head, all;
+} FitSettings;
+
+FitSettings fit_opt = {
+    .column = {"flops_per_token", "tokens", "val_loss"}, .fix_E = NAN, .plateau = NAN, .predict = NAN,
+    .draws = 1000, .seed = 1,
+};
+
+// ----------------------------------------------------------------------------
+// points: rows of CSV files, grouped by objective and data
+
+enum { MAX_POINTS = 10000, MAX_COLUMNS = 1000, MIN_STEPS = 200 };
+
+// Does a point count for the law, and if not, why?
+enum { COUNTS, TOO_SHORT, ON_PLATEAU, NOT_BEST, N_VERDICTS };
+
+// One run. What the file does not say is NAN.
+typedef struct {
+    double F_N, F_head, D, loss;           // the last is the validation loss
+    double layers, channels, heads, hidden, seq_len, vocab, batch_tokens, steps, lr, mask_rate, seed;
+    double val_se, val_floor, epochs, budget;
+    double F, C;                           // F_N, or F_N + F_head with --with-head; F D
+    int verdict;
+} Point;
+
+static const struct {
+    const char *name;
+    size_t offset;
+} fit_columns[] = { // the first three are those that --columns may name otherwise, and the only ones needed
+    {"flops_per_token", offsetof(Point, F_N)}, {"tokens", offsetof(Point, D)},
+    {"val_loss", offsetof(Point, loss)}, {"flops_per_token_head", offsetof(Point, F_head)},
+    {"layers", offsetof(Point, layers)}, {"channels", offsetof(Point, channels)},
+    {"heads", offsetof(Point, heads)}, {"hidden", offsetof(Point, hidden)},
+    {"seq_len", offsetof(Point, seq_len)}, {"vocab", offsetof(Point, vocab)},
+    {"batch_tokens", offsetof(Point, batch_tokens)}, {"steps", offsetof(Point, steps)},
+    {"lr", offsetof(Point, lr)}, {"mask_rate", offsetof(Point, mask_rate)}, {"seed", offsetof(Point, seed)},
+    {"val_se", offsetof(Point, val_se)}, {"val_floor", offsetof(Point, val_floor)},
+    {"epochs", offsetof(Point, epochs)}, {"budget", offsetof(Point, budget)},
+};
+enum { N_FIT_COLUMNS = sizeof fit_columns / sizeof *fit_columns };
+
+static double *column(Point *p, size_t offset) { return (double *)((char *)p + offset); }
+
+// E, A, B, alpha, beta of the law; huber: its objective; a, b, G: what follows for the best split.
+enum { LAW_E, LAW_A, LAW_B, LAW_ALPHA, LAW_BETA, LAW_HUBER, LAW_a, LAW_b, LAW_G, N_LAW };
+static const char *const law_names[N_LAW] = {"E", "A", "B", "alpha", "beta", "huber", "a", "b", "G"};
+typedef union {
+    struct {
+        double E, A, B, alpha, beta, huber, a, b, G;
+    };
+    double v[N_LAW];
+} Law;
+
+// y = k C^exponent through n points; the interval is the bootstrap's, NAN where there is none.
+typedef struct {
+    double k, exponent, exponent_lo, exponent_hi;
+    size_t n;
+} PowerLaw;
+
+// The points of one compute budget.
+typedef struct {
+    double C;                          // geometric mean of its points
+    size_t first, n;                   // its points in Group.point, whether they count or not
+    size_t use, n_use, sizes;          // those that count, in Group.use, and how many different F they have
+    double center, c[3];               // the parabola: loss = c0 + c1 z + c2 z², z = log F - center
+    double F_opt, D_opt, loss;         // at its minimum
+    int open;                          // it has no minimum
+    int edge;                          // its minimum, or the point of least loss, is at an end of the sizes
+    int off; // its minimum is nearer to an end than to their middle: it is biased then
+    double lr, batch_tokens, channels; // of the run with the least loss
+    size_t lrs, batches;               // how many were tried at that run's size …
+    int lr_edge, batch_edge;           // … and were there not both smaller and greater ones?
+} Budget;
+
+// All runs of one objective on one data set, and what follows from them.
+typedef struct {
+    const char *objective, *data;
+    size_t n, room;
+    Point *point;                      // (n) by budget, then F, then D
+    double plateau;                    // the unigram plateau, or NAN
+    const char *plateau_from;
+    size_t count[N_VERDICTS];
+
+    size_t n_use;
+    size_t *use;                       // (n_use) the points that count
+    double *F, *D, *C, *loss;          // (n_use)
+    size_t n_budgets;
+    Budget *budget;                    // (n_budgets) ascending C
+
+    int has_law, converged;            // do the points determine a law; did its search come to an end?
+    Law law, lo, hi, se;               // with bounds of 95% intervals, and standard errors
+    double corr[5][5];                 // of E, log A, log B, alpha, beta
+    size_t n_draws;
+    Law *draw;                         // (n_draws) the law of each bootstrap resample
+    Law held_law;                      // fitted without the largest budget
+    size_t held_n;                     // the points held out; 0: there is no such fit
+    double held_mean, held_rms;        // their error in log loss, predicted - measured
+    PowerLaw iso;                      // F_opt of the parabolas; D_opt = C / F_opt
+    PowerLaw best_lr, best_batch;
+} Group;
+
+typedef struct {
+    size_t n, points;
+    Group *group; // (n)
+} Fit;
+
+// Cut a line of CSV into fields, in place: quotes and blanks around a field go. Returns how many there are;
+// only the first max are kept.
+size_t csv_split(char *line, char **field, size_t max) {
+    for (size_t n = 0;; line++) {
+        while (*line == ' ' || *line == '\t') line++;
+        char *start = line, *end = line;
+        int quoted = 0;
+        for (; *line && (quoted || *line != ','); line++) {
+            if (*line != '"') *end++ = *line;
+            else if (quoted && line[1] == '"') *end++ = *line++;
+            else quoted = !quoted;
+        }
+        int last = *line == 0;
+        while (end > start && isspace((unsigned char)end[-1])) end--;
+        *end = 0;
+        if (n < max) field[n] = start;
+        n++;
+        if (last) return n;
+    }
+}
+
+// The group of this objective and data; a new one if there is none.
+static Group *find_group(Fit *fit, const char *objective, const char *data) {
+    for (size_t i = 0; i < fit->n; i++)
+        if (!strcmp(fit->group[i].objective, objective) && !strcmp(fit->group[i].data, data))
+            return &fit->group[i];
+    fit->group = realloc(fit->group, (fit->n + 1) * sizeof *fit->group);
+    if (!fit->group) die("out of memory");
+    fit->group[fit->n] = (Group){.objective = strdup(objective), .data = strdup(data)};
+    return &fit->group[fit->n++];
+}
+
+static void add_point(Group *g, const Point *p) {
+    if (g->n == g->room) {
+        g->room = MAX(64, 2 * g->room);
+        g->point = realloc(g->point, g->room * sizeof *g->point);
+        if (!g->point) die("out of memory");
+    }
+    g->point[g->n++] = *p;
+}
+
+// The place of a column, or n.
+static size_t find_column(char **field, size_t n, const char *name) {
+    size_t k = 0;
+    while (k < n && strcmp(field[k], name)) k++;
+    return k;
+}
+
+// Where the columns that we read stand in a file; the number of its columns where it has them not.
+typedef struct {
+    size_t n, number[N_FIT_COLUMNS], objective, data;
+} Header;
+
+static Header read_header(const char *path, char *line) {
+    char *field[MAX_COLUMNS];
+    Header h = {.n = csv_split(line, field, MAX_COLUMNS)};
+    if (h.n > MAX_COLUMNS) die("%s: has more than %d columns: this is no file of points", path, MAX_COLUMNS);
+    h.objective = find_column(field, h.n, "objective"), h.data = find_column(field, h.n, "data");
+    for (int k = 0; k < N_FIT_COLUMNS; k++) {
+        const char *name = k < 3 ? fit_opt.column[k] : fit_columns[k].name;
+        h.number[k] = find_column(field, h.n, name);
+        if (h.number[k] == h.n && (k < 3 || (k == 3 && fit_opt.with_head)))
+            die("%s: has no column \"%s\": --columns F,D,LOSS says what they are called", path, name);
+    }
+    return h;
+}
+
+// The numbers of a row. Returns 0 where F, D or loss is no positive number; elsewhere that is as good as
+// missing.
+static int read_point(Point *p, const Header *h, char **field) {
+    for (int k = 0; k < N_FIT_COLUMNS; k++) {
+        const char *text = h->number[k] < h->n ? field[h->number[k]] : "";
+        char *end;
+        double x = strtod(text, &end);
+        *column(p, fit_columns[k].offset) = *text && *end == 0 && isfinite(x) ? x : NAN;
+    }
+    p->F = fit_opt.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = COUNTS;
+    return p->F > 0 && p->D > 0 && p->loss > 0 && isfinite(p->C);
+}
+
+// Add the rows of a CSV file, whose first line names the columns. Rows that are of no use are counted on
+// stderr.
+void read_points(Fit *fit, const char *path) {
+    Reader r;
+    Header h;
+    Point p;
+    char *line = NULL, *field[MAX_COLUMNS];
+    size_t room = 0, bad = 0, first_bad = 0;
+    reader_open(&r, path);
+    if (getline(&line, &room, r.file) < 0) die("%s: is empty: give a file of points", path);
+    h = read_header(path, line + (strncmp(line, "\xef\xbb\xbf", 3) ? 0 : 3)); // without a byte-order mark
+    for (size_t number = 2; getline(&line, &room, r.file) >= 0; number++) {
+        if (line[strspn(line, " \t\r\n")] == 0) continue;
+        int whole = csv_split(line, field, MAX_COLUMNS) == h.n;
+        const char *objective = whole && h.objective < h.n ? field[h.objective] : "";
+        const char *data = whole && h.data < h.n ? field[h.data] : "";
+        if (whole && fit_opt.objective && strcmp(objective, fit_opt.objective)) continue;
+        if (whole && fit_opt.data && strcmp(data, fit_opt.data)) continue;
+        if (!whole || !read_point(&p, &h, field)) {
+            if (bad++ == 0) first_bad = number;
+            continue;
+        }
+        if (fit->points++ == MAX_POINTS)
+            die("%s: more than %d points: choose some with --objective and --data, or leave out rows", path,
+                MAX_POINTS);
+        add_point(find_group(fit, objective, data), &p);
+    }
+    if (ferror(r.file)) die("%s: cannot read: %s", path, strerror(errno));
+    if (bad)
+        fprintf(stderr, "%s: %s: %zu rows left out, the first in line %zu: F, D or loss is no positive "
+                "number, or they have not %zu fields\n", program, path, bad, first_bad, h.n);
+    free(line), fclose(r.file);
+}
+
+// ----------------------------------------------------------------------------
+// the law
+
+// The parameters of a fit are t = (e, a, b, alpha, beta), and the model is
+//     log L = log(exp(e) + exp(a - alpha x) + exp(b - beta y)),
+// where x and y are log F and log D less their means: e, a and b are the logs of the parts of one loss.
+enum { P = 5, GRID = 24, MAX_STARTS = 24 };
+#define EXPONENT_MIN 0.02 // the grid of exponents, and their bounds
+#define EXPONENT_MAX 4.0
+#define HUBER_DELTA 1e-3  // Hoffmann et al.
+
+typedef struct {
+    size_t n;
+    double *x, *y, *l;     // (n) log F, log D, less their means; log L
+    double *u, *v;         // (GRID,n) exp(-alpha x), exp(-beta y)
+    double mean_x, mean_y;
+    double low[P], high[P]; // bounds of t; equal where a parameter is fixed
+} Surface;
+
+static double grid_exponent(int i) {
+    return EXPONENT_MIN * pow(EXPONENT_MAX / EXPONENT_MIN, i / (GRID - 1.0));
+}
+
+// Points as the fit wants them. fix_E: a known E, or NAN. E, A and B are 0 where t is at its lower bound.
+Surface surface_make(const double *F, const double *D, const double *loss, size_t n, double fix_E) {
+    Surface s = {.n = n, .x = alloc_or_die((3 + 2 * GRID) * n * sizeof(double))};
+    s.y = s.x + n, s.l = s.y + n, s.u = s.l + n, s.v = s.u + GRID * n;
+    double least = INFINITY, greatest = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        s.x[i] = log(F[i]), s.y[i] = log(D[i]), s.l[i] = log(loss[i]);
+        s.mean_x += s.x[i] / (double)n, s.mean_y += s.y[i] / (double)n;
+        least = fmin(least, s.l[i]), greatest = fmax(greatest, s.l[i]);
+    }
+    for (size_t i = 0; i < n; i++) s.x[i] -= s.mean_x, s.y[i] -= s.mean_y;
+    for (int k = 0; k < GRID; k++)
+        for (size_t i = 0; i < n; i++) {
+            s.u[k * n + i] = exp(-grid_exponent(k) * s.x[i]);
+            s.v[k * n + i] = exp(-grid_exponent(k) * s.y[i]);
+        }
+    for (int k = 0; k < P; k++) {
+        s.low[k] = k < 3 ? least - 40 : EXPONENT_MIN;
+        s.high[k] = k < 3 ? greatest + 1 : EXPONENT_MAX;
+    }
+    if (fix_E == fix_E) s.low[0] = s.high[0] = fix_E > 0 ? log(fix_E) : -1000;
+    return s;
+}
+
+// Solve A x = b, A (n,n) symmetric and positive definite; x replaces b, A is overwritten. Returns 0 where A
+// is not so. (Cholesky.)
+static int solve(int n, double A[P][P], double *b) {
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j <= i; j++) {
+            double sum = A[i][j];
+            for (int k = 0; k < j; k++) sum -= A[i][k] * A[j][k];
+            if (i > j) A[i][j] = sum / A[j][j];
+            else if (sum > 1e-15 * fabs(A[i][i])) A[i][i] = sqrt(sum);
+            else return 0;
+        }
+        for (int k = 0; k < i; k++) b[i] -= A[i][k] * b[k];
+        b[i] /= A[i][i];
+    }
+    for (int i = n - 1; i >= 0; i--) {
+        for (int k = i + 1; k < n; k++) b[i] -= A[k][i] * b[k];
+        b[i] /= A[i][i];
+    }
+    return 1;
+}
+
+// Non-negative least squares in three unknowns, from the normal equations G c = h: of all subsets of the
+// unknowns (within `allowed`, one bit each) that give no negative number, the one that explains most. Returns
+// how much of the sum of squares that is, h · c.
+double least_squares(double G[3][3], const double h[3], int allowed, double c[3]) {
+    double best = 0;
+    c[0] = c[1] = c[2] = 0;
+    for (int set = 1; set < 8; set++) {
+        if (set & ~allowed) continue;
+        double A[P][P], b[P], explained = 0;
+        int member[3], n = 0, feasible;
+        for (int k = 0; k < 3; k++)
+            if (set >> k & 1) member[n++] = k;
+        for (int i = 0; i < n; i++) {
+            b[i] = h[member[i]];
+            for (int j = 0; j < n; j++) A[i][j] = G[member[i]][member[j]];
+        }
+        feasible = solve(n, A, b);
+        for (int i = 0; feasible && i < n; i++) feasible = b[i] >= 0, explained += b[i] * h[member[i]];
+        if (!feasible || explained <= best) continue;
+        best = explained, c[0] = c[1] = c[2] = 0;
+        for (int i = 0; i < n; i++) c[member[i]] = b[i];
+    }
+    return best;
+}
+
+// Variable projection: for each pair of exponents of the grid the best E, A, B by least squares on relative
+// errors. The best cells, no two of them neighbours, become starts (at most max). Returns how many.
+static int law_starts(const Surface *s, const double *w, double start[][P], int max) {
+    double left[GRID][GRID], cell[GRID][GRID][3];
+    int fixed = s->low[0] == s->high[0], n = 0;
+    double E = fixed ? exp(s->low[0]) : 0, floor_t = s->low[1] + 33; // a share of 1e-3 where it would be 0
+    for (int i = 0; i < GRID; i++)
+        for (int j = 0; j < GRID; j++) {
+            double G[3][3] = {{0}}, h[3] = {0}, all = 0;
+            const double *u = s->u + (size_t)i * s->n, *v = s->v + (size_t)j * s->n;
+            for (size_t k = 0; k < s->n; k++) {
+                double inverse = exp(-s->l[k]), f[3] = {inverse, inverse * u[k], inverse * v[k]};
+                double target = 1 - E * inverse;
+                all += w[k] * target * target;
+                for (int p = 0; p < 3; p++) {
+                    h[p] += w[k] * f[p] * target;
+                    for (int q = 0; q < 3; q++) G[p][q] += w[k] * f[p] * f[q];
+                }
+            }
+            left[i][j] = all - least_squares(G, h, fixed ? 6 : 7, cell[i][j]);
+        }
+    while (n < max) {
+        int bi = -1, bj = -1;
+        for (int i = 0; i < GRID; i++)
+            for (int j = 0; j < GRID; j++)
+                if (left[i][j] < INFINITY && (bi < 0 || left[i][j] < left[bi][bj])) bi = i, bj = j;
+        if (bi < 0) break;
+        for (int k = 0; k < 3; k++) start[n][k] = fmax(floor_t, log(cell[bi][bj][k]));
+        if (fixed) start[n][0] = s->low[0];
+        start[n][3] = grid_exponent(bi), start[n][4] = grid_exponent(bj);
+        n++;
+        for (int i = MAX(0, bi - 1); i <= MIN(GRID - 1, bi + 1); i++)
+            for (int j = MAX(0, bj - 1); j <= MIN(GRID - 1, bj + 1); j++) left[i][j] = INFINITY;
+    }
+    return n;
+}
+
+// What is minimised, sum w huber(r), r = log-sum-exp - l, at t; its gradient; its Hessian; and M, which is
+// the Hessian but for curvature of the model, with the weights of iteratively reweighted least squares (1,
+// beyond delta delta/|r|): it is never less than positive semidefinite, and a step by it never overshoots
+// far.
+typedef struct {
+    double value, gradient[P], H[P][P], M[P][P];
+} Objective;
+
+void law_objective(const Surface *s, const double *w, const double t[P], double delta, Objective *o) {
+    *o = (Objective){0};
+    for (size_t i = 0; i < s->n; i++) {
+        if (w[i] == 0) continue;
+        double z[3] = {t[0], t[1] - t[3] * s->x[i], t[2] - t[4] * s->y[i]};
+        double top = fmax(z[0], fmax(z[1], z[2])), sum = 0, share[3];
+        for (int k = 0; k < 3; k++) sum += share[k] = exp(z[k] - top);
+        for (int k = 0; k < 3; k++) share[k] /= sum;
+        double r = top + log(sum) - s->l[i], size = fabs(r), slope = r, weight = 1;
+        if (size > delta) slope = copysign(delta, r), weight = delta / size;
+        o->value += w[i] * (size > delta ? delta * (size - delta / 2) : r * r / 2);
+        // the gradient of log-sum-exp
+        double d[P] = {share[0], share[1], share[2], -s->x[i] * share[1], -s->y[i] * share[2]};
+        double x[P] = {1, 1, 1, -s->x[i], -s->y[i]};
+        for (int p = 0; p < P; p++) {
+            o->gradient[p] += w[i] * slope * d[p];
+            for (int q = 0; q <= p; q++) {
+                int same = (p == 3 ? 1 : p == 4 ? 2 : p) == (q == 3 ? 1 : q == 4 ? 2 : q); // of one term
+                double bend = (same ? d[p] * x[q] : 0) - d[p] * d[q];
+                o->M[p][q] += w[i] * weight * d[p] * d[q];
+                o->H[p][q] += w[i] * ((size <= delta) * d[p] * d[q] + slope * bend);
+            }
+        }
+    }
+}
+
+// Newton's method from t, damped by M: a step solves (H + lambda M) step = -gradient. The greater lambda, the
+// more careful; and no step is longer than 2 in e, a, b, than 0.5 in an exponent. Ends only where no step,
+// however small, makes it better, or where steps are of the size of rounding errors. (Near the end the value
+// can no longer tell better from worse; the gradient still can.) Returns whether it came to an end; t is the
+// minimum, *value the objective there.
+static int descend(const Surface *s, const double *w, double t[P], double delta, double *value) {
+    Objective now, next;
+    double lambda = 1, tiny = 0;
+    law_objective(s, w, t, delta, &now);
+    for (int i = 0; i < 2000; i++) {
+        double A[P][P], step[P], moved = 0, steep = 0, next_steep = 0;
+        int fixed[P];
+        for (int p = 0; p < P; p++) {
+            fixed[p] = s->low[p] == s->high[p] || (t[p] <= s->low[p] && now.gradient[p] > 0) ||
+                       (t[p] >= s->high[p] && now.gradient[p] < 0);
+            tiny = fmax(tiny, 1e-14 * now.M[p][p]);
+        }
+        int better = 0;
+        for (int newton = 1; newton >= 0 && !better; newton--) { // by H, or where that bends down by M alone
+            for (int p = 0; p < P; p++) {
+                step[p] = fixed[p] ? 0 : -now.gradient[p];
+                for (int q = 0; q <= p; q++)
+                    A[p][q] = fixed[p] || fixed[q] ? p == q : (newton ? now.H : now.M)[p][q] +
+                              lambda * (now.M[p][q] + (p == q) * tiny);
+            }
+            better = solve(P, A, step);
+        }
+        if (better) {
+            for (int p = 0; p < P; p++) {
+                double from = t[p], most = p < 3 ? 2 : 0.5;
+                step[p] = fmin(fmax(from + fmin(fmax(step[p], -most), most), s->low[p]), s->high[p]);
+                moved = fmax(moved, fabs(step[p] - from) / (1 + fabs(from)));
+            }
+            law_objective(s, w, step, delta, &next);
+            for (int p = 0; p < P; p++) {
+                double scale = fixed[p] ? 0 : 1 / (now.M[p][p] + tiny + 1e-300);
+                steep += now.gradient[p] * now.gradient[p] * scale;
+                next_steep += next.gradient[p] * next.gradient[p] * scale;
+            }
+            better =
+                next.value < now.value || (next.value <= now.value * (1 + 1e-12) && next_steep < steep / 4);
+        }
+        if (better) memcpy(t, step, P * sizeof *t), now = next, lambda = fmax(lambda / 8, 1e-12);
+        else lambda *= 8;
+        *value = now.value;
+        if ((better && moved < 1e-15) || lambda > 1e12) return 1;
+    }
+    return 0;
+}
+
+// The minimum from t on. Among the many kinks of so small a delta a far start creeps, so first comes least
+// squares, and delta shrinks in steps.
+static int law_refine(const Surface *s, const double *w, double t[P], double *value) {
+    for (double delta = 3125 * HUBER_DELTA; delta > 2 * HUBER_DELTA; delta /= 5)
+        descend(s, w, t, delta, value);
+    return descend(s, w, t, HUBER_DELTA, value);
+}
+
+// How many different (x, y) have a weight; counted no further than `enough`. y may be NULL.
+static int distinct(const double *x, const double *y, const double *w, size_t n, int enough) {
+    size_t found[8];
+    int count = 0;
+    for (size_t i = 0; i < n && count < enough; i++) {
+        int k = 0;
+        while (k < count && (fabs(x[i] - x[found[k]]) > 1e-9 || (y && fabs(y[i] - y[found[k]]) > 1e-9))) k++;
+        if (w[i] > 0 && k == count) found[count++] = i;
+    }
+    return count;
+}
+
+// Can these points determine a law at all?
+static int law_possible(const Surface *s, const double *w) {
+    int known = s->low[0] == s->high[0]; // E
+    return distinct(s->x, s->y, w, s->n, 5 - known) == 5 - known &&
+           distinct(s->x, NULL, w, s->n, 3 - known) == 3 - known &&
+           distinct(s->y, NULL, w, s->n, 3 - known) == 3 - known;
+}
+
+// The closed form of the best split (from dL = 0 along F D = C): F_opt = G C^a, D_opt = C^b / G.
+static void law_close(Law *law, double log_A, double log_B) {
+    double sum = law->alpha + law->beta;
+    law->A = exp(log_A), law->B = exp(log_B);
+    law->a = law->beta / sum, law->b = law->alpha / sum;
+    law->G = exp((log(law->alpha) + log_A - log(law->beta) - log_B) / sum);
+}
+
+double law_loss(const Law *law, double F, double D) {
+    return law->E + law->A * pow(F, -law->alpha) + law->B * pow(D, -law->beta);
+}
+
+double law_F_opt(const Law *law, double C) { return law->G * pow(C, law->a); }
+double law_D_opt(const Law *law, double C) { return pow(C, law->b) / law->G; }
+double law_ratio(const Law *law, double C) { return law_D_opt(law, C) / law_F_opt(law, C); }
+
+// The law of points with weights w (n): the best end of several starts from the grid, and of t where that
+// holds a solution already. t returns the parameters; `converged` becomes 0 where that end is none.
+Law surface_fit(const Surface *s, const double *w, int starts, double t[P], int have_t, int *converged) {
+    double start[MAX_STARTS + 1][P], best = INFINITY;
+    int n = law_starts(s, w, start, starts);
+    if (have_t) memcpy(start[n++], t, P * sizeof *t);
+    for (int i = 0; i < n; i++) {
+        double value;
+        int ended = law_refine(s, w, start[i], &value);
+        if (!(value < best)) continue;
+        best = value, memcpy(t, start[i], P * sizeof *t);
+        if (converged) *converged = ended;
+    }
+    double log_A = t[1] > s->low[1] ? t[1] + t[3] * s->mean_x : -INFINITY;
+    double log_B = t[2] > s->low[2] ? t[2] + t[4] * s->mean_y : -INFINITY;
+    Law law = {.E = t[0] <= s->low[0] && s->low[0] < s->high[0] ? 0 : exp(t[0]), .alpha = t[3], .beta = t[4],
+               .huber = best};
+    law_close(&law, log_A, log_B);
+    return law;
+}
+
+// The same, of plain points. Returns 0 where they cannot determine a law.
+int law_fit(Law *law, const double *F, const double *D, const double *loss, size_t n, double fix_E) {
+    double t[P], *w = alloc_or_die(n * sizeof *w);
+    for (size_t i = 0; i < n; i++) w[i] = 1;
+    Surface s = surface_make(F, D, loss, n, fix_E);
+    int possible = law_possible(&s, w);
+    if (possible) *law = surface_fit(&s, w, MAX_STARTS, t, 0, NULL);
+    free(s.x), free(w);
+    return possible;
+}
+
+// ----------------------------------------------------------------------------
+// isoFLOP parabolas (Hoffmann et al., approach 2), and power laws
+
+// The least-squares power law y = k C^exponent; of points of one C it is flat, of none there is none: n = 0.
+PowerLaw power_law(const double *C, const double *y, const double *w, size_t n) {
+    double sum = 0, mean_x = 0, mean_y = 0, xx = 0, xy = 0;
+    PowerLaw p = {NAN, NAN, NAN, NAN, 0};
+    for (size_t i = 0; i < n; i++)
+        if (w[i] > 0) sum += w[i], mean_x += w[i] * log(C[i]), mean_y += w[i] * log(y[i]), p.n++;
+    mean_x /= sum, mean_y /= sum;
+    for (size_t i = 0; i < n; i++) {
+        if (w[i] <= 0) continue;
+        xx += w[i] * pow(log(C[i]) - mean_x, 2);
+        xy += w[i] * (log(C[i]) - mean_x) * (log(y[i]) - mean_y);
+    }
+    if (p.n == 0) return p;
+    p.exponent = xx < 1e-6 ? 0 : xy / xx, p.k = exp(mean_y - p.exponent * mean_x);
+    return p;
+}
+
+double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent); }
+
+// The parabola of one budget through its points that count, each with a weight w[i] (n_use of the group).
+static void fit_parabola(Budget *b, const Group *g, const double *w) {
+    double A[P][P] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY,
+           best = NAN;
+    b->center = 0;
+    for (size_t i = b->use; i < b->use + b->n_use; i++) sum += w[i], b->center += w[i] * log(g->F[i]);
+    b->center /= sum;
+    for (size_t i = b->use; i < b->use + b->n_use; i++) {
+        double z = log(g->F[i]) - b->center, power[3] = {1, z, z * z};
+        if (w[i] == 0) continue;
+        low = fmin(low, z), high = fmax(high, z);
+        if (g->loss[i] < least) least = g->loss[i], best = z;
+        for (int p = 0; p < 3; p++) {
+            c[p] += w[i] * power[p] * g->loss[i];
+            for (int q = 0; q < 3; q++) A[p][q] += w[i] * power[p] * power[q];
+        }
+    }
+    int solved = b->sizes >= 3 && high - low > 1e-9 && solve(3, A, c);
+    memcpy(b->c, c, sizeof c);
+    b->open = !solved || !(c[2] > 0) || fit_opt.with_head; // with the head, C is not one in a budget
+    double z = b->open ? NAN : -c[1] / (2 * c[2]);
+    b->edge = !b->open && (z <= low || z >= high || best < low + 1e-9 || best > high - 1e-9);
+    b->off = fabs(z - (low + high) / 2) > (high - low) / 4; // (arXiv 2603.22339)
+    b->F_opt = exp(b->center + z), b->D_opt = b->C / b->F_opt, b->loss = c[0] + c[1] * z / 2;
+}
+
+// What the budgets say of F_opt, the best learning rate or the best batch, as a power law of C, without those
+// at an edge.
+enum { OF_SIZE, OF_RATE, OF_BATCH };
+static PowerLaw budget_law(const Budget *budget, size_t n, int of) {
+    double *C = alloc_or_die(3 * n * sizeof *C), *y = C + n, *w = y + n;
+    for (size_t i = 0; i < n; i++) {
+        const Budget *b = &budget[i];
+        C[i] = b->C, y[i] = of == OF_SIZE ? b->F_opt : of == OF_RATE ? b->lr : b->batch_tokens;
+        w[i] = of == OF_SIZE ? !b->open && !b->edge : of == OF_RATE ? !b->lr_edge : !b->batch_edge;
+    }
+    PowerLaw p = power_law(C, y, w, n), none = {NAN, NAN, NAN, NAN, 0};
+    free(C);
+    return p.n < 2 ? none : p; // one budget tells of no growth
+}
+
+// ----------------------------------------------------------------------------
+// the bootstrap
+
+enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 3, DRAW_TRIES = 20 };
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// The p-th quantile of n ascending numbers, linear between them (the usual one: R's type 7).
+double quantile(const double *sorted, size_t n, double p) {
+    if (n == 0) return NAN;
+    double at = p * (double)(n - 1);
+    size_t i = (size_t)at;
+    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+}
+
+// Sorts x (n), without what is no number, and gives its 95% interval.
+static void interval(double *x, size_t n, double *lo, double *hi) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(x[i])) x[kept++] = x[i];
+    qsort(x, kept, sizeof *x, compare_doubles);
+    *lo = quantile(x, kept, 0.025), *hi = quantile(x, kept, 0.975);
+}
+
+// The bootstrap's 95% interval of D_opt/F_opt at C; with `over`, of its quotient with that of another group.
+void ratio_interval(const Group *g, const Group *over, double C, double *lo, double *hi) {
+    size_t n = over ? MIN(g->n_draws, over->n_draws) : g->n_draws;
+    double *x = alloc_or_die(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = law_ratio(&g->draw[i], C) / (over ? law_ratio(&over->draw[i], C) : 1);
+    interval(x, n, lo, hi);
+    free(x);
+}
+
+// Where w (n) gets how often each point that counts is in a resample: as many points from each budget as it
+// has, and from all that belong to none.
+static void resample(const Group *g, double *w, uint64_t draw) {
+    size_t *rest = alloc_or_die(g->n_use * sizeof *rest), n_rest = 0, next = 0;
+    memset(w, 0, g->n_use * sizeof *w);
+    for (size_t b = 0, i = 0; b <= g->n_budgets; b++) {
+        size_t first = b < g->n_budgets ? g->budget[b].use : g->n_use;
+        while (i < first) rest[n_rest++] = i++;
+        if (b < g->n_budgets) i += g->budget[b].n_use;
+    }
+    for (size_t b = 0; b <= g->n_budgets; b++) {
+        size_t n = b < g->n_budgets ? g->budget[b].n_use : n_rest;
+        for (size_t i = 0; i < n; i++) {
+            size_t k = (size_t)(uniform((uint64_t)fit_opt.seed, STREAM_BOOTSTRAP + draw, next++) * (double)n);
+            w[b < g->n_budgets ? g->budget[b].use + k : rest[k]]++;
+        }
+    }
+    free(rest);
+}
+
+// Covariance over the draws of two of the law's numbers; with `logs`, of log A and log B for A and B.
+static double covariance(const Group *g, int p, int q, int logs) {
+    double mean_x = 0, mean_y = 0, sum = 0, n = (double)g->n_draws;
+    for (int pass = 0; pass < 2; pass++)
+        for (const Law *d = g->draw; d < g->draw + g->n_draws; d++) {
+            double x = d->v[p], y = d->v[q];
+            if (logs && (p == LAW_A || p == LAW_B)) x = log(x);
+            if (logs && (q == LAW_A || q == LAW_B)) y = log(y);
+            if (pass == 0) mean_x += x / n, mean_y += y / n;
+            else sum += (x - mean_x) * (y - mean_y);
+        }
+    return sum / (n - 1);
+}
+
+// Standard errors, intervals and correlations from the draws.
+static void summarise_draws(Group *g) {
+    double *x = alloc_or_die(g->n_draws * sizeof *x);
+    for (int k = 0; k < N_LAW; k++) {
+        for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
+        interval(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
+        g->se.v[k] = sqrt(covariance(g, k, k, 0));
+    }
+    for (int p = 0; p < P; p++)
+        for (int q = 0; q < P; q++)
+            g->corr[p][q] = covariance(g, p, q, 1) / sqrt(covariance(g, p, p, 1) * covariance(g, q, q, 1));
+    free(x);
+}
+
+// Fit the law and the parabolas again to resampled points. A resample that can determine no law is drawn
+// anew. Each draw depends on its number alone, so the number of threads changes nothing.
+static void bootstrap(Group *g, const Surface *s, const double t[P]) {
+    size_t draws = (size_t)fit_opt.draws, n = g->n_use, kept = 0;
+    g->draw = alloc_or_die(draws * sizeof *g->draw);
+    double *iso = alloc_or_die(draws * sizeof *iso);
+    #pragma omp parallel for schedule(dynamic)
+    for (size_t i = 0; i < draws; i++) {
+        double mine[P], *w = alloc_or_die(n * sizeof *w);
+        Budget *budget = alloc_or_die(g->n_budgets * sizeof *budget);
+        int possible = 0;
+        for (size_t attempt = 0; !possible && attempt < DRAW_TRIES; attempt++) {
+            resample(g, w, i + attempt * draws);
+            possible = law_possible(s, w);
+        }
+        memcpy(mine, t, sizeof mine);
+        g->draw[i].E = NAN;
+        if (possible) g->draw[i] = surface_fit(s, w, DRAW_STARTS, mine, 1, NULL);
+        for (size_t b = 0; b < g->n_budgets; b++) budget[b] = g->budget[b], fit_parabola(&budget[b], g, w);
+        iso[i] = budget_law(budget, g->n_budgets, OF_SIZE).exponent;
+        free(w), free(budget);
+    }
+    for (size_t i = 0; i < draws; i++)
+        if (!isnan(g->draw[i].E)) g->draw[kept++] = g->draw[i];
+    g->n_draws = kept;
+    interval(iso, draws, &g->iso.exponent_lo, &g->iso.exponent_hi);
+    free(iso);
+    summarise_draws(g);
+}
+
+// ----------------------------------------------------------------------------
+// plans: from a compute budget to a run
+
+// F of a shape: F_N, and F_head at this mask rate unless that is 0.
+static double shape_flops(const Config *c, double head_rate) {
+    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
+}
+
+// The shape that the trainer can train whose F_N is nearest to F, in log: at least two layers, channels a
+// multiple of 16, 8 to 64 channels a layer, heads as the trainer chooses them. A shape twice as deep or as
+// flat as 32 channels a layer counts as 2% further away, so that of two equally near the plainer one is
+// taken.
+Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
+    Config best = {0};
+    double best_score = INFINITY;
+    for (size_t C = 16; C <= 16384; C += 16) {
+        Config c = {2, C, MAX(1, C / 32), default_hidden(C), T, V, causal};
+        if (C % c.NH || C / c.NH % 2) continue;
+        for (c.L = MAX(2, (C + 63) / 64); c.L <= C / 8; c.L++) {
+            double its = shape_flops(&c, head_rate);
+            double score = fabs(log(its / F)) + 0.02 * fabs(log2((double)C / (double)c.L / 32));
+            if (score < best_score) best_score = score, best = c;
+            if (its > 2 * F) break;
+        }
+        if (flops_per_token(&c) > 4 * F) break;
+    }
+    return best;
+}
+
+// The best run at a compute C.
+typedef struct {
+    double C, F, D, loss;     // the law's optimum
+    double smaller, larger;   // how much more loss a model of a third and of three times F has, at the same C
+    Config shape;             // the nearest; L = 0 where the points do not say what T and V are
+    double shape_F, shape_D;  // its F, and the D that makes C
+    size_t params, rows, steps;
+    double lr;
+} Plan;
+
+// The run whose T, V, mask rate and batch a plan takes over: the last of those that count, of the largest
+// budget.
+static const Point *model_run(const Group *g) { return &g->point[g->use[g->n_use - 1]]; }
+
+// Batch and learning rate follow their power laws where there are some; else the batch is the usual one, the
+// rate the trainer's default for the width. A batch leaves at least 200 steps.
+Plan make_plan(const Group *g, double C) {
+    const Law *law = &g->law;
+    Plan p = {.C = C, .F = law_F_opt(law, C), .D = law_D_opt(law, C)};
+    p.loss = law_loss(law, p.F, p.D);
+    p.smaller = law_loss(law, p.F / 3, p.D * 3) - p.loss, p.larger = law_loss(law, p.F * 3, p.D / 3) - p.loss;
+    const Point *as = model_run(g);
+    double T = as->seq_len, V = as->vocab, batch = as->batch_tokens;
+    double head_rate = !fit_opt.with_head ? 0 : as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
+    if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
+    p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
+    p.shape_F = shape_flops(&p.shape, head_rate);
+    p.shape_D = C / p.shape_F, p.params = parameter_count(&p.shape);
+    if (g->best_batch.n) batch = power_at(&g->best_batch, C);
+    if (!(batch > 0)) batch = 32 * T;
+    p.rows = (size_t)fmax(1, rint(fmin(fmin(batch, p.shape_D / MIN_STEPS) / T, 1e6)));
+    p.steps = (size_t)fmax(1, rint(fmin(1e15, p.shape_D / (double)p.rows / T)));
+    p.lr = g->best_lr.n ? power_at(&g->best_lr, C) : default_lr(p.shape.C);
+    return p;
+}
+
+// ----------------------------------------------------------------------------
+// groups: which points count, budgets, and all fits of one objective on one data set
+
+static double budget_key(const Point *p) { return p->budget > 0 ? p->budget : p->C; }
+
+static int compare_points(const void *a, const void *b) {
+    const Point *p = a, *q = b;
+    double x[] = {budget_key(p), p->F, p->D, p->lr, p->seed, p->loss};
+    double y[] = {budget_key(q), q->F, q->D, q->lr, q->seed, q->loss};
+    for (int k = 0; k < 6; k++)
+        if (x[k] < y[k] || x[k] > y[k]) return x[k] < y[k] ? -1 : 1;
+    return 0;
+}
+
+// The entropy, in nats, of the token frequencies of a shard, without end of text unless `all`; NAN where its
+// vocabulary is not V.
+double unigram_entropy(const char *path, size_t V, int all) {
+    uint16_t token[4096];
+    int eot;
+    size_t shard_V, n = shard_header(path, &shard_V, &eot), *count = alloc_or_die(65536 * sizeof *count);
+    Reader r;
+    double sum = 0, total = 0;
+    reader_open(&r, path);
+    if (fseek(r.file, HEADER * sizeof(int32_t), SEEK_SET)) die("%s: cannot read: %s", path, strerror(errno));
+    for (size_t k; n > 0; n -= k) {
+        reader_get(&r, token, (k = MIN(n, 4096)) * sizeof *token);
+        for (size_t i = 0; i < k; i++) count[token[i]]++;
+    }
+    fclose(r.file);
+    if (!all && eot >= 0) count[eot] = 0;
+    for (size_t i = 0; i < 65536; i++)
+        if (count[i]) total += (double)count[i], sum += (double)count[i] * log((double)count[i]);
+    free(count);
+    return shard_V == V && total > 0 ? log(total) - sum / total : NAN;
+}
+
+// Where the training shard of the group lies, if it lies where the trainer's README puts it.
+static int find_shard(const Group *g, char path[PATH_MAX]) {
+    const char *plain =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"; // needs no quotes
+    int n = snprintf(path, PATH_MAX, "data/%s.bin", g->data);
+    return *g->data && n < PATH_MAX && g->data[strspn(g->data, plain)] == 0 && access(path, R_OK) == 0;
+}
+
+// The unigram plateau: the loss of a run that learned nothing but frequencies. It cannot be seen in the
+// points (the greatest loss of a good set is a good point), so it is given, or it is the entropy of the
+// training shard, or else ln V, which it never exceeds: then the rule leaves out too little, never too much.
+static void find_plateau(Group *g) {
+    char path[PATH_MAX];
+    double V = g->point[0].vocab;
+    g->plateau = fit_opt.plateau, g->plateau_from = "given";
+    if (isnan(g->plateau) && V >= 2 && find_shard(g, path))
+        g->plateau = unigram_entropy(path, (size_t)V, !strcmp(g->objective, "ntp")),
+        g->plateau_from = "the training shard's";
+    if (isnan(g->plateau) && V >= 2) g->plateau = log(V), g->plateau_from = "at most ln V";
+}
+
+static int same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+
+static int same_run(const Point *p, const Point *q) {
+    return same(p->F, q->F) && fabs(log(p->D / q->D)) < 0.02;
+}
+
+static int same_setting(const Point *p, const Point *q) {
+    return same(p->lr, q->lr) && same(p->batch_tokens, q->batch_tokens);
+}
+
+// Mean loss over the runs that are like p but for the seed.
+static double setting_loss(const Point *all, size_t n, const Point *p) {
+    double sum = 0, count = 0;
+    for (const Point *q = all; q < all + n; q++)
+        if (same_run(p, q) && same_setting(p, q)) sum += q->loss, count++;
+    return sum / count;
+}
+
+// Which points count for the law. Of several learning rates and batches at one (F, D) the best one does.
+static void judge_points(Group *g) {
+    double *mean = alloc_or_die(g->n * sizeof *mean);
+    find_plateau(g);
+    for (size_t i = 0; i < g->n && !fit_opt.all; i++) {
+        Point *p = &g->point[i];
+        if (p->steps < MIN_STEPS) p->verdict = TOO_SHORT;
+        else if (p->loss > 0.9 * g->plateau) p->verdict = ON_PLATEAU;
+    }
+    for (size_t i = 0; i < g->n; i++) mean[i] = setting_loss(g->point, g->n, &g->point[i]);
+    for (size_t i = 0; i < g->n; i++)
+        for (size_t j = 0; j < g->n && g->point[i].verdict == COUNTS; j++) {
+            const Point *q = &g->point[j];
+            if ((q->verdict == COUNTS || q->verdict == NOT_BEST) && mean[j] < mean[i] &&
+                same_run(&g->point[i], q))
+                g->point[i].verdict = NOT_BEST;
+        }
+    g->use = alloc_or_die(g->n * sizeof *g->use);
+    g->F = alloc_or_die(4 * g->n * sizeof *g->F);
+    g->D = g->F + g->n, g->C = g->D + g->n, g->loss = g->C + g->n;
+    for (size_t i = 0; i < g->n; i++) {
+        const Point *p = &g->point[i];
+        g->count[p->verdict]++;
+        if (p->verdict != COUNTS) continue;
+        g->F[g->n_use] = p->F, g->D[g->n_use] = p->D, g->C[g->n_use] = p->C, g->loss[g->n_use] = p->loss;
+        g->use[g->n_use++] = i;
+    }
+    free(mean);
+}
+
+// How many different values above 0 the points of this F have in a column, among those of one batch unless
+// that is 0. *edge: there are not both smaller and greater ones than x.
+static size_t tried(const Point *all, size_t n, double F, double batch, size_t offset, double x, int *edge) {
+    size_t count = 0, less = 0, more = 0;
+    for (size_t i = 0; i < n; i++) {
+        double value = *column((Point *)&all[i], offset);
+        int is_new = all[i].F == F && (batch == 0 || all[i].batch_tokens == batch) && value > 0;
+        for (size_t j = 0; j < i && is_new; j++)
+            is_new = all[j].F != F || (batch > 0 && all[j].batch_tokens != batch) ||
+                     *column((Point *)&all[j], offset) != value;
+        count += (size_t)is_new, less += is_new && value < x, more += is_new && value > x;
+    }
+    *edge = !less || !more;
+    return count;
+}
+
+// The run with the least loss of a budget, and which learning rates and batches were tried at its size.
+static void best_of_budget(Group *g, Budget *b) {
+    const Point *all = g->point + b->first, *best = all;
+    double least = INFINITY;
+    for (const Point *p = all; p < all + b->n; p++) {
+        double mean = setting_loss(all, b->n, p);
+        if ((p->verdict == COUNTS || p->verdict == NOT_BEST) && mean < least) least = mean, best = p;
+    }
+    b->lr = best->lr, b->batch_tokens = best->batch_tokens, b->channels = best->channels;
+    b->lrs = tried(all, b->n, best->F, b->batch_tokens, offsetof(Point, lr), b->lr, &b->lr_edge);
+    b->batches = tried(all, b->n, best->F, 0, offsetof(Point, batch_tokens), b->batch_tokens, &b->batch_edge);
+}
+
+// A budget is three points or more whose budget column (or F D, where there is none) agrees; or agrees to 2%
+// from one to the next and 10% in all, with no other point within 20% and three different F that count. At
+// least one of them counts. Points strewn at random have no budgets.
+static void find_budgets(Group *g) {
+    g->budget = alloc_or_die((g->n / 3 + 1) * sizeof *g->budget);
+    for (size_t i = 0, end, use = 0; i < g->n; i = end) {
+        Budget b = {.first = i, .use = use};
+        double from = budget_key(&g->point[i]), to = from, next = INFINITY;
+        double before = i ? budget_key(&g->point[i - 1]) : 0;
+        for (end = i + 1; end < g->n; end++, to = next, next = INFINITY)
+            if ((next = budget_key(&g->point[end])) > 1.02 * to) break;
+        b.n = end - i;
+        while (use < g->n_use && g->use[use] < end) b.C += log(g->C[use]), use++;
+        b.n_use = use - b.use;
+        b.C = exp(b.C / (double)b.n_use);
+        for (size_t k = b.use; k < use; k++) {
+            size_t j = b.use;
+            while (j < k && fabs(log(g->F[j] / g->F[k])) > 1e-9) j++;
+            b.sizes += j == k;
+        }
+        int alone = to < 1.1 * from && before < from / 1.2 && next > 1.2 * to;
+        int is_one = from == to ? b.n >= 3 : b.sizes >= 3 && alone;
+        if (is_one && b.n_use > 0) g->budget[g->n_budgets++] = b;
+    }
+}
+
+// Fit all points of lesser budgets and predict those of the largest.
+static void hold_out(Group *g) {
+    if (g->n_budgets < 2) return;
+    size_t n = g->budget[g->n_budgets - 1].use;
+    if (!law_fit(&g->held_law, g->F, g->D, g->loss, n, fit_opt.fix_E)) return;
+    g->held_n = g->n_use - n;
+    for (size_t i = n; i < g->n_use; i++) {
+        double error = log(law_loss(&g->held_law, g->F[i], g->D[i]) / g->loss[i]);
+        g->held_mean += error / (double)g->held_n, g->held_rms += error * error / (double)g->held_n;
+    }
+    g->held_rms = sqrt(g->held_rms);
+}
+
+// Which points count, their budgets, and the best run of each.
+void group_budgets(Group *g) {
+    qsort(g->point, g->n, sizeof *g->point, compare_points);
+    judge_points(g);
+    find_budgets(g);
+    for (size_t i = 0; i < g->n_budgets; i++) best_of_budget(g, &g->budget[i]);
+}
+
+// Everything about a group.
+void fit_group(Group *g) {
+    group_budgets(g);
+    double *w = alloc_or_die(g->n_use * sizeof *w), t[P];
+    for (size_t i = 0; i < g->n_use; i++) w[i] = 1;
+    for (size_t i = 0; i < g->n_budgets; i++) fit_parabola(&g->budget[i], g, w);
+    g->iso = budget_law(g->budget, g->n_budgets, OF_SIZE);
+    g->best_lr = budget_law(g->budget, g->n_budgets, OF_RATE);
+    g->best_batch = budget_law(g->budget, g->n_budgets, OF_BATCH);
+    Surface s = surface_make(g->F, g->D, g->loss, g->n_use, fit_opt.fix_E);
+    for (int k = 0; k < N_LAW; k++) g->law.v[k] = g->lo.v[k] = g->hi.v[k] = g->se.v[k] = NAN;
+    g->has_law = law_possible(&s, w);
+    if (g->has_law) {
+        g->law = surface_fit(&s, w, MAX_STARTS, t, 0, &g->converged);
+        if (fit_opt.draws > 0) bootstrap(g, &s, t);
+        hold_out(g);
+    }
+    free(w), free(s.x);
+}
+
+// ----------------------------------------------------------------------------
+// the report
+
+// The least and the greatest of n numbers.
+void range_of(const double *x, size_t n, double *least, double *greatest) {
+    *least = INFINITY, *greatest = -INFINITY;
+    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
+}
+
+// Mean over the points that count of what they know of the exact floor; NAN if nothing.
+double mean_floor(const Group *g) {
+    double sum = 0, n = 0;
+    for (size_t i = 0; i < g->n_use; i++) {
+        double x = g->point[g->use[i]].val_floor;
+        if (!isnan(x)) sum += x, n++;
+    }
+    return n > 0 ? sum / n : NAN;
+}
+
+static void print_points(const Group *g) {
+    double low, high;
+    const size_t *n = g->count;
+    printf("%s%s%s: %zu points, of which %zu count\n", *g->objective ? g->objective : "all rows",
+           *g->data ? " on " : "", g->data, g->n, g->n_use);
+    if (fit_opt.all) printf("  --all: short runs and runs on the unigram plateau count too\n");
+    else {
+        printf("  left out (unless --all): %zu of fewer than %d steps, ", n[TOO_SHORT], MIN_STEPS);
+        if (isnan(g->plateau)) printf("none for its loss (the unigram plateau is not known: --plateau)\n");
+        else printf("%zu of a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU], g->plateau,
+                    g->plateau_from);
+    }
+    if (n[NOT_BEST])
+        printf("  left out: %zu that another learning rate or batch beats at the same F and D\n",
+               n[NOT_BEST]);
+    if (g->n_use == 0) return;
+    const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
+    const double *const axis[] = {g->F, g->D, g->C, g->loss};
+    for (int k = 0; k < 4; k++) {
+        range_of(axis[k], g->n_use, &low, &high);
+        printf("%s%s %.4g … %.4g", k ? ", " : "  ", names[k], low, high);
+    }
+    printf("\n\n");
+}
+
+static void print_law(const Group *g) {
+    static const char *const corr_names[P] = {"E", "log A", "log B", "alpha", "beta"};
+    double squares = 0, floor_value = mean_floor(g);
+    for (size_t i = 0; i < g->n_use; i++)
+        squares += pow(log(law_loss(&g->law, g->F[i], g->D[i]) / g->loss[i]), 2);
+    printf("  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G\n");
+    printf("  Huber objective %.6g, root mean square error of log loss %.3g\n", g->law.huber,
+           sqrt(squares / (double)g->n_use));
+    printf("  %-6s %12s %12s   %s", "", "value", "std. error", "95% interval");
+    if (g->n_draws) printf("  (bootstrap: %zu draws, seed %.0f)", g->n_draws, fit_opt.seed);
+    printf("\n");
+    for (int k = 0; k < N_LAW; k++) {
+        if (k == LAW_HUBER) continue;
+        printf("  %-6s %12.6g", law_names[k], g->law.v[k]);
+        if (k == LAW_E && !isnan(fit_opt.fix_E)) printf("        given");
+        else if (g->n_draws) printf(" %12.3g   %.6g … %.6g", g->se.v[k], g->lo.v[k], g->hi.v[k]);
+        printf("\n");
+    }
+    if (!isnan(floor_value)) {
+        printf("  the exact floor is %.4f: E - floor = %+.4f", floor_value, g->law.E - floor_value);
+        if (g->n_draws) printf(" (%+.4f … %+.4f)", g->lo.E - floor_value, g->hi.E - floor_value);
+        printf("\n");
+    }
+    if (g->n_draws) printf("  correlations  ");
+    for (int p = 0, shown = 0; g->n_draws && p < P; p++)
+        for (int q = 0; q < p; q++)
+            if (isfinite(g->corr[p][q]))
+                printf("%s%s, %s %.2f", shown++ == 0 ? "" : shown == 7 ? ";\n                " : "; ",
+                       corr_names[q], corr_names[p], g->corr[p][q]);
+    if (g->n_draws) printf("\n");
+    if (g->held_n)
+        printf("  held out: fitted without C ≥ %.3g, its %zu points are predicted %+.2f%% off (rms %.2f%%)\n",
+               g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
+    else printf("  held out: nothing, for the points have no two budgets that would leave enough to fit\n");
+}
+
+static void print_power(const char *name, const PowerLaw *p) {
+    if (p->n < 2) {
+        printf("  %s: no power law: it takes two budgets whose best is not at an edge\n", name);
+        return;
+    }
+    printf("  %s = %.4g C^%.4f", name, p->k, p->exponent);
+    if (!isnan(p->exponent_lo)) printf(" (%.4f … %.4f)", p->exponent_lo, p->exponent_hi);
+    printf(" from %zu budgets\n", p->n);
+}
+
+static void print_parabolas(const Group *g) {
+    printf("\n  isoFLOP parabolas in log F\n");
+    printf("  %10s %6s %6s %10s %10s %8s\n", "C", "points", "sizes", "F_opt", "D_opt", "loss");
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
+        printf("  %10.3g %6zu %6zu ", b->C, b->n_use, b->sizes);
+        if (b->open) printf("%10s %10s %8s  no minimum%s: not used\n", "-", "-", "-",
+                            b->sizes < 3 ? " of so few sizes" : "");
+        else printf("%10.4g %10.4g %8.4f%s\n", b->F_opt, b->D_opt, b->loss,
+                    b->edge ? "  at the edge of the sizes: not used" : b->off ? "  off centre: biased" : "");
+    }
+    PowerLaw F = g->iso, D = {1 / F.k, 1 - F.exponent, 1 - F.exponent_hi, 1 - F.exponent_lo, F.n};
+    print_power("F_opt", &F), print_power("D_opt", &D);
+}
+
+static void print_rates(const Group *g) {
+    printf("\n  best learning rate and batch (tokens a step) of each budget, of how many tried\n");
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
+        if (b->lrs && b->batches)
+            printf("  %10.3g  rate %8.3g of %zu%-8s  batch %8.6g of %zu%s\n", b->C, b->lr, b->lrs,
+                   b->lrs > 1 && b->lr_edge ? ", edge" : "", b->batch_tokens, b->batches,
+                   b->batches > 1 && b->batch_edge ? ", edge" : "");
+    print_power("rate", &g->best_lr), print_power("batch", &g->best_batch);
+}
+
+static void print_plan_header(void) {
+    printf("\n  %8s %8s %8s %8s %17s %7s %9s %7s %4s %7s %8s %7s %7s %7s\n", "C", "F_opt", "D_opt", "D/F",
+           "95% interval", "shape", "params", "D/param", "rows", "steps", "rate", "loss", "F/3", "3F");
+}
+
+static void print_plan_line(const Group *g, const Plan *p, double largest) {
+    char text[64] = "-";
+    double lo, hi;
+    ratio_interval(g, NULL, p->C, &lo, &hi);
+    if (g->n_draws) snprintf(text, sizeof text, "%.3g … %.3g", lo, hi);
+    printf("  %8.2e %8.2e %8.2e %8.3g %*s", p->C, p->F, p->D, p->D / p->F, g->n_draws ? 19 : 17, text);
+    snprintf(text, sizeof text, "%zux%zu", p->shape.L, p->shape.C);
+    if (p->shape.L)
+        printf(" %7s %9zu %7.3g %4zu %7zu %8.2e", text, p->params, p->D / (double)p->params, p->rows,
+               p->steps, p->lr);
+    else printf(" %7s %9s %7s %4s %7s %8s", "-", "-", "-", "-", "-", "-");
+    printf(" %7.4f %+7.4f %+7.4f%s\n", p->loss, p->smaller, p->larger, p->C > 1.1 * largest ? " *" : "");
+}
+
+// Optima from the smallest C of the points to ten times the largest, two a decade (or fewer).
+static void print_plans(const Group *g) {
+    double low, high;
+    range_of(g->C, g->n_use, &low, &high);
+    int first = (int)ceil(2 * log10(low) - 0.01), last = (int)floor(2 * log10(10 * high) + 0.01);
+    print_plan_header();
+    for (int k = first, step = 1 + (last - first) / 16; k <= last; k += step) {
+        Plan p = make_plan(g, pow(10, k / 2.0));
+        print_plan_line(g, &p, high);
+    }
+    printf("  F/3, 3F: how much more loss a model of a third or three times F_opt has, at the same C\n"
+           "  *: extrapolated, beyond the largest C of the points\n");
+}
+
+// --predict: one plan and the command that trains it.
+static void print_prediction(const Group *g) {
+    char path[PATH_MAX];
+    double low, high;
+    Plan p = make_plan(g, fit_opt.predict);
+    range_of(g->C, g->n_use, &low, &high);
+    print_plan_header();
+    print_plan_line(g, &p, high);
+    if (p.C > 10 * high)
+        printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
+    if (p.shape.L == 0 || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
+        printf("  no command: the points do not say objective, seq_len and vocab\n");
+        return;
+    }
+    int found = find_shard(g, path);
+    printf("  ./train_optibert --objective %s --train %s --layers %zu --channels %zu --seq-len %zu",
+           g->objective, found ? path : "FILE", p.shape.L, p.shape.C, p.shape.T);
+    if (!p.shape.causal && model_run(g)->mask_rate > 0) printf(" --mask-rate %g", model_run(g)->mask_rate);
+    printf(" --batch %zu --lr %.4g", p.rows, p.lr);
+    if (fit_opt.with_head) printf(" --tokens %.9g\n", p.shape_D);
+    else printf(" --flops %.9g\n", p.C);
+    if (!found) printf("  FILE: where the training shard of \"%s\" is; there is no %s here\n", g->data, path);
+}
+
+// What these points cannot carry.
+static void print_warnings(const Group *g) {
+    double low, high, least;
+    size_t again = 0;
+    int mixed = 0;
+    const double *axis[] = {g->F, g->D, g->C};
+    for (int k = 0; k < 3; k++) {
+        range_of(axis[k], g->n_use, &low, &high);
+        if (high < 10 * low)
+            printf("  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
+    }
+    range_of(g->loss, g->n_use, &least, &high);
+    for (int k = LAW_ALPHA; k <= LAW_BETA; k++)
+        if (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999)
+            printf("  warning: %s is at an edge of the grid, %g … %g\n", law_names[k], EXPONENT_MIN,
+                   EXPONENT_MAX);
+    if (g->law.E < 1e-6 * least && isnan(fit_opt.fix_E)) printf("  warning: E is pressed to 0\n");
+    if (g->law.E >= least) printf("  warning: E is above the smallest loss, %.4f\n", least);
+    if (g->law.A == 0) printf("  warning: A is 0: the loss does not depend on F\n");
+    if (g->law.B == 0) printf("  warning: B is 0: the loss does not depend on D\n");
+    if (!g->converged) printf("  warning: the fit did not come to an end\n");
+    if (g->n_use < 12) printf("  warning: %zu points for 5 parameters\n", g->n_use);
+    if ((double)g->n_draws < fit_opt.draws)
+        printf("  warning: %zu of %.0f resamples determine a law\n", g->n_draws, fit_opt.draws);
+    for (size_t i = 0; i < g->n_use; i++) {
+        const Point *p = &g->point[g->use[i]], *q = model_run(g);
+        again += p->epochs > 4;
+        mixed |= !same(p->seq_len, q->seq_len) || !same(p->vocab, q->vocab);
+        mixed |= !same(p->mask_rate, q->mask_rate);
+    }
+    if (mixed) printf("  warning: seq_len, vocab or mask_rate varies: these losses do not follow one law\n");
+    if (again)
+        printf("  warning: %zu runs read their data more than 4 times: D is not all new tokens\n", again);
+}
+
+// Where the best data/model ratios of two objectives on one data set stand side by side.
+static void print_ratios(const Group *mlm, const Group *ntp) {
+    double low[2], high[2], lo, hi;
+    range_of(mlm->C, mlm->n_use, &low[0], &high[0]), range_of(ntp->C, ntp->n_use, &low[1], &high[1]);
+    double from = fmax(low[0], low[1]), to = fmin(high[0], high[1]);
+    printf("mlm and ntp%s%s: D_opt/F_opt side by side (the paper's claim: mlm's is 10 to 100 times ntp's)\n",
+           *mlm->data ? " on " : "", mlm->data);
+    if (from > to) {
+        printf("  their C do not overlap: no comparison\n\n");
+        return;
+    }
+    printf("  %10s %12s %12s %12s   95%% interval\n", "C", "mlm D/F", "ntp D/F", "quotient");
+    for (int k = 0; k < 4; k++) {
+        double C = from * pow(to / from, k / 3.0);
+        ratio_interval(mlm, ntp, C, &lo, &hi);
+        printf("  %10.3g %12.4g %12.4g %12.4g", C, law_ratio(&mlm->law, C), law_ratio(&ntp->law, C),
+               law_ratio(&mlm->law, C) / law_ratio(&ntp->law, C));
+        if (mlm->n_draws && ntp->n_draws) printf("   %.4g … %.4g", lo, hi);
+        printf("\n");
+    }
+    Plan p = make_plan(mlm, sqrt(from * to)), q = make_plan(ntp, sqrt(from * to));
+    if (fit_opt.with_head) printf("  F counts the head here\n");
+    else if (p.shape.L && q.shape.L && model_run(mlm)->mask_rate > 0)
+        printf("  F does not count the head (--with-head does): at C = %.3g it is %.0f%% of F_N for mlm, "
+               "%.0f%% for ntp\n", p.C,
+               flops_per_token_head(&p.shape, model_run(mlm)->mask_rate) / p.shape_F * 100,
+               flops_per_token_head(&q.shape, 1) / q.shape_F * 100);
+    printf("\n");
+}
+
+static void print_group(const Group *g) {
+    print_points(g);
+    if (g->has_law) print_law(g);
+    else printf("  no law: it takes 5 different (F, D), and 3 different F and D (with --fix-E 4, and 2)\n");
+    if (g->n_budgets == 0)
+        printf("\n  isoFLOP parabolas, learning rate and batch: left out, for the points have no budgets\n");
+    else if (fit_opt.with_head)
+        printf("\n  isoFLOP parabolas: left out, for with the head C is not one in a budget\n");
+    else print_parabolas(g);
+    if (g->n_budgets && model_run(g)->lr > 0) print_rates(g);
+    if (g->has_law) {
+        if (isnan(fit_opt.predict)) print_plans(g);
+        else print_prediction(g);
+        print_warnings(g);
+    }
+    printf("\n");
+}
+
+// ----------------------------------------------------------------------------
+// JSON: an array with one flat object for each group
+
+static void json_text(FILE *f, const char *text) {
+    fputc('"', f);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') fprintf(f, "\\%c", *text);
+        else if ((unsigned char)*text < ' ') fprintf(f, "\\u%04x", *text);
+        else fputc(*text, f);
+    }
+    fputc('"', f);
+}
+
+__attribute__((format(printf, 3, 4)))
+static void json_number(FILE *f, double x, const char *name, ...) {
+    va_list args;
+    va_start(args, name);
+    fprintf(f, ",\n  \""), vfprintf(f, name, args);
+    if (isfinite(x)) fprintf(f, "\": %.17g", x);
+    else fprintf(f, "\": null");
+    va_end(args);
+}
+
+static void json_power(FILE *f, const char *name, const PowerLaw *p) {
+    json_number(f, p->k, "%s_k", name), json_number(f, p->exponent, "%s_exponent", name);
+    json_number(f, p->exponent_lo, "%s_exponent_lo", name);
+    json_number(f, p->exponent_hi, "%s_exponent_hi", name);
+}
+
+static void json_group(FILE *f, const Group *g) {
+    static const char *const corr_names[P] = {"E", "log_A", "log_B", "alpha", "beta"};
+    double low, high;
+    fprintf(f, "{\n  \"objective\": "), json_text(f, g->objective);
+    fprintf(f, ",\n  \"data\": "), json_text(f, g->data);
+    for (int k = 0; k < N_LAW; k++) json_number(f, g->law.v[k], "%s", law_names[k]);
+    for (int k = 0; k < N_LAW; k++) {
+        json_number(f, g->lo.v[k], "%s_lo", law_names[k]), json_number(f, g->hi.v[k], "%s_hi", law_names[k]);
+        json_number(f, g->se.v[k], "%s_se", law_names[k]);
+    }
+    for (int p = 0; p < P; p++)
+        for (int q = 0; q < p; q++)
+            json_number(f, g->n_draws ? g->corr[p][q] : NAN, "corr_%s_%s", corr_names[q], corr_names[p]);
+    json_number(f, (double)g->n, "points"), json_number(f, (double)g->n_use, "points_used");
+    json_number(f, (double)g->count[TOO_SHORT], "points_too_short");
+    json_number(f, (double)g->count[ON_PLATEAU], "points_on_plateau");
+    json_number(f, (double)g->count[NOT_BEST], "points_not_best");
+    json_number(f, g->plateau, "plateau"), json_number(f, mean_floor(g), "floor");
+    json_number(f, fit_opt.with_head, "with_head"), json_number(f, fit_opt.fix_E, "fix_E");
+    json_number(f, (double)g->n_draws, "draws"), json_number(f, fit_opt.seed, "seed");
+    range_of(g->C, g->n_use, &low, &high);
+    json_number(f, low, "C_min"), json_number(f, high, "C_max");
+    json_number(f, (double)g->held_n, "held_points");
+    json_number(f, g->held_n ? g->held_mean : NAN, "held_mean");
+    json_number(f, g->held_n ? g->held_rms : NAN, "held_rms");
+    json_power(f, "iso", &g->iso), json_power(f, "best_lr", &g->best_lr);
+    json_power(f, "best_batch", &g->best_batch);
+    for (size_t i = 0; i < g->n_budgets; i++) {
+        static const char *const names[] = {"C",    "points", "F_opt",   "D_opt", "loss",
+                                            "edge", "lr",     "lr_edge", "batch", "batch_edge"};
+        const Budget *b = &g->budget[i];
+        const double values[] = {b->C,  (double)b->n_use, b->F_opt,        b->D_opt,     b->loss, b->edge,
+                                 b->lr, b->lr_edge,       b->batch_tokens, b->batch_edge};
+        for (int k = 0; k < 10; k++) json_number(f, values[k], "budget%zu_%s", i + 1, names[k]);
+    }
+    fprintf(f, "\n}");
+}
+
+static void write_json(const Fit *fit, const char *path) {
+    char *text;
+    size_t size;
+    Writer w;
+    writer_open(&w, path);
+    FILE *f = open_memstream(&text, &size);
+    if (!f) die("out of memory");
+    for (size_t i = 0; i < fit->n; i++) fputs(i ? ", " : "[", f), json_group(f, &fit->group[i]);
+    fputs("]\n", f);
+    if (fclose(f)) die("out of memory");
+    writer_put(&w, text, size);
+    writer_close(&w);
+    free(text);
+}
+
+// ----------------------------------------------------------------------------
+// the program
+
+static const char fit_help[] =
+    "usage: fit POINTS… [options]    the scaling law of the training runs in these CSV files\n"
+    "\n"
+    "  --columns F,D,LOSS   their names (flops_per_token,tokens,val_loss); no other column is needed\n"
+    "  --objective NAME     only rows of this objective\n"
+    "  --data NAME          only rows of this data\n"
+    "  --with-head          F is F_N + F_head, not F_N alone\n"
+    "  --fix-E X            E is known: the floor, for one\n"
+    "  --predict C          one best run at this compute, and the command that trains it\n"
+    "  --json FILE          write everything at full precision\n"
+    "  --draws N            bootstrap resamples (1000; 0: no intervals)\n"
+    "  --seed N             of the bootstrap (1)\n"
+    "  --plateau X          the unigram plateau, see below\n"
+    "  --all                no run is left out for its length or its loss\n"
+    "\n"
+    "Runs of fewer than 200 steps say nothing and are left out; so are runs whose loss is above 90% of\n"
+    "the unigram plateau, the loss of a run that has learned nothing but how often each token occurs. The\n"
+    "plateau is the entropy of the training shard's tokens if data/NAME.bin is there. If it is not and no\n"
+    "--plateau is given, ln V stands for it, which is more: too few runs may be left out, never too many.\n"
+    "Where runs differ in learning rate or batch only, the best (mean over seeds) counts for the law.\n";
+
+// Every option: a number from low to high, a text, or a flag.
+static const struct {
+    const char *name;
+    double *number, low, high;
+    const char **text;
+    int *flag;
+} fit_options[] = {
+    {"--fix-E", &fit_opt.fix_E, 0, 1e6, NULL, NULL},
+    {"--plateau", &fit_opt.plateau, 1e-6, 1e6, NULL, NULL},
+    {"--predict", &fit_opt.predict, 1, 1e40, NULL, NULL},
+    {"--draws", &fit_opt.draws, 0, 1e5, NULL, NULL},
+    {"--seed", &fit_opt.seed, 0, 1e15, NULL, NULL},
+    {"--with-head", NULL, 0, 0, NULL, &fit_opt.with_head},
+    {"--all", NULL, 0, 0, NULL, &fit_opt.all},
+    {"--objective", NULL, 0, 0, &fit_opt.objective, NULL},
+    {"--data", NULL, 0, 0, &fit_opt.data, NULL},
+    {"--json", NULL, 0, 0, &fit_opt.json, NULL},
+    {"--columns", NULL, 0, 0, &fit_opt.columns, NULL},
+};
+enum { N_FIT_OPTIONS = sizeof fit_options / sizeof *fit_options };
+
+// Returns how many of the arguments are files; they come first in argv then.
+static int parse_fit_options(int argc, char **argv) {
+    int n_files = 0;
+    for (int i = 1; i < argc; i++) {
+        int k = 0;
+        while (k < N_FIT_OPTIONS && strcmp(argv[i], fit_options[k].name)) k++;
+        if (k == N_FIT_OPTIONS && argv[i][0] == '-')
+            die_usage("%s: there is no such option; --help lists them", argv[i]);
+        if (k == N_FIT_OPTIONS) argv[++n_files] = argv[i];
+        else if (fit_options[k].flag) *fit_options[k].flag = 1;
+        else if (++i == argc) die_usage("%s: a value is missing", argv[i - 1]);
+        else if (fit_options[k].text) *fit_options[k].text = argv[i];
+        else {
+            char *end;
+            double x = *fit_options[k].number = strtod(argv[i], &end);
+            if (end == argv[i] || *end || !(x >= fit_options[k].low && x <= fit_options[k].high))
+                die_usage("%s %s: give a number from %g to %g", argv[i - 1], argv[i], fit_options[k].low,
+                          fit_options[k].high);
+        }
+    }
+    if (n_files == 0) die_usage("no file of points is given; --help tells more");
+    if (fit_opt.draws != floor(fit_opt.draws) || fit_opt.seed != floor(fit_opt.seed))
+        die_usage("--draws, --seed: give whole numbers");
+    if (fit_opt.columns) {
+        char *copy = strdup(fit_opt.columns), *name[3] = {NULL};
+        if (!copy || csv_split(copy, name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
+            die_usage("--columns %s: give three names, F,D,LOSS", fit_opt.columns);
+        memcpy(fit_opt.column, name, sizeof name);
+    }
+    return n_files;
+}
+
+static int compare_groups(const void *a, const void *b) {
+    const Group *g = a, *h = b;
+    int by_data = strcmp(g->data, h->data);
+    return by_data ? by_data : strcmp(g->objective, h->objective);
+}
+
+// Read the files and fit every group, by data, then objective.
+Fit fit_files(char **paths, int n) {
+    Fit fit = {0};
+    for (int i = 0; i < n; i++) read_points(&fit, paths[i]);
+    if (fit.n == 0) die("%s: no points%s", paths[0], fit_opt.objective || fit_opt.data ?
+                        " of this objective and data: look at its columns" : ": give a file with some rows");
+    qsort(fit.group, fit.n, sizeof *fit.group, compare_groups);
+    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
+    return fit;
+}
+
+int fit_main(int argc, char **argv) {
+    size_t laws = 0;
+    program = "fit";
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--help")) return fputs(fit_help, stdout) < 0;
+    int n_files = parse_fit_options(argc, argv);
+    Fit fit = fit_files(argv + 1, n_files);
+    for (size_t i = 0; i < fit.n; i++) {
+        print_group(&fit.group[i]);
+        laws += (size_t)fit.group[i].has_law;
+    }
+    for (size_t i = 0; i + 1 < fit.n; i++) { // by data, then objective: mlm before ntp
+        const Group *g = &fit.group[i], *next = g + 1;
+        if (!strcmp(g->data, next->data) && !strcmp(g->objective, "mlm") && !strcmp(next->objective, "ntp") &&
+            g->has_law && next->has_law) print_ratios(g, next);
+    }
+    if (fit_opt.json) write_json(&fit, fit_opt.json);
+    if (laws == 0)
+        die("%s: no group of points determines a law: train more runs, of other sizes and lengths",
+            argv[1]);
+    if (fflush(stdout) || ferror(stdout)) die("stdout: cannot write: %s", strerror(errno));
+    return 0;
+}
+
+#ifndef FIT_NO_MAIN
+int main(int argc, char **argv) {
+    set_threads(0);
+    return fit_main(argc, argv);
+}
+#endif
+#endif
