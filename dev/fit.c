@@ -271,7 +271,7 @@ static double grid_exponent(int i) {
     return EXPONENT_MIN * pow(EXPONENT_MAX / EXPONENT_MIN, i / (GRID - 1.0));
 }
 
-// Points as the fit wants them. fix_E: a known E, or NAN. E, A and B are 0 where t is at its lower bound.
+// Points as the fit wants them. fix_E: a known E, or NAN.
 Surface surface_make(const double *F, const double *D, const double *loss, size_t n, double fix_E) {
     Surface s = {.n = n, .x = alloc_or_die((3 + 2 * GRID) * n * sizeof(double))};
     s.y = s.x + n, s.l = s.y + n, s.u = s.l + n, s.v = s.u + GRID * n;
@@ -519,10 +519,11 @@ Law surface_fit(const Surface *s, const double *w, int starts, double t[P], int 
         best = value, memcpy(t, start[i], P * sizeof *t);
         if (converged) *converged = ended;
     }
-    double log_A = t[1] > s->low[1] ? t[1] + t[3] * s->mean_x : -INFINITY;
-    double log_B = t[2] > s->low[2] ? t[2] + t[4] * s->mean_y : -INFINITY;
-    Law law = {.E = t[0] <= s->low[0] && s->low[0] < s->high[0] ? 0 : exp(t[0]), .alpha = t[3], .beta = t[4],
-               .huber = best};
+    int gone[3]; // less than 1e-13 of the loss, where the descent sees no slope: it is on its way to 0
+    for (int k = 0; k < 3; k++) gone[k] = t[k] < s->low[k] + 10 && s->low[k] < s->high[k];
+    double log_A = gone[1] ? -INFINITY : t[1] + t[3] * s->mean_x;
+    double log_B = gone[2] ? -INFINITY : t[2] + t[4] * s->mean_y;
+    Law law = {.E = gone[0] ? 0 : exp(t[0]), .alpha = t[3], .beta = t[4], .huber = best};
     law_close(&law, log_A, log_B);
     return law;
 }
