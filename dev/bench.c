@@ -9,7 +9,8 @@ How fast is the trainer on this machine, and how fast could it be?
     dev/bench --matmul                            the matmul, from three loops to the trainer's, step by step
 
 Every figure is the median of several runs, with the least and the greatest behind it. Compare figures of one
-run only: the clock of a machine changes with its temperature and with what else it does.
+run only: the clock of a machine changes with its temperature and with what else it does. "Of peak" is the
+share of the multiply-add peak as it was in between these same runs.
 */
 #define OPTIBERT_NO_MAIN
 #include "../train_optibert.c"
@@ -91,7 +92,7 @@ static double bandwidth(void) {
 // The three products of a linear layer of N rows, C to OC channels: seconds of each, and GFLOP/s of all
 // together.
 typedef struct {
-    Sample forward, inp, weight, all;
+    Sample forward, inp, weight, all, peak;
 } MatmulTimes;
 
 static MatmulTimes time_matmul(size_t N, size_t C, size_t OC) {
@@ -119,12 +120,13 @@ static MatmulTimes time_matmul(size_t N, size_t C, size_t OC) {
         if (run < 0) continue;
         t.forward.v[run] = flops / (at[1] - at[0]), t.inp.v[run] = flops / (at[2] - at[1]);
         t.weight.v[run] = flops / (at[3] - at[2]), t.all.v[run] = 3 * flops / (at[3] - at[0]);
+        t.peak.v[run] = fma_peak();
     }
     free(inp), free(out), free(weight);
     return t;
 }
 
-static void print_matmuls(double peak) {
+static void print_matmuls(void) {
     const size_t widths[] = {128, 256, 512, 768};
     printf("\nmatmul, 4096 rows: GFLOP/s of the three products of a linear layer, and all together\n"
            "%-9s %5s %6s  %7s %7s %7s  %7s [%s]  %s\n", "layer", "from", "to", "forward", "d inp", "d weight",
@@ -138,7 +140,7 @@ static void print_matmuls(double peak) {
             double all = median(&t.all);
             printf("%-9s %5zu %6zu  %7.1f %7.1f %7.1f  %7.1f [%.1f … %.1f]  %.0f%%\n", layers[j].name,
                    layers[j].from, layers[j].to, median(&t.forward), median(&t.inp), median(&t.weight), all,
-                   least(&t.all), greatest(&t.all), 100 * all / peak);
+                   least(&t.all), greatest(&t.all), 100 * all / median(&t.peak));
             fflush(stdout);
         }
     }
@@ -291,11 +293,11 @@ static void run_kind(Model *m, const Batch *in, int kind) {
     if (kind == OPTIMISER) gradient_norm(g, m->block, partial), adamw(m, 0, 0, 1, 1);
 }
 
-static void bench_step(const Shape *s, double peak, int csv) {
+static void bench_step(const Shape *s, int csv) {
     Config c = {s->L, s->C, s->NH, s->H ? s->H : default_hidden(s->C), s->T, s->V, 0};
     Model m;
     Loader l;
-    Sample step = {0}, kinds[N_KINDS];
+    Sample step = {0}, peak = {0}, kinds[N_KINDS];
     model_alloc(&m, &c, s->B, most_predicted(&c, s->B, 0.2), omp_get_max_threads(), 1);
     loader_alloc(&l, s->B, s->B, s->T);
     model_init(&m, 1);
@@ -311,13 +313,13 @@ static void bench_step(const Shape *s, double peak, int csv) {
             double norm = gradient_norm(m.grads, m.block, partial);
             adamw(&m, 1e-4f, 0.1f, (float)fmin(1, 1 / norm), (size_t)(run + 3));
         }
-        if (run >= 0) step.v[run] = now_seconds() - start;
+        if (run >= 0) step.v[run] = now_seconds() - start, peak.v[run] = fma_peak();
     }
     double seconds = median(&step), flops = executed_flops(&c, (double)(s->B * s->T), (double)in->M), sum = 0;
     double tokens = (double)(s->B * s->T) / seconds, gflops = flops / seconds * 1e-9;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    double mib = (double)usage.ru_maxrss / 1024;
+    double mib = (double)usage.ru_maxrss / 1024, percent = 100 * gflops / median(&peak);
 #ifdef __APPLE__
     mib /= 1024; // there it is counted in bytes
 #endif
@@ -326,11 +328,10 @@ static void bench_step(const Shape *s, double peak, int csv) {
              s->NH, s->V, s->B, s->T);
     if (csv) {
         printf("%s,%d,%.0f,%.3f,%.1f,%.1f,%.1f\n", config, omp_get_max_threads(), tokens, 1e3 * seconds,
-               gflops, 100 * gflops / peak, mib);
+               gflops, percent, mib);
     } else {
         printf("%-26s %8.1f ms [%.1f … %.1f] %8.0f tok/s %7.1f GFLOP/s %4.0f%% of peak %7.0f MiB\n", config,
-               1e3 * seconds, 1e3 * least(&step), 1e3 * greatest(&step), tokens, gflops, 100 * gflops / peak,
-               mib);
+               1e3 * seconds, 1e3 * least(&step), 1e3 * greatest(&step), tokens, gflops, percent, mib);
         for (int kind = 0; kind < N_KINDS; kind++) {
             for (int run = -1; run < RUNS; run++) {
                 double start = now_seconds();
@@ -391,7 +392,6 @@ int main(int argc, char **argv) {
         for (int run = 0; run < RUNS; run++) peak[k].v[run] = fma_peak();
         for (int run = 0; run < RUNS && !csv && whole; run++) memory[k].v[run] = bandwidth();
     }
-    double top = median(&peak[1]);
     if (csv) printf("config,threads,tokens_per_s,ms,gflops,percent_of_peak,peak_mib\n");
     else
         for (int k = 0; k < 2; k++) {
@@ -401,11 +401,11 @@ int main(int argc, char **argv) {
                                 greatest(&memory[k]));
             printf("\n");
         }
-    if (steps_of_matmul) return print_matmul_steps(median(&peak[0]), top), 0;
-    if (one.L) return bench_step(&one, top, csv), 0;
+    if (steps_of_matmul) return print_matmul_steps(median(&peak[0]), median(&peak[1])), 0;
+    if (one.L) return bench_step(&one, csv), 0;
     if (!csv)
-        print_matmuls(top),
+        print_matmuls(),
             printf("\ntraining steps (layers, channels, heads, vocabulary, rows, tokens a row)\n");
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) bench_step(&shapes[i], top, csv);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) bench_step(&shapes[i], csv);
     return 0;
 }
