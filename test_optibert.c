@@ -1412,7 +1412,7 @@ static void test_killed(void) {
     const char *d = scratch_dir;
     const char *more = "--steps 200 --val-every 200 --save-every 3";
     check(shell(TRAIN "%s --out %s/calm", d, more, d) == 0, "killed: the calm run fails");
-    shell(TRAIN "%s --out %s/killed & p=$!; for i in $(seq 300); do [ -f %s/killed/model.bin ] && break; "
+    shell(TRAIN "%s --out %s/killed & p=$!; for i in $(seq 3000); do [ -f %s/killed/model.bin ] && break; "
                 "sleep 0.01; done; kill -9 $p; wait $p",
           d, more, d, d);
     check(access(scratch("killed/checkpoint.bin"), F_OK) == 0, "killed: --save-every 3 saved nothing");
@@ -1567,9 +1567,8 @@ static void test_kept(void) {
           "--fill does not know the run's own vocabulary");
 
     // --save-every: a run that is killed without warning has left something
-    shell(TRAIN "--steps 1e6 --val-every 1e6 --save-every 3 --out %s/every & p=$!; for i in $(seq 300); do [ "
-                "-f %s/every/model.bin ] && break; "
-                "sleep 0.01; done; kill -9 $p; wait $p",
+    shell(TRAIN "--steps 1e6 --val-every 1e6 --save-every 3 --out %s/every & p=$!; for i in $(seq 3000); do "
+                "[ -f %s/every/model.bin ] && break; sleep 0.01; done; kill -9 $p; wait $p",
           d, d, d);
     check(access(scratch("every/checkpoint.bin"), F_OK) == 0, "--save-every 3 saves nothing");
 
@@ -3369,7 +3368,7 @@ static void test_sweep_killed(void) {
         for (; tries < 3; tries++) { // each time when there are more rows than before
             code = shell(
                 "n=$(cat %s/%s.csv | wc -l); dev/sweep %s --points %s/%s.csv --out %s/%s " SWEEP_DATA
-                " & p=$!; for i in $(seq 500); do [ $(cat %s/%s.csv | wc -l) -gt $n ] && break; sleep 0.01; "
+                " & p=$!; for i in $(seq 3000); do [ $(cat %s/%s.csv | wc -l) -gt $n ] && break; sleep 0.01; "
                 "done; sleep 0.03; kill -%d $p; wait $p",
                 d, name, what, d, name, d, name, d, d, name, kill9 ? 9 : 15);
             if (code == 0) break; // it was done before the signal came
