@@ -729,7 +729,7 @@ static void print_sweep(const Sweep *s, size_t cores) {
                     ntp ? "ntp" : "mlm", s->lr[ntp].n, s->lr[ntp].k, s->lr[ntp].exponent, s->batch[ntp].k,
                     s->batch[ntp].exponent);
     if (epochs > 1)
-        fprintf(stderr, "sweep: the data is read up to %.1f times: have %.2g tokens to read all but once "
+        fprintf(stderr, "sweep: the data is read up to %.3g times: have %.2g tokens to read all but once "
                 "(data/village --tokens)\n", epochs, epochs * total);
 }
 
