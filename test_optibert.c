@@ -2891,8 +2891,11 @@ void test_fit_plan(void) {
         check(plan.lr == default_lr(plan.shape.C) && plan.params == parameter_count(&plan.shape),
               "plan: rate");
     }
+    p.lr = 0.008, p.channels = 32;
+    Plan plan = make_plan(&g, 1e12);
+    check(fabs(plan.lr * (double)plan.shape.C - 0.256) < 1e-12, "plan: %g is not 0.008 * 32 / channels", plan.lr);
     g.best_lr = (PowerLaw){2, -0.25, NAN, NAN, 2}, g.best_batch = (PowerLaw){0.512, 0.25, NAN, NAN, 2};
-    Plan plan = make_plan(&g, 1e16);
+    plan = make_plan(&g, 1e16);
     check(fabs(plan.lr - 2e-4) < 1e-12 && plan.rows == 40, "plan: rate %g, %zu rows by power laws", plan.lr,
           plan.rows);
 }
