@@ -1412,15 +1412,16 @@ static void test_killed(void) {
     const char *d = scratch_dir;
     const char *more = "--steps 200 --val-every 200 --save-every 3";
     check(shell(TRAIN "%s --out %s/calm", d, more, d) == 0, "killed: the calm run fails");
-    shell(TRAIN "%s --out %s/killed & p=$!; for i in $(seq 3000); do [ -f %s/killed/model.bin ] && break; "
-                "sleep 0.01; done; kill -9 $p; wait $p",
+    shell(TRAIN "%s --out %s/killed & p=$!; for i in $(seq 3000); do "
+                "[ -f %s/killed/checkpoint.bin ] && break; sleep 0.01; done; kill -9 $p; wait $p",
           d, more, d, d);
     check(access(scratch("killed/checkpoint.bin"), F_OK) == 0, "killed: --save-every 3 saved nothing");
     for (int i = 0; i < 4; i++)
         shell("OMP_WAIT_POLICY=passive timeout -s KILL 0.0%d ./test_optibert run --out %s/killed --resume",
               4 + i, d);
-    check(shell(RUN_IT "--out %s/killed --resume", d) == 0,
-          "killed: cannot be resumed");
+    // timeout may return before what it killed has let go of the folder
+    check(shell("for i in $(seq 100); do " RUN_IT "--out %s/killed --resume && exit 0; sleep 0.1; done; false",
+                d) == 0, "killed: cannot be resumed");
     check(same_file(scratch("calm/model.bin"), scratch("killed/model.bin")), "killed: ends in another model");
     check(same_file(scratch("calm/main.log"), scratch("killed/main.log")), "killed: main.log has lost lines");
     check(shell("[ $(ls %s/killed | wc -l) = 3 ]", d) == 0, "killed: temporary files stay behind");
@@ -1568,7 +1569,7 @@ static void test_kept(void) {
 
     // --save-every: a run that is killed without warning has left something
     shell(TRAIN "--steps 1e6 --val-every 1e6 --save-every 3 --out %s/every & p=$!; for i in $(seq 3000); do "
-                "[ -f %s/every/model.bin ] && break; sleep 0.01; done; kill -9 $p; wait $p",
+                "[ -f %s/every/checkpoint.bin ] && break; sleep 0.01; done; kill -9 $p; wait $p",
           d, d, d);
     check(access(scratch("every/checkpoint.bin"), F_OK) == 0, "--save-every 3 saves nothing");
 
@@ -2893,7 +2894,7 @@ void test_fit_plan(void) {
     }
     p.lr = 0.008, p.channels = 32;
     Plan plan = make_plan(&g, 1e12);
-    check(fabs(plan.lr * (double)plan.shape.C - 0.256) < 1e-12, "plan: %g is not 0.008 * 32 / channels", plan.lr);
+    check(fabs(plan.lr * (double)plan.shape.C - 0.256) < 1e-12, "plan: %g is not 0.256 / channels", plan.lr);
     g.best_lr = (PowerLaw){2, -0.25, NAN, NAN, 2}, g.best_batch = (PowerLaw){0.512, 0.25, NAN, NAN, 2};
     plan = make_plan(&g, 1e16);
     check(fabs(plan.lr - 2e-4) < 1e-12 && plan.rows == 40, "plan: rate %g, %zu rows by power laws", plan.lr,
