@@ -56,8 +56,8 @@ train_optibert: train_optibert.c .flags
 	$(BUILD)
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
-dev/sweep: dev/fit.c
-test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c dev/fit.c dev/sweep.c .flags
+dev/sweep dev/plot: dev/fit.c
+test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c dev/fit.c dev/sweep.c dev/plot.c .flags
 	$(BUILD)
 
 data/village_train.bin: data/village

@@ -1,18 +1,20 @@
 /*
-Checks everything that can be checked about train_optibert.c, data/village.c, data/tokenize.c, dev/fit.c and
-dev/sweep.c, against numbers that do not come from them: PyTorch's (dev/reference.bin), brute force, finite
-differences, hand-worked values. `make test`; with OPTIBERT_SLOW set (`make check`) the slow ones too.
+Checks everything that can be checked about train_optibert.c and the programs in data/ and dev/, against
+numbers that do not come from them: PyTorch's (dev/reference.bin), brute force, finite differences, numbers
+worked by hand. `make test`; with OPTIBERT_SLOW set (`make check`) the slow ones too.
 */
 #define OPTIBERT_NO_MAIN
 #define VILLAGE_NO_MAIN
 #define TOKENIZE_NO_MAIN
 #define FIT_NO_MAIN
 #define SWEEP_NO_MAIN
+#define PLOT_NO_MAIN
 #include "train_optibert.c"
 #include "data/village.c"
 #include "data/tokenize.c"
 #include "dev/fit.c"
 #include "dev/sweep.c"
+#include "dev/plot.c"
 #include <stddef.h>
 #include <sys/wait.h>
 
@@ -1420,7 +1422,7 @@ static void test_killed(void) {
         shell("OMP_WAIT_POLICY=passive timeout -s KILL 0.0%d ./test_optibert run --out %s/killed --resume",
               4 + i, d);
     // timeout may return before what it killed has let go of the folder
-    check(shell("for i in $(seq 100); do " RUN_IT "--out %s/killed --resume && exit 0; sleep 0.1; done; false",
+    check(shell("for i in $(seq 99); do " RUN_IT "--out %s/killed --resume && exit 0; sleep 0.1; done; false",
                 d) == 0, "killed: cannot be resumed");
     check(same_file(scratch("calm/model.bin"), scratch("killed/model.bin")), "killed: ends in another model");
     check(same_file(scratch("calm/main.log"), scratch("killed/main.log")), "killed: main.log has lost lines");
@@ -3438,6 +3440,377 @@ static void test_sweep_errors(void) {
 }
 
 // ----------------------------------------------------------------------------
+// dev/plot.c
+
+// Numbers as text, against what a person would write; and escaping.
+void test_plot_text(void) {
+    static const struct {
+        double x;
+        int digits;
+        const char *want;
+    } cases[] = {
+        {0, 3, "0"},        {1, 3, "1"},           {0.5, 3, "0.5"},         {2.346, 3, "2.35"},
+        {99.96, 3, "100"},  {4096, 3, "4096"},     {0.00123, 3, "0.00123"}, {0.000123, 2, "1.2×10⁻⁴"},
+        {1e5, 3, "10⁵"},    {2e5, 6, "2×10⁵"},     {9.999e11, 3, "10¹²"},   {1.5e-12, 3, "1.5×10⁻¹²"},
+        {-2.5, 3, "-2.5"},  {100, 3, "100"},       {10, 2, "10"},           {NAN, 3, "–"},
+        {INFINITY, 3, "–"}, {1234.5, 6, "1234.5"}, {1e-300, 3, "10⁻³⁰⁰"},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const char *got = number_text(cases[k].x, cases[k].digits);
+        check(!strcmp(got, cases[k].want), "plot: %g is written %s, not %s", cases[k].x, got,
+              cases[k].want);
+    }
+    static const char *const texts[][2] = {
+        {"a<b>&\"c\"", "a&lt;b&gt;&amp;&quot;c&quot;"},
+        {"é — 𝛼", "é — 𝛼"},
+        {"a\x01\n\x7f", "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xff", "\xef\xbf\xbd"},
+        {"\xe9t\xe9", "\xef\xbf\xbdt\xef\xbf\xbd"}, // Latin-1
+        {"\xc3", "\xef\xbf\xbd"},
+        {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},                 // cut off
+        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                 // overlong
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, // a surrogate
+        {"\xef\xbf\xbe", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, // U+FFFE
+    };
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
+        char *got;
+        size_t size;
+        FILE *f = text_open(&got, &size);
+        put_text(f, texts[k][0]);
+        text_close(f);
+        check(!strcmp(got, texts[k][1]), "plot: text %zu is escaped as %s", k, got);
+        free(got);
+    }
+    char name[64];
+    group_name(name, sizeof name, "mlm", "ééééé", 10);
+    check(!strcmp(name, "mlm on ééé…"), "plot: name is cut to %s", name);
+    group_name(name, sizeof name, "", "", 10);
+    check(!strcmp(name, "all runs"), "plot: name of nothing is %s", name);
+}
+
+static void check_ticks(Axis a, size_t most, size_t n, const double *want) {
+    double tick[MAX_TICKS];
+    size_t got = axis_ticks(&a, tick, most);
+    check(got == n, "plot: %g … %g has %zu ticks, not %zu", a.lo, a.hi, got, n);
+    for (size_t i = 0; i < got && i < n; i++)
+        check(fabs(tick[i] / want[i] - 1) < 1e-12, "plot: tick %zu is %g, not %g", i, tick[i], want[i]);
+}
+
+// Places and ticks worked by hand; and of many axes, that ticks are few, inside and ascending.
+void test_plot_axes(void) {
+    Axis a = {1, 1000, 0, 300, 1}, b = {2, 4, 100, 0, 0};
+    check(fabs(axis_place(&a, 10) - 100) < 1e-9 && fabs(axis_place(&a, 1000) - 300) < 1e-9 &&
+              fabs(axis_place(&a, 0.1) + 100) < 1e-9,
+          "plot: places on a log axis");
+    check(axis_place(&b, 2) == 100 && axis_place(&b, 3) == 50 && axis_place(&b, 5) == -50, "plot: places");
+    check(fabs(axis_value(&a, 2 / 3.0) - 100) < 1e-9 && axis_value(&b, 0.25) == 2.5, "plot: values");
+    check(isnan(axis_place(&a, NAN)) && isnan(axis_place(&a, -1)) && axis_place(&a, 0) == -6000 &&
+              axis_place(&b, INFINITY) == 100 - 2000,
+          "plot: places of what is not on the axis");
+    check_ticks(a, 7, 4, (double[]){1, 10, 100, 1000});
+    check_ticks(a, 10, 10, (double[]){1, 2, 5, 10, 20, 50, 100, 200, 500, 1000});
+    check_ticks(a, 3, 2, (double[]){1, 100});
+    check_ticks((Axis){9e4, 6e5, 0, 1, 1}, 7, 3, (double[]){1e5, 2e5, 5e5});
+    check_ticks((Axis){2.9, 4.1, 0, 1, 1}, 7, 6, (double[]){3, 3.2, 3.4, 3.6, 3.8, 4});
+    check_ticks((Axis){0.1, 1.05, 0, 1, 0}, 7, 5, (double[]){0.2, 0.4, 0.6, 0.8, 1});
+    check_ticks((Axis){3.1, 3.9, 0, 1, 0}, 4, 4, (double[]){3.2, 3.4, 3.6, 3.8});
+    check(axis_over((Range){2, 4}, -1).log == 0 && axis_over((Range){1, 9}, -1).log == 1,
+          "plot: logs where the values ask for it");
+    for (size_t i = 0; i < 100; i++) { // labels that do not touch
+        Axis axis = {pow(10, (double)i / 7), pow(10, (double)i / 7 + 0.1 * (double)(i % 37 + 1)), 0, 340, 1};
+        double tick[MAX_TICKS], end = -INFINITY;
+        size_t n = ticks_apart(axis, tick, 340, 1);
+        check(n > 0, "plot: no tick fits %g … %g", axis.lo, axis.hi);
+        for (size_t k = 0; k < n; k++) {
+            double half = text_width(number_text(tick[k], 6)) / 2, at = axis_place(&axis, tick[k]);
+            check(at - half > end, "plot: tick %g touches the one before", tick[k]);
+            end = at + half;
+        }
+    }
+    for (uint64_t i = 0; i < 3000; i++) {
+        double lo = pow(10, 40 * uniform(5, 1, i) - 20), hi = lo * (1 + pow(10, 24 * uniform(5, 2, i) - 4));
+        double tick[MAX_TICKS];
+        Axis axis = axis_over((Range){lo, hi}, i % 2 ? 1 : 0);
+        size_t most = 2 + i % 8, n = axis_ticks(&axis, tick, most), good = n <= most && n >= 1;
+        for (size_t k = 0; k < n; k++)
+            good &= tick[k] >= axis.lo * (1 - 1e-9) && tick[k] <= axis.hi * (1 + 1e-9);
+        for (size_t k = 1; k < n; k++) good &= tick[k] > tick[k - 1];
+        check(good && axis.lo < lo && axis.hi > hi, "plot: ticks of %g … %g, at most %zu: %zu", lo, hi,
+              most, n);
+    }
+    Axis poor[] = {axis_over((Range){3, 3}, 1), axis_over((Range){3, 3}, 0), axis_over(no_range, 1),
+                   axis_over(no_range, -1)};
+    for (int k = 0; k < 4; k++)
+        check(poor[k].lo < poor[k].hi && isfinite(poor[k].hi), "plot: poor axis %d", k);
+}
+
+// The first thing wrong with the tags or entities of a page, or NULL.
+static const char *ill_formed(const char *text) {
+    char open[64][16];
+    int depth = 0;
+    for (const char *s = text; *s; s++) {
+        if (*s == '&' && strncmp(s, "&lt;", 4) && strncmp(s, "&gt;", 4) && strncmp(s, "&amp;", 5) &&
+            strncmp(s, "&quot;", 6))
+            return s;
+        if (*s == '>') return s;
+        if (*s != '<') continue;
+        const char *tag = s++;
+        int closing = *s == '/', n = 0;
+        char name[16] = "";
+        for (s += closing; (isalnum((unsigned char)*s) || *s == '!') && n < 15; s++) name[n++] = *s;
+        for (int quoted = 0; *s && (quoted || *s != '>'); s++) {
+            if (*s == '<') return tag;
+            quoted ^= *s == '"';
+        }
+        if (!*s || n == 0) return tag;
+        if (s[-1] == '/' || !strcmp(name, "meta") || !strcmp(name, "!DOCTYPE")) continue;
+        if (closing && (depth == 0 || strcmp(open[--depth], name))) return tag;
+        if (!closing && depth == 64) return tag;
+        if (!closing) strcpy(open[depth++], name);
+        if (!closing && !strcmp(name, "style")) s = strstr(s, "</style>") - 1;
+    }
+    return depth ? "not closed" : NULL;
+}
+
+void test_plot_well_formed(void) {
+    check(!ill_formed("<!DOCTYPE html><a b=\"x>\"><c/>&lt;<meta q=\"1\"></a>"),
+          "plot: the checker of tags");
+    static const char *const bad[] = {"<a>",  "</a>", "<a><b></a></b>", "a & b", "<a", "<a b=\"<\"></a>",
+                                      "a > b"};
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
+        check(ill_formed(bad[k]) != NULL, "plot: %s", bad[k]);
+}
+
+// The panel of one group as a string that the caller frees; returns whether there is one.
+static int drawn(Figure *figure, const Group *g, char **text) {
+    size_t size;
+    Page page = {.html = text_open(text, &size)};
+    int done = figure(&page, g, 1);
+    text_close(page.html);
+    return done;
+}
+
+// Iso-loss lines have their loss; and what the surface's panel shows, measured back from its coordinates: the
+// runs where they are, the frontier where the loss at this F D is least.
+void test_plot_surface(void) {
+    Law law = fit_law(1.2, 300, 1e4, 0.45, 0.6);
+    double worst = 0, level[LEVELS], F, D, left, top, width, height;
+    Range of_F = no_range, of_D = no_range;
+    for (uint64_t i = 0; i < 200; i++) {
+        double L = 1.2 + exp(4 * uniform(6, 1, i) - 3), s = 0.01 + 0.98 * uniform(6, 2, i);
+        iso_loss(&law, L, s, &F, &D);
+        worst = larger(worst, fabs(law_loss(&law, F, D) / L - 1));
+        worst = larger(worst, fabs(300 * pow(F, -0.45) / (L - 1.2) - s));
+        worst = larger(worst, fabs(log(iso_loss_D(&law, L, F) / D)) * 1e-3); // it loses digits as s nears 1
+    }
+    check(worst < 1e-12, "plot: iso-loss lines are %g off", worst);
+    check(iso_loss_D(&law, 1.3, 1e3) == INFINITY, "plot: no D brings a small model to a low loss");
+    iso_levels(level, 1.2, 2, 6);
+    check(level[0] == 2 && level[LEVELS - 1] == 6, "plot: levels end at %g, %g", level[0],
+          level[LEVELS - 1]);
+    iso_levels(level, 1.2, 3.1234, 3.1244);
+    for (int k = 1; k < LEVELS; k++)
+        check(level[k] > level[k - 1], "plot: levels %g, %g", level[k - 1], level[k]);
+
+    Group g = fit_points(law, 4, 5, 1e11, 1e13, 10, 1, 0, 1);
+    fit_opt.draws = 0;
+    fit_group(&g);
+    fit_opt.draws = 1000;
+    for (size_t i = 0; i < g.n_use; i++) stretch(&of_F, g.F[i]), stretch(&of_D, g.D[i]);
+    char *text;
+    int done = drawn(figure_surface, &g, &text), dots = 0, line = 0, inside = 0;
+    const char *s = strstr(text, "<svg x="), *where = ill_formed(text);
+    check(done && !where, "plot: surface: %.60s", where ? where : "");
+    check(sscanf(s, "<svg x=\"%lf\" y=\"%lf\" width=\"%lf\" height=\"%lf\"", &left, &top, &width,
+                 &height) == 4,
+          "plot: the frame");
+    Axis x = axis_over(of_F, 1), y = axis_over(of_D, 1);
+    double px = log(x.hi / x.lo) / width, py = log(y.hi / y.lo) / height; // logs per unit
+    for (size_t i = 0; (s = strstr(s, "<circle class=\"dot")); i++, dots++, s++) {
+        double cx = atof(strstr(s, "cx=\"") + 4), cy = atof(strstr(s, "cy=\"") + 4);
+        check(i < g.n_use && fabs(log(x.lo / g.F[i]) + (cx - left) * px) < 0.06 * px &&
+                  fabs(log(y.hi / g.D[i]) - (cy - top) * py) < 0.06 * py,
+              "plot: surface: point %zu", i);
+    }
+    check(dots == 20, "plot: surface: %d points", dots);
+    const char *path = "<path class=\"line ink\" d=\"M0 0";
+    double cx, cy;
+    s = strstr(text, path);
+    for (int used; s && sscanf(s += line ? 1 : strlen(path) + 1, "%lf %lf%n", &cx, &cy, &used) == 2;
+         line++) {
+        s += used;
+        if (cx < left || cx > left + width || cy < top || cy > top + height) continue;
+        F = x.lo * exp((cx - left) * px), D = y.hi * exp(-(cy - top) * py), inside++;
+        double best = law_loss(&law, F, D); // at the same F D, a bit to either side
+        check(best < law_loss(&law, F * 1.1, D / 1.1) && best < law_loss(&law, F / 1.1, D * 1.1),
+              "plot: the frontier at F = %g, D = %g is none", F, D);
+    }
+    check(inside > 10, "plot: surface: %d points of the frontier", inside);
+    free(text);
+    done = drawn(figure_isoflop, &g, &text);
+    check(done && !ill_formed(text) && strstr(text, "C = 10¹¹") && strstr(text, "4 of 4 budgets"),
+          "plot: isoFLOP");
+    for (s = text, dots = 0; (s = strstr(s, "<circle class=\"dot")); s++) dots++;
+    check(dots == 4 + 20 && !strstr(text, "tiny"), "plot: isoFLOP: %d points and legends", dots);
+    free(text);
+    g.law.A = 0, g.law.G = 0; // the loss does not depend on F
+    done = drawn(figure_surface, &g, &text);
+    check(done && !ill_formed(text) && strstr(text, "does not depend on F") && !strstr(text, "nan"),
+          "plot: surface without a frontier");
+    free(text), fit_free(&g);
+}
+
+// Rows of one group of a points file, and a log of each run in DIR/runs.
+static void plot_rows(FILE *f, Law law, const char *objective, const char *data, const char *floor_text) {
+    for (int b = 0; b < 3; b++)
+        for (int i = 0; i < 6; i++) {
+            double C = 1e11 * pow(10, b), F = law_F_opt(&law, C) * pow(4, (i - 2) / 2.0),
+                   lr = i == 2 ? 3e-3 : 6e-3;
+            double loss = law_loss(&law, F, C / F) * exp(0.01 * normal(9, (uint64_t)(b * 6 + i)));
+            fprintf(
+                f,
+                "%s,2,%d,2,176,128,931,1,1,%.9g,%.9g,%.9g,%.9g,4096,1000,%g,0.2,1,%.9g,%.9g,%s,1,1,0.01,0.3,"
+                "%.9g,%s\n",
+                objective, 16 + 16 * i, F, F / 9, C / F, C, lr, loss, loss, floor_text, C, data);
+            for (int k = 0; k < 2 && i == 2; k++) // another rate, another batch
+                fprintf(
+                    f,
+                    "%s,2,48,2,176,128,931,1,1,%.9g,1,%.9g,%.9g,%d,1000,%g,0.2,1,9,%.9g,%s,1,1,0.01,0.3,"
+                    "%.9g,%s\n",
+                    objective, F, C / F, C, k ? 8192 : 4096, k ? lr : 2 * lr, loss + 0.1, floor_text, C,
+                    data);
+            if (b < 2) continue;
+            shell("mkdir -p %s/runs/%s%d", scratch_dir, objective, i);
+            char path[400];
+            snprintf(path, sizeof path, "%s/runs/%s%d/main.log", scratch_dir, objective, i);
+            FILE *log = fopen(path, "w");
+            fprintf(log, "s:0 tel:7\n");
+            for (int s = 1; s <= 1000; s++)
+                fprintf(log, "s:%d trl:%.6f lr:1e-3 norm:1\n", s, loss + 3.0 / s);
+            fprintf(log, "s:1000 tel:%.6f\n", loss);
+            fclose(log);
+        }
+}
+
+// Whole pages: two objectives with an odd data name, one without a law, a published table.
+void test_plot_pages(void) {
+    char points[200];
+    snprintf(points, sizeof points, "%s/plot.csv", scratch_dir);
+    FILE *f = fopen(points, "w");
+    fputs(points_header, f);
+    Law law = fit_law(1.2, 300, 1e4, 0.45, 0.6);
+    plot_rows(f, law, "mlm", "\"x<b>&, \"\"y\"\"\"", "0.9");
+    plot_rows(f, fit_law(1.4, 300, 1e4, 0.5, 0.6), "ntp", "\"x<b>&, \"\"y\"\"\"", "");
+    fprintf(
+        f, "ntp,2,64,2,176,128,931,1,1,1e5,1e4,1e6,1e11,4096,1000,0.01,0.2,1,3,3,,1,1,0.01,0.3,1e11,one\n");
+    fclose(f);
+    check(shell("dev/plot %s --draws 30 --svg %s/svg --runs %s/runs", points, scratch_dir, scratch_dir) ==
+              0,
+          "plot: a page");
+    char *page = slurp(scratch("stdout"), NULL), *err = slurp(scratch("stderr"), NULL);
+    const char *where = ill_formed(page);
+    check(!where, "plot: the page is not well formed at %.80s", where ? where : "");
+    check(*err == 0, "plot: stderr says %s", err);
+    check(!strstr(page, "<script") && !strstr(page, "http") && !strstr(page, "url(") &&
+              !strstr(page, "nan") && !strstr(page, "inf\"") && !strstr(page, "x<b>"),
+          "plot: the page has what it should not");
+    check(strstr(page, "isoFLOP curves: mlm on x&lt;b&gt;&amp;, &quot;y&quot;") &&
+              strstr(page, "floor 0.9"),
+          "plot: the page names the data and the floor");
+    check(strstr(page, "ntp on one: left out, for its points have no budgets") != NULL,
+          "plot: what is missing");
+    Fit fit = {0};
+    fit_opt.draws = 30;
+    read_points(&fit, points);
+    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
+    fit_opt.draws = 1000;
+    const Law *got = &fit.group[0].law;
+    char cell[200], power[100];
+    for (int k = 0; k < N_LAW; k++) {
+        snprintf(cell, sizeof cell, "<td>%s</td><td>%s … %s</td>", number_text(got->v[k], 4),
+                 number_text(fit.group[0].lo.v[k], 4), number_text(fit.group[0].hi.v[k], 4));
+        check(k == LAW_HUBER || strstr(page, cell), "plot: the table has not %s = %s", law_names[k], cell);
+    }
+    snprintf(power, sizeof power, "mlm: F_opt ∝ C<sup>%.3f</sup>", got->a);
+    check(strstr(page, power) != NULL, "plot: no caption has %s", power);
+    snprintf(power, sizeof power, "mlm: D_opt ∝ C<sup>%.3f</sup>", got->b);
+    check(strstr(page, power) != NULL, "plot: no caption has %s", power);
+    snprintf(power, sizeof power, "D_opt/F_opt ∝ C<sup>%.3f</sup>", got->b - got->a);
+    check(strstr(page, power) != NULL, "plot: no caption has %s", power);
+    static const char *const names[] = {"isoflop-mlm", "fopt",  "dopt",       "surface-ntp", "ratio",
+                                        "lr",          "batch", "curves-mlm", "curves-ntp"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        char path[300];
+        snprintf(path, sizeof path, "%s/svg/%s-x~3cb~3e~26~2c~20~22y~22.svg", scratch_dir, names[k]);
+        char *svg = slurp(path, NULL);
+        check(!strncmp(svg, "<svg xmlns=\"http://www.w3.org/2000/svg\"", 39) && !ill_formed(svg) &&
+                  strstr(svg, "prefers-color-scheme") && strstr(svg, "<title>"),
+              "plot: %s", path);
+        free(svg);
+    }
+    free(page), free(err);
+    check(shell("dev/plot %s --draws 0", points) == 0, "plot: no intervals, no runs, no figures");
+    page = slurp(scratch("stdout"), NULL);
+    check(!ill_formed(page) && strstr(page, "there is no --runs DIR") &&
+              !strstr(page, "95% interval</text>"),
+          "plot: a page without intervals");
+    free(page);
+    check(shell("dev/plot %s --draws 9 --with-head --all --objective mlm", points) == 0,
+          "plot: with the head");
+    page = slurp(scratch("stdout"), NULL);
+    check(!ill_formed(page) && strstr(page, "FLOPs per token F_N + F_head") && !strstr(page, "ntp"),
+          "plot: a page with the head");
+    free(page);
+    f = fopen(points, "w"); // losses over decades, and no other column
+    fprintf(f, "size,D,L\n");
+    for (int i = 0; i < 25; i++)
+        fprintf(f, "%g,%g,%.9g\n", 1e5 * pow(3, i % 5), 1e6 * pow(4, i / 5),
+                law_loss(&(Law){.E = 0.01, .A = 1e6, .B = 1e6, .alpha = 1.2, .beta = 1},
+                         1e5 * pow(3, i % 5), 1e6 * pow(4, i / 5)));
+    fclose(f);
+    check(shell("dev/plot %s --columns size,D,L --draws 9 --svg %s/svg", points, scratch_dir) == 0,
+          "plot: a table");
+    page = slurp(scratch("stdout"), NULL);
+    check(!ill_formed(page) && strstr(page, "loss surface: all runs") && !strstr(page, "nan"),
+          "plot: the page of a table");
+    check(access(scratch("svg/surface.svg"), R_OK) == 0, "plot: surface.svg");
+    free(page);
+}
+
+void test_plot_errors(void) {
+    char command[1000], points[200];
+    snprintf(points, sizeof points, "%s/plot.csv", scratch_dir);
+    check(shell("dev/plot --help") == 0, "plot --help");
+#define PLOT_REFUSED(code, word, ...)                                                                      \
+    (snprintf(command, sizeof command, "dev/plot " __VA_ARGS__), check_refused(code, word, command))
+    PLOT_REFUSED(2, "no file", " ");
+    PLOT_REFUSED(2, "--colour", "%s --colour", points);
+    PLOT_REFUSED(2, "--svg", "%s --svg", points);
+    PLOT_REFUSED(2, "--runs", "%s --runs", points);
+    PLOT_REFUSED(2, "--json", "%s --json x", points);
+    PLOT_REFUSED(2, "--predict", "%s --predict 1e12", points);
+    PLOT_REFUSED(1, "nowhere.csv", "nowhere.csv");
+    PLOT_REFUSED(1, "no column", "%s", points);
+    const char *table = "--draws 0 --columns size,D,L";
+    PLOT_REFUSED(1, "/nowhere/o", "%s %s --svg /nowhere/o", points, table);
+    PLOT_REFUSED(1, "/nowhere", "%s %s --runs /nowhere", points, table);
+    PLOT_REFUSED(1, "cannot write", "%s %s --svg %s", points, table, points);
+    if (access("/dev/full", W_OK) == 0) PLOT_REFUSED(1, "stdout", "%s %s >/dev/full", points, table);
+    for (uint64_t k = 0; k < 20; k++) { // garbage is refused or drawn
+        unsigned char bytes[4000];
+        size_t n =
+            (size_t)snprintf((char *)bytes, 100, "flops_per_token,tokens,val_loss,budget,data,objective\n");
+        const char *some = "0123456789.e-,,,,,\n\n\"<&\xff"; // 24 of them
+        for (; n < sizeof bytes; n++) bytes[n] = (unsigned char)some[random_size(k << 20 | n, 0, 23)];
+        write_bytes(scratch("garbage.csv"), bytes, n);
+        int code = shell("dev/plot %s --draws 3", scratch("garbage.csv"));
+        char *page = slurp(scratch("stdout"), NULL);
+        check(code == 1 || (code == 0 && !ill_formed(page)), "plot: garbage %d: exit %d", (int)k, code);
+        free(page);
+    }
+}
+
+// ----------------------------------------------------------------------------
 
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "run") == 0) return run_trainer(argc - 1, argv + 1);
@@ -3542,6 +3915,12 @@ int main(int argc, char **argv) {
     RUN(test_sweep_program());
     RUN(test_sweep_killed());
     RUN(test_sweep_errors());
+    RUN(test_plot_text());
+    RUN(test_plot_axes());
+    RUN(test_plot_surface());
+    RUN(test_plot_well_formed());
+    RUN(test_plot_pages());
+    RUN(test_plot_errors());
     char remove_it[128];
     snprintf(remove_it, sizeof remove_it, "rm -rf %s", scratch_dir);
     if (system(remove_it) != 0) printf("%s could not be removed\n", scratch_dir);

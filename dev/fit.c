@@ -1003,29 +1003,31 @@ double mean_floor(const Group *g) {
     return n > 0 ? sum / n : NAN;
 }
 
-static void print_points(const Group *g) {
+static void print_points(FILE *f, const Group *g) {
     double low, high;
     const size_t *n = g->count;
-    printf("%s%s%s: %zu points, of which %zu count\n", *g->objective ? g->objective : "all rows",
+    fprintf(f, "%s%s%s: %zu points, of which %zu count\n", *g->objective ? g->objective : "all rows",
            *g->data ? " on " : "", g->data, g->n, g->n_use);
-    if (fit_opt.all) printf("  --all: short runs and runs on the unigram plateau count too\n");
+    if (fit_opt.all) fprintf(f, "  --all: short runs and runs on the unigram plateau count too\n");
     else {
-        printf("  left out (unless --all): %zu of fewer than %d steps, ", n[TOO_SHORT], MIN_STEPS);
-        if (isnan(g->plateau)) printf("none for its loss (the unigram plateau is not known: --plateau)\n");
-        else printf("%zu of a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU], g->plateau,
-                    g->plateau_from);
+        fprintf(f, "  left out (unless --all): %zu of fewer than %d steps, ", n[TOO_SHORT], MIN_STEPS);
+        if (isnan(g->plateau))
+            fprintf(f, "none for its loss (the unigram plateau is not known: --plateau)\n");
+        else
+            fprintf(f, "%zu of a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU],
+                    g->plateau, g->plateau_from);
     }
     if (n[NOT_BEST])
-        printf("  left out: %zu that another learning rate or batch beats at the same F and D\n",
+        fprintf(f, "  left out: %zu that another learning rate or batch beats at the same F and D\n",
                n[NOT_BEST]);
     if (g->n_use == 0) return;
     const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
     const double *const axis[] = {g->F, g->D, g->C, g->loss};
     for (int k = 0; k < 4; k++) {
         range_of(axis[k], g->n_use, &low, &high);
-        printf("%s%s %.4g … %.4g", k ? ", " : "  ", names[k], low, high);
+        fprintf(f, "%s%s %.4g … %.4g", k ? ", " : "  ", names[k], low, high);
     }
-    printf("\n\n");
+    fprintf(f, "\n\n");
 }
 
 static void print_law(const Group *g) {
@@ -1156,7 +1158,7 @@ static void print_prediction(const Group *g) {
 }
 
 // What these points cannot carry.
-static void print_warnings(const Group *g) {
+static void print_warnings(FILE *f, const Group *g) {
     double low, high, least;
     size_t again = 0;
     int mixed = 0;
@@ -1164,30 +1166,31 @@ static void print_warnings(const Group *g) {
     for (int k = 0; k < 3; k++) {
         range_of(axis[k], g->n_use, &low, &high);
         if (high < 10 * low)
-            printf("  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
+            fprintf(f, "  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
     }
     range_of(g->loss, g->n_use, &least, &high);
     for (int k = LAW_ALPHA; k <= LAW_BETA; k++)
         if (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999)
-            printf("  warning: %s is at an edge of the grid, %g … %g\n", law_names[k], EXPONENT_MIN,
+            fprintf(f, "  warning: %s is at an edge of the grid, %g … %g\n", law_names[k], EXPONENT_MIN,
                    EXPONENT_MAX);
-    if (g->law.E < 1e-6 * least && isnan(fit_opt.fix_E)) printf("  warning: E is pressed to 0\n");
-    if (g->law.E >= least) printf("  warning: E is above the smallest loss, %.4f\n", least);
-    if (g->law.A == 0) printf("  warning: A is 0: the loss does not depend on F\n");
-    if (g->law.B == 0) printf("  warning: B is 0: the loss does not depend on D\n");
-    if (!g->converged) printf("  warning: the fit did not come to an end\n");
-    if (g->n_use < 12) printf("  warning: %zu points for 5 parameters\n", g->n_use);
+    if (g->law.E < 1e-6 * least && isnan(fit_opt.fix_E)) fprintf(f, "  warning: E is pressed to 0\n");
+    if (g->law.E >= least) fprintf(f, "  warning: E is above the smallest loss, %.4f\n", least);
+    if (g->law.A == 0) fprintf(f, "  warning: A is 0: the loss does not depend on F\n");
+    if (g->law.B == 0) fprintf(f, "  warning: B is 0: the loss does not depend on D\n");
+    if (!g->converged) fprintf(f, "  warning: the fit did not come to an end\n");
+    if (g->n_use < 12) fprintf(f, "  warning: %zu points for 5 parameters\n", g->n_use);
     if ((double)g->n_draws < fit_opt.draws)
-        printf("  warning: %zu of %.0f resamples determine a law\n", g->n_draws, fit_opt.draws);
+        fprintf(f, "  warning: %zu of %.0f resamples determine a law\n", g->n_draws, fit_opt.draws);
     for (size_t i = 0; i < g->n_use; i++) {
         const Point *p = &g->point[g->use[i]], *q = model_run(g);
         again += p->epochs > 4;
         mixed |= !same(p->seq_len, q->seq_len) || !same(p->vocab, q->vocab);
         mixed |= !same(p->mask_rate, q->mask_rate);
     }
-    if (mixed) printf("  warning: seq_len, vocab or mask_rate varies: these losses do not follow one law\n");
+    if (mixed)
+        fprintf(f, "  warning: seq_len, vocab or mask_rate varies: these losses do not follow one law\n");
     if (again)
-        printf("  warning: %zu runs read their data more than 4 times: D is not all new tokens\n", again);
+        fprintf(f, "  warning: %zu runs read their data more than 4 times: D is not all new tokens\n", again);
 }
 
 // Where the best data/model ratios of two objectives on one data set stand side by side.
@@ -1221,7 +1224,7 @@ static void print_ratios(const Group *mlm, const Group *ntp) {
 }
 
 static void print_group(const Group *g) {
-    print_points(g);
+    print_points(stdout, g);
     if (g->has_law) print_law(g);
     else printf("  no law: it takes 5 different (F, D), and 3 different F and D (with --fix-E 4, and 2)\n");
     if (g->n_budgets == 0)
@@ -1233,7 +1236,7 @@ static void print_group(const Group *g) {
     if (g->has_law) {
         if (isnan(fit_opt.predict)) print_plans(g);
         else print_prediction(g);
-        print_warnings(g);
+        print_warnings(stdout, g);
     }
     printf("\n");
 }
