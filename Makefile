@@ -2,7 +2,7 @@
 # make test       build and run the tests
 # make check      the tests and the slow ones; also without this CPU's own instructions, without OpenMP, and
 #                 under the sanitizers
-# make tools      everything in data/ and dev/
+# make tools      that, and everything else in data/ and dev/
 # make bench      how fast this machine is, the matmuls, and training steps
 # make clean
 #
@@ -50,7 +50,7 @@ TOOLS := $(patsubst %.c,%,$(wildcard data/*.c dev/*.c))
 
 .PHONY: all tools test check bench clean FORCE
 all: train_optibert data/village_train.bin
-tools: $(TOOLS)
+tools: all $(TOOLS)
 
 train_optibert: train_optibert.c .flags
 	$(BUILD)
