@@ -3812,20 +3812,6 @@ void test_plot_errors(void) {
 
 // ----------------------------------------------------------------------------
 
-int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "run") == 0) return run_trainer(argc - 1, argv + 1);
-    if (argc > 1 && strcmp(argv[1], "stopped") == 0) {
-        stop_signal = SIGTERM;
-        return run_trainer(argc - 1, argv + 1);
-    }
-    if (argc > 1 && strcmp(argv[1], "nobody") == 0) { // root could read anything
-        if (geteuid() == 0 && setuid(65534) != 0) die("cannot become another user");
-        return run_trainer(argc - 1, argv + 1);
-    }
-    wait_passively(argv);
-    snprintf(scratch_dir, sizeof scratch_dir, "%s/optibert_test_XXXXXX", "/tmp");
-    if (!mkdtemp(scratch_dir)) die("%s: cannot make a folder for the test: %s", scratch_dir, strerror(errno));
-    double start = now_seconds();
 #define RUN(call)                                            \
     do {                                                     \
         double t = now_seconds();                            \
@@ -3833,6 +3819,8 @@ int main(int argc, char **argv) {
         printf("%-48s %6.1f s\n", #call, now_seconds() - t); \
         fflush(stdout);                                      \
     } while (0)
+
+static void test_trainer(void) {
     RUN(test_matmul());
     RUN(test_exp());
     load_reference();
@@ -3880,6 +3868,9 @@ int main(int argc, char **argv) {
     RUN(test_attention(100, 260, 1));
     RUN(test_row_max());
     RUN(test_encode());
+}
+
+static void test_data_programs(void) {
     RUN(test_village_oracle());
     RUN(test_village_stationary());
     RUN(test_village_world());
@@ -3893,6 +3884,9 @@ int main(int argc, char **argv) {
     RUN(test_tokenize_cut());
     RUN(test_tokenize_program());
     RUN(test_tokenize_errors());
+}
+
+static void test_dev_programs(void) {
     RUN(test_fit_derivatives());
     RUN(test_fit_least_squares());
     RUN(test_fit_recovery());
@@ -3921,6 +3915,25 @@ int main(int argc, char **argv) {
     RUN(test_plot_well_formed());
     RUN(test_plot_pages());
     RUN(test_plot_errors());
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "run") == 0) return run_trainer(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "stopped") == 0) {
+        stop_signal = SIGTERM;
+        return run_trainer(argc - 1, argv + 1);
+    }
+    if (argc > 1 && strcmp(argv[1], "nobody") == 0) { // root could read anything
+        if (geteuid() == 0 && setuid(65534) != 0) die("cannot become another user");
+        return run_trainer(argc - 1, argv + 1);
+    }
+    wait_passively(argv);
+    snprintf(scratch_dir, sizeof scratch_dir, "%s/optibert_test_XXXXXX", "/tmp");
+    if (!mkdtemp(scratch_dir)) die("%s: cannot make a folder for the test: %s", scratch_dir, strerror(errno));
+    double start = now_seconds();
+    test_trainer();
+    test_data_programs();
+    test_dev_programs();
     char remove_it[128];
     snprintf(remove_it, sizeof remove_it, "rm -rf %s", scratch_dir);
     if (system(remove_it) != 0) printf("%s could not be removed\n", scratch_dir);

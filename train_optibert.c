@@ -2244,6 +2244,13 @@ void wait_passively(char **argv) {
 #endif
 }
 
+// Started with a standard stream closed, a program would take the next file that it opens for it.
+void open_streams(void) {
+    int fd = 0;
+    while (fd >= 0 && fd < 3) fd = open("/dev/null", O_RDWR);
+    close(fd);
+}
+
 int run_trainer(int argc, char **argv) {
     static Run run;
     parse_options(argc, argv);
@@ -2279,9 +2286,7 @@ int run_trainer(int argc, char **argv) {
 
 #ifndef OPTIBERT_NO_MAIN
 int main(int argc, char **argv) {
-    int fd = 0;
-    while (fd >= 0 && fd < 3) fd = open("/dev/null", O_RDWR); // no file of ours may become a closed stream
-    close(fd);
+    open_streams();
     wait_passively(argv);
     int code = run_trainer(argc, argv);
     if (fflush(stdout) || ferror(stdout)) die("stdout: cannot write: %s", strerror(errno));

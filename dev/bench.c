@@ -384,12 +384,13 @@ int main(int argc, char **argv) {
                 &(Config){one.L, one.C, one.NH, one.H ? one.H : default_hidden(one.C), one.T, one.V, 0});
         } else die_usage("%s: unknown option, or its value is missing; --help lists them", argv[i]);
     }
+    if (csv && steps_of_matmul) die_usage("--matmul: has no --csv form");
     set_threads(threads);
     int all = omp_get_max_threads(), whole = !one.L && !steps_of_matmul;
     Sample peak[2], memory[2];
     for (int k = 0; k < 2; k++) {
         omp_set_num_threads(k ? all : 1);
-        for (int run = 0; run < RUNS; run++) peak[k].v[run] = fma_peak();
+        for (int run = 0; run < RUNS && !csv; run++) peak[k].v[run] = fma_peak();
         for (int run = 0; run < RUNS && !csv && whole; run++) memory[k].v[run] = bandwidth();
     }
     if (csv) printf("config,threads,tokens_per_s,ms,gflops,percent_of_peak,peak_mib\n");

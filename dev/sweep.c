@@ -779,9 +779,7 @@ int sweep_main(int argc, char **argv) {
 
 #ifndef SWEEP_NO_MAIN
 int main(int argc, char **argv) {
-    int fd = 0;
-    while (fd >= 0 && fd < 3) fd = open("/dev/null", O_RDWR); // no file of ours may become a closed stream
-    close(fd);
+    open_streams();
     int code = sweep_main(argc, argv);
     if (fflush(stdout) || ferror(stdout)) die("stdout: cannot write: %s", strerror(errno));
     return code;
