@@ -1986,6 +1986,8 @@ int train(Run *r) {
         printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss, ln_V);
         unlink(r->checkpoint), unlink(r->model); // an older run's, now that this one has begun
     }
+    struct sigaction action = {.sa_handler = on_signal}; // not before: there was nothing to save
+    sigaction(SIGINT, &action, NULL), sigaction(SIGTERM, &action, NULL);
     FILE *log = fopen(r->log_path, first == 0 ? "w" : "a");
     if (!log) die("%s: cannot write: %s", r->log_path, strerror(errno));
     if (first == 0) fprintf(log, "s:0 tel:%.6f\n", done->val_loss);
@@ -2050,12 +2052,17 @@ static FILE *open_points(const char *path) {
 void point_key(const Run *r, char key[512], char end[512]) {
     const Config *c = &r->c;
     const Settings *s = &opt;
-    char name[256];
+    char name[400];
     const char *base = strrchr(s->train.path[0], '/');
-    snprintf(name, sizeof name, "%s", base ? base + 1 : s->train.path[0]);
+    snprintf(name, 256, "%s", base ? base + 1 : s->train.path[0]);
     if (strrchr(name, '.')) *strrchr(name, '.') = 0;
     for (char *p = name; *p; p++)
         if (strchr(",\"\n\r", *p)) *p = '_';
+    // what decides the numbers and has no column, where it is not as usual
+    size_t n = strlen(name);
+    if (s->train.n > 1) n += (size_t)snprintf(name + n, sizeof name - n, "+%zu", s->train.n - 1);
+    if (s->grad_clip != 1) n += (size_t)snprintf(name + n, sizeof name - n, "-clip%.9g", s->grad_clip);
+    if (s->weight_decay != 0.1) snprintf(name + n, sizeof name - n, "-decay%.9g", s->weight_decay);
     double F = flops_per_token(c), D = run_tokens(r);
     size_t params = parameter_count(c);
     snprintf(key, 512, "%s,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%.9g,%.9g,%.9g,%.9g,%zu,%zu,%.9g,%.9g,%zu,",
@@ -2265,8 +2272,6 @@ int run_trainer(int argc, char **argv) {
         return 0;
     }
     if (opt.dry_run) return print_expected_time(&run), 0;
-    struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGINT, &action, NULL), sigaction(SIGTERM, &action, NULL);
     int stopped = train(&run);
     if (stopped) {
         printf("stopped by signal %d after step %llu; --resume goes on from %s\n", stopped,

@@ -97,7 +97,7 @@ typedef struct {
     int open;                          // it has no minimum
     int edge;                          // its minimum, or the point of least loss, is at an end of the sizes
     int off; // its minimum is nearer to an end than to their middle: it is biased then
-    double lr, batch_tokens, channels; // of the run with the least loss
+    double F, lr, batch_tokens, channels; // of the run with the least loss
     size_t lrs, batches;               // how many were tried at that run's size …
     int lr_edge, batch_edge;           // … and were there not both smaller and greater ones?
 } Budget;
@@ -617,7 +617,8 @@ double quantile(const double *sorted, size_t n, double p) {
     if (n == 0) return NAN;
     double at = p * (double)(n - 1);
     size_t i = (size_t)at;
-    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+    double next = sorted[MIN(i + 1, n - 1)];
+    return next == sorted[i] ? next : sorted[i] + (at - (double)i) * (next - sorted[i]); // also of infinities
 }
 
 // Sorts x (n), without what is no number, and gives its 95% interval.
@@ -912,7 +913,7 @@ static void best_of_budget(Group *g, Budget *b) {
         double mean = setting_loss(all, b->n, p);
         if ((p->verdict == COUNTS || p->verdict == NOT_BEST) && mean < least) least = mean, best = p;
     }
-    b->lr = best->lr, b->batch_tokens = best->batch_tokens, b->channels = best->channels;
+    b->F = best->F, b->lr = best->lr, b->batch_tokens = best->batch_tokens, b->channels = best->channels;
     b->lrs = tried(all, b->n, best->F, b->batch_tokens, offsetof(Point, lr), b->lr, &b->lr_edge);
     b->batches = tried(all, b->n, best->F, 0, offsetof(Point, batch_tokens), b->batch_tokens, &b->batch_edge);
 }

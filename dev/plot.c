@@ -83,8 +83,10 @@ static double text_width(const char *text) {
     double width = 0;
     for (; *text; text++)
         if ((*text & 0xc0) != 0x80)
-            width += strchr("mwMW", *text) ? 12.7 : strchr(" ,.:'()ijlftrI", *text) ? 5.4 :
-                     strchr("\xc2\xe2", *text) ? 6.5 : 8.4; // the third are raised digits
+            width += strchr("mwMW", *text) || (unsigned char)*text > 0xe2 ? 13 : // the latter are ideographs
+                     strchr(" ,.:'()ijlftrI", *text) ? 5.4 :
+                     strchr("\xc2\xe2", *text) ? 6.5 : // raised digits
+                     isupper((unsigned char)*text) ? 10 : 8.4;
     return width;
 }
 
@@ -160,7 +162,7 @@ static size_t axis_ticks(const Axis *a, double *tick, size_t most) {
                 n++;
             }
         if (n > most) continue;
-        if (n >= 3 || every > 1) return n;
+        if (n >= 3 || (n == 2 && every) || every > 1) return n;
         break;
     }
     double span = a->hi - a->lo, unit = pow(10, floor(log10(span / (double)most)));
@@ -196,7 +198,7 @@ static size_t ticks_apart(Axis a, double *tick, double length, int side_by_side)
 // r0 … r8 are a ramp (viridis, without the end that is too near to the background).
 static const char plot_style[] =
     ":root{--bg:#fff;--ink:#1b1f24;--soft:#57606a;--grid:#e4e7eb}\n"
-    ".s0{--c:#0072b2}.s1{--c:#d55e00}.s2{--c:#009e73}.s3{--c:#aa4499}.s4{--c:#b58900}.s5{--c:#3a3a3a}\n"
+    ".s0{--c:#0072b2}.s1{--c:#d55e00}.s2{--c:#009e73}.s3{--c:#cc79a7}.s4{--c:#56b4e9}.s5{--c:#3a3a3a}\n"
     ".r0{--c:#440154}.r1{--c:#482273}.r2{--c:#424085}.r3{--c:#375a8c}.r4{--c:#2d728e}.r5{--c:#24898d}"
     ".r6{--c:#229f87}.r7{--c:#35b579}.r8{--c:#5fc860}\n"
     ".ink{--c:var(--ink)}.soft{--c:var(--soft)}\n"
@@ -257,7 +259,7 @@ static void panel_open(Panel *p, const char *figure, const char *what, const cha
     for (size_t most = 60; most > 0; most--) {
         group_name(name, sizeof name, objective, data, most);
         snprintf(p->title, sizeof p->title, "%s: %s", what, name);
-        if (1.1 * text_width(p->title) < PANEL_WIDTH - 2 * MARGIN) break; // its letters are bold and greater
+        if (1.2 * text_width(p->title) < PANEL_WIDTH - 2 * MARGIN) break; // its letters are bold and greater
     }
     int n = snprintf(p->name, 80, "%s", figure);
     for (int part = 0; part < 2; part++) {
@@ -301,7 +303,7 @@ static void panel_axes(Panel *p, Axis x, Axis y, const char *x_label, const char
     for (size_t i = 0; i < n; i++) left = fmax(left, text_width(number_text(tick[i], 6)) + 16);
     if (p->pen_x > MARGIN) p->pen_y += 24;
     draw_text(p, MARGIN, p->pen_y, "faint", "%s", y_label);
-    double top = p->pen_y + 10, bottom = top + PLOT_HEIGHT, width = p->right - left;
+    double top = p->pen_y + 13, bottom = top + PLOT_HEIGHT, width = p->right - left;
     x.from = left, x.to = p->right, y.from = bottom, y.to = top;
     for (size_t i = 0; i < n; i++) {
         double at = axis_place(&y, tick[i]);
@@ -313,7 +315,8 @@ static void panel_axes(Panel *p, Axis x, Axis y, const char *x_label, const char
         const char *text = number_text(tick[i], 6);
         double at = axis_place(&x, tick[i]);
         fprintf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fv%d\"/>\n", at, top, PLOT_HEIGHT);
-        draw_text(p, fmin(at, PANEL_WIDTH - text_width(text) / 2), bottom + 18, "tick m", "%s", text);
+        double half = text_width(text) / 2;
+        draw_text(p, fmin(fmax(at, half), PANEL_WIDTH - half), bottom + 18, "tick m", "%s", text);
     }
     fprintf(p->svg, "<path class=\"frame\" d=\"M%.1f %.1fh%.1f\"/>\n", left, bottom, width);
     draw_text(p, left + width / 2, bottom + 38, "faint m", "%s", x_label);
@@ -401,10 +404,20 @@ enum { SAMPLES = 97 }; // of a line that is drawn
 typedef int Figure(const Page *, const Group *, size_t n); // returns 0 where there is nothing to draw
 typedef double LawFunction(const Law *, double C);
 
-static const char *const compute_label = "training compute C = F D (FLOPs)";
-
+// Labels of axes. What other people's columns count only they know.
 static const char *flops_label(void) {
-    return fit_opt.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
+    return fit_opt.columns ? fit_opt.column[0] :
+           fit_opt.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
+}
+
+static const char *tokens_label(void) { return fit_opt.columns ? fit_opt.column[1] : "training tokens D"; }
+
+static const char *loss_label(void) {
+    return fit_opt.columns ? fit_opt.column[2] : "validation loss (nats per token)";
+}
+
+static const char *compute_label(void) {
+    return fit_opt.columns ? "C = F D" : "training compute C = F D (FLOPs)";
 }
 
 static const char *ramp_colour(double share) {
@@ -468,28 +481,35 @@ static int figure_isoflop(const Page *page, const Group *g, size_t n) {
     Panel p;
     Range F = no_range, loss = no_range;
     double x[SAMPLES], y[SAMPLES], floor_value = mean_floor(g);
-    size_t inside = 0;
+    size_t inside = 0, off = 0, beyond = 0;
     const Budget *first = NULL, *last = NULL;
     if (n != 1 || g->n_budgets == 0) return 0;
-    for (size_t i = 0; i < g->n_use; i++) stretch(&F, g->F[i]), stretch(&loss, g->loss[i]);
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
+        for (size_t i = b->use; i < b->use + b->n_use; i++) stretch(&F, g->F[i]), stretch(&loss, g->loss[i]);
         if (!has_minimum(b)) continue;
         if (inside++ == 0) first = b;
+        off += (size_t)b->off;
         last = b;
         stretch(&loss, b->loss);
     }
     int near = floor_is_near(floor_value, loss);
     if (near) stretch(&loss, floor_value);
     panel_open(&p, "isoflop", "isoFLOP curves", g->objective, g->data);
-    for (size_t i = 0; i < g->n_budgets; i++)
+    size_t named = MIN(g->n_budgets, 9); // there are no more colours
+    for (size_t k = 0; k < named; k++) {
+        size_t i = k * (g->n_budgets - 1) / MAX(1, named - 1);
         panel_legend(&p, "dot", nth_colour(i, g->n_budgets), "%s%s", i ? "" : "C = ", num(g->budget[i].C));
+    }
     if (inside) panel_legend(&p, "ring", "ink", "minimum");
     if (g->n_use < g->n) panel_legend(&p, "tiny", "soft", "left out of the law");
     legend_floor(&p, floor_value, near);
-    panel_axes(&p, axis_over(F, 1), axis_over(loss, -1), flops_label(), "validation loss (nats per token)");
+    panel_axes(&p, axis_over(F, 1), axis_over(loss, -1), flops_label(), loss_label());
     if (near) draw_rule(&p, "dash", "soft", p.x.lo, floor_value, p.x.hi, floor_value);
     for (const Point *q = g->point; q < g->point + g->n; q++)
-        if (q->verdict != COUNTS) draw_dot(&p, "tiny", "soft", q->F, q->loss, 2.5, point_words(q));
+        if (q->verdict != COUNTS) {
+            draw_dot(&p, "tiny", "soft", q->F, q->loss, 2.5, point_words(q));
+            beyond += !axis_holds(&p.x, q->F) || !axis_holds(&p.y, q->loss);
+        }
     for (size_t i = 0; i < g->n_budgets; i++) {
         const Budget *b = &g->budget[i];
         Range its = no_range;
@@ -505,10 +525,18 @@ static int figure_isoflop(const Page *page, const Group *g, size_t n) {
     }
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         if (has_minimum(b)) draw_dot(&p, "ring", "ink", b->F_opt, b->loss, 4.5, NULL);
-    fprintf(p.caption, "%zu of %zu budgets have their minimum inside the sizes tried.", inside, g->n_budgets);
+    if (fit_opt.with_head)
+        fputs("No parabolas: with the head in F, the runs of a budget are not of one C.", p.caption);
+    else {
+        fprintf(p.caption, "%zu of %zu budgets have their minimum inside the sizes tried", inside,
+                g->n_budgets);
+        if (off) fprintf(p.caption, ", %zu of them off their centre, where parabolas are biased", off);
+        fputc('.', p.caption);
+    }
     if (inside > 1)
         fprintf(p.caption, " From C = %s to %s it moves from F = %s to %s, the loss there from %.3f to %.3f.",
                 num(first->C), num(last->C), num(first->F_opt), num(last->F_opt), first->loss, last->loss);
+    if (beyond) fprintf(p.caption, " %zu of the runs left out lie outside this frame.", beyond);
     panel_close(&p, page);
     return 1;
 }
@@ -544,7 +572,7 @@ static void split_caption(FILE *f, const Split *s, const Group *g, size_t n, dou
         put_text(f, series_name(&g[1]));
         fprintf(f, "’s (%s … %s). ", num(lo), num(hi));
     }
-    fprintf(f, "Right of the dotted line no run was made.");
+    fprintf(f, "Right of the dotted line no run counts.");
 }
 
 // For each group: the law with its band, the power law of the parabolas' minima, and these minima.
@@ -579,8 +607,8 @@ static int draw_split(const Page *page, const Split *s, const Group *g, size_t n
     if (bands) panel_legend(&p, "band", "soft", "95%% interval");
     if (parabolas) panel_legend(&p, "dash", "soft", "parabolas' power law");
     if (minima) panel_legend(&p, "dot", "soft", "their minima");
-    snprintf(label, sizeof label, "%s (%s)", s->symbol, s->unit);
-    panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label, label);
+    snprintf(label, sizeof label, fit_opt.columns ? "%s" : "%s (%s)", s->symbol, s->unit);
+    panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label(), label);
     draw_rule(&p, "dots", "soft", measured, p.y.lo, measured, p.y.hi);
     for (int k = 0; k < SAMPLES; k++) x[k] = axis_value(&p.x, k / (SAMPLES - 1.0));
     for (size_t i = 0; i < n; i++) {
@@ -618,17 +646,15 @@ static int figure_ratio(const Page *page, const Group *g, size_t n) {
 // ----------------------------------------------------------------------------
 // 3: the loss surface
 
-// The point of the iso-loss line at this level where a share s of what is above E comes from A/F^alpha.
-static void iso_loss(const Law *law, double level, double s, double *F, double *D) {
-    *F = pow(law->A / (s * (level - law->E)), 1 / law->alpha);
-    *D = pow(law->B / ((1 - s) * (level - law->E)), 1 / law->beta);
+// The point of the iso-loss line at this level where A/F^alpha and B/D^beta share what is above E at these
+// odds (as a log).
+static void iso_loss(const Law *law, double level, double odds, double *F, double *D) {
+    *F = pow(law->A * (1 + exp(-odds)) / (level - law->E), 1 / law->alpha);
+    *D = pow(law->B * (1 + exp(odds)) / (level - law->E), 1 / law->beta);
 }
 
-// Where the line of this level is at F: its D.
-static double iso_loss_D(const Law *law, double level, double F) {
-    double rest = level - law->E - law->A * pow(F, -law->alpha);
-    return rest > 0 ? pow(law->B / rest, 1 / law->beta) : INFINITY;
-}
+// The log odds of a share; infinite where it is all, or more.
+static double log_odds(double share) { return share < 1 ? log(share / (1 - share)) : INFINITY; }
 
 // Round levels from lo to hi, even in the log of what is above E, with as many digits as tell them apart.
 enum { LEVELS = 7 };
@@ -652,17 +678,25 @@ static void draw_levels(Panel *p, const Law *law, double above, double hi) {
     iso_levels(level, law->E, law->E + above, hi);
     for (int i = 0; i < LEVELS; i++) {
         if (!(level[i] > law->E)) continue;
+        // the odds where the line enters the frame, from the right or from below, and where it leaves it
+        double rest = level[i] - law->E, right = log_odds(law->A * pow(p->x.hi, -law->alpha) / rest);
+        double from = fmax(right, -log_odds(law->B * pow(p->y.lo, -law->beta) / rest));
+        double to = fmin(log_odds(law->A * pow(p->x.lo, -law->alpha) / rest),
+                         -log_odds(law->B * pow(p->y.hi, -law->beta) / rest));
+        if (!(from < to)) continue;
         for (int k = 0; k < SAMPLES; k++)
-            iso_loss(law, level[i], 1 / (1 + exp(12 - 24.0 * k / (SAMPLES - 1))), &x[k], &y[k]);
+            iso_loss(law, level[i], from + (to - from) * k / (SAMPLES - 1), &x[k], &y[k]);
         draw_line(p, "hair", ramp_colour(1 - (double)i / (LEVELS - 1)), x, y, SAMPLES);
-        double at = axis_place(&p->y, iso_loss_D(law, level[i], p->x.hi));
-        if (at < p->y.to || at > p->y.from || fabs(at - last) < 13) continue;
+        double at = axis_place(&p->y, y[0]);
+        if (from > right || fabs(at - last) < 11) continue;
         fprintf(labels, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%s</text>\n", p->right + 5, at + 4.5,
                 number_text(level[i], 6));
         last = at;
     }
     text_close(labels);
 }
+
+static double frontier_D(const Law *law, double F) { return pow(F / law->G, 1 / law->a) / F; }
 
 static int figure_surface(const Page *page, const Group *g, size_t n) {
     Panel p;
@@ -677,15 +711,17 @@ static int figure_surface(const Page *page, const Group *g, size_t n) {
     for (; n_C < MIN(g->n_budgets, MAX_TICKS); n_C++) equal[n_C] = g->budget[n_C].C;
     Axis compute = axis_over(C, 1);
     if (n_C == 0) n_C = axis_ticks(&compute, equal, 7);
+    Axis of_F = axis_over(F, 1), of_D = axis_over(D, 1);
+    int seen = frontier && frontier_D(law, of_F.lo) < of_D.hi && frontier_D(law, of_F.hi) > of_D.lo;
     panel_open(&p, "surface", "loss surface", g->objective, g->data);
     if (frontier) panel_legend(&p, "hair", "r4", "equal loss (law)");
-    if (frontier) panel_legend(&p, "line", "ink", "efficient frontier");
+    if (seen) panel_legend(&p, "line", "ink", "efficient frontier");
     panel_legend(&p, "dot", "r4", "run");
     if (n_C)
         panel_legend(&p, "dots", "soft", n_C > 1 ? "equal C, %s … %s" : "equal C, %s", num(equal[0]),
                      num(equal[n_C - 1]));
     p.right -= 34; // for the levels
-    panel_axes(&p, axis_over(F, 1), axis_over(D, 1), flops_label(), "training tokens D");
+    panel_axes(&p, of_F, of_D, flops_label(), tokens_label());
     for (size_t i = 0; i < n_C; i++)
         draw_rule(&p, "dots", "soft", p.x.lo, equal[i] / p.x.lo, p.x.hi, equal[i] / p.x.hi);
     double above = fmax(loss.lo - law->E, 0.02 * (loss.hi - law->E)); // noise may bring a loss below E
@@ -700,10 +736,10 @@ static int figure_surface(const Page *page, const Group *g, size_t n) {
     }
     if (frontier) {
         draw_line(&p, "line", "ink", x, y, SAMPLES);
-        fprintf(p.caption, "Along the frontier F_opt = %s C<sup>%.3f</sup> and D_opt = %s C<sup>%.3f</sup>: ",
-                num(law->G), law->a, num(1 / law->G), law->b);
-        fprintf(p.caption, "ten times the compute wants a model of %s times the FLOPs per token and %s times "
-                "the tokens.", number_text(pow(10, law->a), 2), number_text(pow(10, law->b), 2));
+        fprintf(p.caption, "Along the frontier%s F_opt = %s C<sup>%.3f</sup>, D_opt = %s C<sup>%.3f</sup>: ",
+                seen ? "" : ", which lies outside this frame,", num(law->G), law->a, num(1 / law->G), law->b);
+        fprintf(p.caption, "ten times the compute wants %s times the F and %s times the D.",
+                number_text(pow(10, law->a), 2), number_text(pow(10, law->b), 2));
     } else
         fprintf(p.caption, "The law does not depend on %s: it has no frontier.", law->A > 0 ? "D" : "F");
     panel_close(&p, page);
@@ -713,44 +749,63 @@ static int figure_surface(const Page *page, const Group *g, size_t n) {
 // ----------------------------------------------------------------------------
 // 4: learning rate and batch against C
 
+// How many learning rates or batches the best of a budget was chosen from.
+static size_t choices(const Budget *b, int of_batch) { return of_batch ? b->batches : b->lrs; }
+
+static int has_choices(const Group *g, int of_batch) {
+    for (size_t i = 0; i < g->n_budgets; i++)
+        if (choices(&g->budget[i], of_batch) > 1) return 1;
+    return 0;
+}
+
+// Is this one of the runs that the best learning rate or batch of a budget was chosen from?
+static int compared(const Budget *b, const Point *p, int of_batch) {
+    return p->F == b->F && (of_batch || p->batch_tokens == b->batch_tokens);
+}
+
 static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) {
     Panel p;
     Range C = no_range, value = no_range;
     double x[SAMPLES], y[SAMPLES];
     size_t offset = of_batch ? offsetof(Point, batch_tokens) : offsetof(Point, lr);
-    int varied = 0, edges = 0, laws = 0;
+    int edges = 0, laws = 0;
     for (const Group *h = g; h < g + n; h++)
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
-            varied |= (of_batch ? b->batches : b->lrs) > 1, edges |= of_batch ? b->batch_edge : b->lr_edge;
+            if (choices(b, of_batch) < 2) continue;
+            edges |= of_batch ? b->batch_edge : b->lr_edge;
             laws |= (of_batch ? h->best_batch : h->best_lr).n > 0;
             stretch(&C, b->C);
-            for (size_t i = b->first; i < b->first + b->n; i++)
-                stretch(&value, *column(&h->point[i], offset));
+            for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
+                if (compared(b, q, of_batch)) stretch(&value, *column((Point *)q, offset));
         }
-    if (!varied) return 0;
+    if (C.hi == 0) return 0;
     panel_open(&p, of_batch ? "batch" : "lr", of_batch ? "best batch" : "best learning rate",
                n == 1 ? g->objective : "", g->data);
     for (size_t i = 0; i < n; i++)
-        if (g[i].n_budgets) panel_legend(&p, "dot", series_colour(i), "%s: best", series_name(&g[i]));
+        if (has_choices(&g[i], of_batch))
+            panel_legend(&p, "dot", series_colour(i), "%s: best", series_name(&g[i]));
     if (edges) panel_legend(&p, "ring", "soft", "best, but at an edge");
     panel_legend(&p, "tiny", "soft", "run");
     if (laws) panel_legend(&p, "line", "soft", "power law");
-    panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label,
+    panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label(),
                of_batch ? "batch (tokens per step)" : "peak learning rate");
     for (size_t i = 0; i < n; i++) {
         const Group *h = &g[i];
-        if (h->n_budgets == 0) continue;
+        if (!has_choices(h, of_batch)) continue;
         const PowerLaw *law = of_batch ? &h->best_batch : &h->best_lr;
         double aside = pow(p.x.hi / p.x.lo, 0.022 * ((double)i - (double)(n - 1) / 2)); // side by side
-        for (size_t k = 0; k < h->n; k++)
-            draw_dot(&p, "tiny", series_colour(i), h->point[k].C * aside, *column(&h->point[k], offset), 2,
-                     point_words(&h->point[k]));
         for (int k = 0; k < SAMPLES; k++)
             x[k] = axis_value(&p.x, k / (SAMPLES - 1.0)), y[k] = power_at(law, x[k]);
         if (law->n) draw_line(&p, "line", series_colour(i), x, y, SAMPLES);
-        for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++)
+        for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
+            if (choices(b, of_batch) < 2) continue;
+            for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
+                if (compared(b, q, of_batch))
+                    draw_dot(&p, "tiny", series_colour(i), b->C * aside, *column((Point *)q, offset), 2,
+                             point_words(q));
             draw_dot(&p, (of_batch ? b->batch_edge : b->lr_edge) ? "ring" : "dot", series_colour(i),
                      b->C * aside, of_batch ? b->batch_tokens : b->lr, 4.5, NULL);
+        }
         put_text(p.caption, series_name(h));
         if (law->n)
             fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num(law->k),
@@ -898,16 +953,19 @@ static const struct {
      "F, and its minimum the best size.", "its points have no budgets", figure_isoflop, 0},
     {"The best model and the best data",
      "How F and D of the best run grow with compute: by the law, and by the minima of the parabolas alone.",
-     "there is neither a law nor a minimum", figure_best, 1},
+     "there is neither a law with a best split nor a minimum in two budgets", figure_best, 1},
     {"The loss surface",
-     "Lines of equal loss of the fitted law, with the loss at their right end; a point is a run, in the "
-     "colour of its loss. Dotted lines are of equal compute.", "there is no law", figure_surface, 0},
+     "Lines of equal loss of the fitted law, with the loss at their right end where there is room; a point "
+     "is a run, in the colour of its loss. Dotted lines are of equal compute.", "there is no law",
+     figure_surface, 0},
     {"The best data/model ratio", "Training tokens for each training FLOP per token, against compute.",
-     "there is neither a law nor a minimum", figure_ratio, 1},
-    {"Learning rate and batch", "Of the best run of each compute budget.",
+     "there is neither a law with a best split nor a minimum in two budgets", figure_ratio, 1},
+    {"Learning rate and batch",
+     "Of the best run of each compute budget, and of the runs it was chosen from, the objectives side by "
+     "side.",
      "no budget has runs that differ in learning rate or batch alone", figure_rates, 1},
-    {"Training curves", "Of the largest compute budget.",
-     "there is no --runs DIR with logs that end as its points do", figure_curves, 0},
+    {"Training curves", "Of the largest compute budget with logs.",
+     "no budget has runs with logs (--runs DIR) that end as its points do", figure_curves, 0},
 };
 enum { N_SECTIONS = sizeof sections / sizeof *sections };
 
@@ -934,7 +992,9 @@ static void put_law(FILE *html, const Group *g) {
     group_name(name, sizeof name, g->objective, g->data, 90);
     fputs("<div>\n<h3>", html), put_text(html, name), fputs("</h3>\n", html);
     if (g->has_law) fputs("<table>\n<tr><th></th><th>value</th><th>95% interval</th></tr>\n", html);
-    else fputs("<p class=\"note\">No law: it takes 5 different (F, D), and 3 different F and D.</p>\n", html);
+    else
+        fprintf(html, "<p class=\"note\">No law: it takes %d different (F, D), and %d different F and "
+                "D.</p>\n", isnan(fit_opt.fix_E) ? 5 : 4, isnan(fit_opt.fix_E) ? 3 : 2);
     for (int k = 0; g->has_law && k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
         fprintf(html, "<tr><th>%s</th><td>%s</td><td>", names[k], number_text(g->law.v[k], 4));
@@ -979,9 +1039,10 @@ static void put_page(const Page *page, const Fit *fit) {
             "<style>\n%s%s</style>\n</head>\n<body>\n<h1>Scaling law of %zu runs</h1>\n", fit->points,
             plot_style, page_style, fit->points);
     fprintf(html, "<p>Loss L against model and data: L(F, D) = E + A/F<sup>α</sup> + B/D<sup>β</sup>, where "
-            "F is the training FLOPs per token of the model%s, D the training tokens, and C = F D the "
-            "compute. The best split of C is F_opt = G C<sup>a</sup>, D_opt = C<sup>b</sup>/G, with a = "
-            "β/(α+β) and b = α/(α+β).</p>\n", fit_opt.with_head ? " with its head" : "");
+            "F is the %s of the model%s, D the training %s, and C = F D the compute. The best split of C is "
+            "F_opt = G C<sup>a</sup>, D_opt = C<sup>b</sup>/G, with a = β/(α+β) and b = α/(α+β).</p>\n",
+            fit_opt.columns ? "size" : "training FLOPs per token", fit_opt.with_head ? " with its head" : "",
+            fit_opt.columns ? "data" : "tokens");
     fputs("<section>\n<h2>The law</h2>\n<p>Intervals are of a bootstrap over runs.</p>\n"
           "<div class=\"panels\">\n", html);
     for (size_t i = 0; i < fit->n; i++) put_law(html, &fit->group[i]);

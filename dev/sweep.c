@@ -89,12 +89,12 @@ typedef struct {
 
 typedef struct {
     SweepPlan plan;
-    Run run;                  // the data, and what else all runs have in common
+    Run run;                  // the data; shape and mask rate are those of the run settled last
     const Shape *shapes;      // (n_shapes)
     size_t n_shapes, heads;   // heads: 0 unless given behind --
     char trainer[PATH_MAX];
-    char prefix[128];         // in folders' names: the options behind -- that decide a run's numbers
-    PowerLaw lr[2], batch[2]; // of mlm, ntp: the best learning rate times channels, the best batch in tokens
+    char prefix[256];         // in folders' names: the options behind -- that decide a run's numbers
+    PowerLaw lr[2], batch[2]; // of mlm, ntp: the best rate times √channels, by C; the best batch, by tokens D
     Series *series;           // (n_series)
     size_t n_series;
     Job *jobs;                // (n_jobs)
@@ -131,17 +131,17 @@ static size_t choose_batch(const Sweep *s, const Series *series, double tokens) 
     const PowerLaw *law = &s->batch[causal(series)];
     double T = (double)s->run.c.T, rows = tokens / T, want = fmin(DEFAULT_BATCH, rows / DEFAULT_STEPS);
     if (series->batch > 0) return (size_t)series->batch;
-    if (law->n > 0) want = rint(power_at(law, series->budget) / T);
+    if (law->n > 0) want = rint(fmin(power_at(law, tokens) / T, 1e6));
     return (size_t)fmax(1, floor(fmin(want, rows / ENOUGH_STEPS)));
 }
 
-static double choose_lr(const Sweep *s, const Series *series, size_t channels, size_t batch) {
+static double choose_lr(const Sweep *s, const Series *series, size_t channels, size_t batch, double tokens) {
     int k = causal(series);
     double rate = default_lr(channels), at_batch = DEFAULT_BATCH;
     if (series->lr > 0) return series->lr;
     if (s->lr[k].n > 0) {
-        rate = power_at(&s->lr[k], series->budget) / (double)channels;
-        at_batch = power_at(&s->batch[k], series->budget) / (double)s->run.c.T;
+        rate = power_at(&s->lr[k], series->budget) / sqrt((double)channels);
+        at_batch = power_at(&s->batch[k], tokens) / (double)s->run.c.T;
     }
     return rounded(series->factor * rate * pow((double)batch / at_batch, 0.25), 3);
 }
@@ -158,7 +158,9 @@ static void settle(Sweep *s, Job *j) {
     double tokens = series->budget / flops_per_token(&j->c);
     j->batch = choose_batch(s, series, tokens);
     j->steps = (size_t)fmax(1, rint(fmin(1e15, tokens / (double)(j->batch * j->c.T)))); // as the trainer does
-    j->lr = choose_lr(s, series, C, j->batch);
+    if (j->steps > 1e12)
+        die_usage("--flops %g: makes more than 1e12 steps of %zux%zu: give less", series->budget, L, C);
+    j->lr = choose_lr(s, series, C, j->batch, tokens);
 
     s->run.c = j->c, s->run.mask_rate = j->c.causal ? 1 : series->mask_rate;
     opt.objective = series->objective, opt.batch = j->batch, opt.steps = j->steps, opt.lr = j->lr;
@@ -213,7 +215,7 @@ static void print_quoted(FILE *f, const char *word) {
 static void print_command(const Sweep *s, const Job *j) {
     char *text, **argv = command(s, j, &text);
     for (char **word = argv; *word; word++) print_quoted(stdout, *word), putchar(' ');
-    printf("$(mkdir -p "), print_quoted(stdout, s->plan.out);
+    printf("$(mkdir -p -- "), print_quoted(stdout, s->plan.out);
     printf("; test -e "), print_quoted(stdout, j->dir), printf("/checkpoint.bin && echo --resume)\n");
     free(text), free(argv);
 }
@@ -221,23 +223,27 @@ static void print_command(const Sweep *s, const Job *j) {
 // ----------------------------------------------------------------------------
 // learning rate and batch from the points of a --stage lr
 
-// The best learning rate times channels, and the best batch, as power laws of C, of all budgets where several
-// were tried. With a single budget they are flat.
+// The laws that a sweep follows, from the best run of each budget where several rates or batches were tried;
+// of a single budget they are flat. That stage tries one size a budget. Over the sizes of a budget the batch
+// goes by the tokens, not by C: a batch that suits the best size leaves a wide model, which has few tokens,
+// too few steps. Its rate is lower for being wide and higher for being short: between 1/channels, which is
+// right at equal steps, and none. (Measured: dev/README.md, "Learning rate and batch".)
 static void fit_lr_points(Sweep *s, const char *path, const char *data) {
     Fit fit = {0};
     read_points(&fit, path);
     for (Group *g = fit.group; g < fit.group + fit.n; g++) {
         if (strcmp(g->data, data)) continue;
         group_budgets(g);
-        double *C = alloc_or_die(4 * g->n_budgets * sizeof *C);
-        double *rate = C + g->n_budgets, *batch = rate + g->n_budgets, *w = batch + g->n_budgets;
-        for (size_t i = 0; i < g->n_budgets; i++) {
+        size_t n = g->n_budgets;
+        double *C = alloc_or_die(5 * n * sizeof *C), *D = C + n;
+        double *rate = D + n, *batch = rate + n, *w = batch + n;
+        for (size_t i = 0; i < n; i++) {
             const Budget *b = &g->budget[i];
-            C[i] = b->C, rate[i] = b->lr * b->channels, batch[i] = b->batch_tokens;
-            w[i] = b->lrs > 1 || b->batches > 1;
+            C[i] = b->C, D[i] = b->C / b->F, rate[i] = b->lr * sqrt(b->channels), batch[i] = b->batch_tokens;
+            w[i] = (b->lrs > 1 || b->batches > 1) && rate[i] > 0 && batch[i] > 0;
         }
         int k = strcmp(g->objective, "ntp") == 0;
-        s->lr[k] = power_law(C, rate, w, g->n_budgets), s->batch[k] = power_law(C, batch, w, g->n_budgets);
+        s->lr[k] = power_law(C, rate, w, n), s->batch[k] = power_law(D, batch, w, n);
         free(C);
     }
 }
@@ -257,14 +263,11 @@ static int find_row(const Sweep *s, Job *j) {
     return found;
 }
 
-// Add the run of a series at a size. Returns 0 if it would take fewer than so many steps, or is there already
-// (a list may name a value twice).
+// Add the run of a series at a size. Returns 0 if it would take fewer than so many steps.
 static int add_job(Sweep *s, Series *series, size_t size, size_t least_steps) {
     Job new = {.series = series, .size = size};
     settle(s, &new);
     if (new.steps < least_steps) return 0;
-    for (size_t i = 0; i < s->n_jobs; i++)
-        if (strcmp(s->jobs[i].dir, new.dir) == 0) return 0;
     s->jobs = realloc(s->jobs, (s->n_jobs + 1) * sizeof *s->jobs);
     if (!s->jobs) die("out of memory");
     find_row(s, &new);
@@ -345,7 +348,8 @@ static void make_series(Sweep *s) {
         series->mask_rate = p->mask_rate.x[k % p->mask_rate.n], k /= p->mask_rate.n;
         series->objective = p->objectives[k % p->n_objectives], k /= p->n_objectives;
         series->budget = p->flops.x[k];
-        if (causal(series)) series->mask_rate = p->mask_rate.x[0]; // it masks nothing: one will do
+        // ntp masks nothing: one rate will do
+        if (causal(series) && series->mask_rate != p->mask_rate.x[0]) continue;
         s->n_series++;
         add_series(s, series);
     }
@@ -401,6 +405,7 @@ static int lock_job(const Job *j) {
     if (fd < 0) die("%s: cannot write: %s", path, strerror(errno));
     int dir = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC); // a trainer locks the folder itself
     int locked = flock(fd, LOCK_EX | LOCK_NB) == 0 && flock(dir, LOCK_EX | LOCK_NB) == 0;
+    if (!locked && errno != EWOULDBLOCK) die("%s: cannot be locked: %s", j->dir, strerror(errno));
     close(dir);
     if (locked) return fd;
     close(fd);
@@ -487,13 +492,14 @@ static void reap(Sweep *s) {
         if (j->state != RUNNING || waitpid(j->pid, &status, WNOHANG) != j->pid) continue;
         close(j->lock);
         clear_line();
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && find_row(s, j)) {
+        if (find_row(s, j)) {
             s->work += job_work(j) * (1 - j->before);
             printf("%s: validation loss %.4f\n", strrchr(j->dir, '/') + 1, j->loss);
             fflush(stdout);
-        } else if (stop_signal) j->state = WAITING;
+        } else if (stop_signal || (j->lock = lock_job(j)) < 0) j->state = WAITING; // another one may be at it
         else {
             j->state = FAILED;
+            close(j->lock);
             why(j, status, reason);
             fprintf(stderr, "sweep: %s: failed: %s\n", j->dir, reason);
         }
@@ -539,13 +545,15 @@ static void show_progress(Sweep *s, int now) {
 
 // Train all runs. Returns 0, or the signal that stopped it.
 static int train_all(Sweep *s, size_t cores) {
-    int passed_on = 0; // signals
+    int passed_on = 0;     // signals …
+    double stopped_at = 0; // … and when the last was
     size_t ended = SIZE_MAX;
     s->began = now_seconds();
     for (;;) {
         reap(s);
+        if (now_seconds() < stopped_at + 1) n_signals = passed_on; // timeout(1) sends its signal twice
         if (passed_on < n_signals) { // at the first the children save what they have
-            passed_on = n_signals;
+            passed_on = n_signals, stopped_at = now_seconds();
             for (const Job *j = s->jobs; j < s->jobs + s->n_jobs; j++)
                 if (j->state == RUNNING) kill(j->pid, passed_on > 1 ? SIGKILL : SIGTERM);
             clear_line();
@@ -602,7 +610,10 @@ static void read_list(List *list, const char *option, const char *text, double l
             die_usage("%s %s: give %snumbers from %.9g to %.9g, with commas between", option, item,
                       whole ? "whole " : "", low, high);
         if (list->n == MOST) die_usage("%s: has more than %d values: make several sweeps", option, MOST);
-        list->x[list->n++] = rounded(x, 9);
+        size_t i = 0;
+        x = rounded(x, 9);
+        while (i < list->n && list->x[i] != x) i++;
+        if (i == list->n) list->x[list->n++] = x; // what is named twice is tried once
     }
 }
 
@@ -613,14 +624,17 @@ static void read_sizes(SweepPlan *p, const char *text) {
         if (sscanf(item, "%4ux%5u%c", &L, &C, &extra) != 2 || strpbrk(item, "+- ") || L < 1 || C < 2)
             die_usage("--sizes %s: give layers x channels, as 2x32,2x64; or auto", item);
         if (p->n_sizes == MOST) die_usage("--sizes: has more than %d: make several sweeps", MOST);
-        p->sizes[p->n_sizes++] = (Shape){L, C};
+        size_t i = 0;
+        while (i < p->n_sizes && (p->sizes[i].L != L || p->sizes[i].C != C)) i++;
+        if (i == p->n_sizes) p->sizes[p->n_sizes++] = (Shape){L, C};
     }
 }
 
 static void read_objectives(SweepPlan *p, const char *text) {
     char *item, *rest = strdup(text);
     while ((item = strsep(&rest, ","))) {
-        if ((strcmp(item, "mlm") && strcmp(item, "ntp")) || p->n_objectives == 2)
+        if ((strcmp(item, "mlm") && strcmp(item, "ntp")) || p->n_objectives == 2 ||
+            (p->n_objectives && strcmp(item, p->objectives[0]) == 0))
             die_usage("--objective %s: give mlm, ntp or mlm,ntp", text);
         p->objectives[p->n_objectives++] = item;
     }
@@ -632,6 +646,7 @@ static void read_plan(SweepPlan *p, int argc, char **argv) {
                                   "--seed", "--stage", "--points", "--lr-points", "--out", "--jobs"};
     const char *text[N] = {NULL, "auto", "mlm", NULL, NULL, "0.2", "1", "isoflop", NULL, NULL, "runs", NULL};
     List jobs = {0};
+    int given_here[N] = {0};
     *p = (SweepPlan){0};
     for (int i = 1; i < argc; i++) {
         int o = 0;
@@ -639,13 +654,14 @@ static void read_plan(SweepPlan *p, int argc, char **argv) {
             p->passed = argv + i + 1, p->n_passed = argc - i - 1;
             break;
         }
-        if (strcmp(argv[i], "--help") == 0) exit(fputs(sweep_help, stdout) < 0);
+        if (strcmp(argv[i], "--help") == 0) exit(fputs(sweep_help, stdout) < 0 || fflush(stdout));
         if (strcmp(argv[i], "--dry-run") == 0) {
             p->dry_run = 1;
             continue;
         }
         while (o < N && strcmp(argv[i], name[o])) o++;
         if (o == N) die_usage("%s: unknown option; --help lists them", argv[i]);
+        if (given_here[o]++) die_usage("%s: given twice", name[o]);
         if (++i == argc || strncmp(argv[i], "--", 2) == 0) die_usage("%s: needs a value", name[o]);
         text[o] = argv[i];
     }
@@ -665,7 +681,8 @@ static void read_plan(SweepPlan *p, int argc, char **argv) {
     read_objectives(p, text[OBJECTIVE]);
     p->children = (size_t)jobs.x[0];
     p->points = text[POINTS], p->lr_points = text[LR_POINTS], p->out = text[DIR];
-    if (!*p->out || strlen(p->out) > 512) die_usage("--out %.40s: give the name of a folder", p->out);
+    if (!*p->out || strlen(p->out) > 512 || strchr(p->out, '\n'))
+        die_usage("--out: give the name of a folder, of one line and at most 512 bytes");
 }
 
 // The options behind --, as the trainer reads them. What a sweep sets itself is refused; what decides a run's
@@ -697,6 +714,16 @@ static void find_trainer(Sweep *s, const char *argv0) {
     if (access(s->trainer, X_OK)) die("%s: cannot be run: %s: run make first", s->trainer, strerror(errno));
 }
 
+// The sizes that are given, or those of the ladder whose channels the heads divide.
+static void choose_shapes(Sweep *s) {
+    static Shape usable[N_LADDER];
+    s->shapes = s->plan.n_sizes ? s->plan.sizes : usable;
+    s->n_shapes = s->plan.n_sizes;
+    for (size_t i = 0; i < N_LADDER && s->plan.n_sizes == 0; i++)
+        if (!s->heads || ladder[i].C % (2 * s->heads) == 0) usable[s->n_shapes++] = ladder[i];
+    if (s->n_shapes == 0) die_usage("--heads %zu: divides no size of --sizes auto: give --sizes", s->heads);
+}
+
 // Say what will be trained and read, a line for each budget.
 static void print_sweep(const Sweep *s, size_t cores) {
     const SweepPlan *p = &s->plan;
@@ -716,18 +743,25 @@ static void print_sweep(const Sweep *s, size_t cores) {
             if (!high || j->size > high->size) high = j;
             n++;
         }
-        if (!low) continue;
+        if (!low) {
+            fprintf(stderr, "%s %-6.3g no runs: all would take fewer than %d steps\n", objective, budget,
+                    ENOUGH_STEPS);
+            continue;
+        }
         double most = T * (double)(low->steps * low->batch), least = T * (double)(high->steps * high->batch);
         fprintf(stderr, "%s %-6.3g %3zu runs, %zux%zu … %zux%zu: %.3g … %.3g tokens, %.2g … %.2g epochs\n",
                 objective, budget, n, low->c.L, low->c.C, high->c.L, high->c.C, most, least, most / total,
                 least / total);
         epochs = fmax(epochs, most / total);
     }
-    for (int ntp = 0; ntp < 2; ntp++)
-        if (s->lr[ntp].n > 0)
-            fprintf(stderr, "%s, by %zu best runs: peak rate %.3g C^%.3g / channels, batch %.3g C^%.3g\n",
-                    ntp ? "ntp" : "mlm", s->lr[ntp].n, s->lr[ntp].k, s->lr[ntp].exponent, s->batch[ntp].k,
-                    s->batch[ntp].exponent);
+    for (size_t i = 0; i < p->n_objectives && p->lr_points && !p->lr_stage; i++) {
+        int k = strcmp(p->objectives[i], "ntp") == 0;
+        const PowerLaw *lr = &s->lr[k], *batch = &s->batch[k];
+        fprintf(stderr, "%s, by the best runs of %zu budgets in %s: ", p->objectives[i], lr->n, p->lr_points);
+        if (lr->n == 0) fprintf(stderr, "none tells rate and batch of these data: the defaults are used\n");
+        else fprintf(stderr, "peak rate %.3g C^%.3g / sqrt(channels), batch %.3g D^%.3g tokens\n", lr->k,
+                     lr->exponent, batch->k, batch->exponent);
+    }
     if (epochs > 1)
         fprintf(stderr, "sweep: the data is read up to %.3g times: have %.2g tokens to read all but once "
                 "(data/village --tokens)\n", epochs, epochs * total);
@@ -736,6 +770,7 @@ static void print_sweep(const Sweep *s, size_t cores) {
 int sweep_main(int argc, char **argv) {
     static Sweep s;
     char key[512], end[512];
+    struct stat st;
     program = "sweep";
     read_plan(&s.plan, argc, argv);
     SweepPlan *p = &s.plan;
@@ -744,17 +779,21 @@ int sweep_main(int argc, char **argv) {
     // the other on both cores; of 4x128 (20 steps of 32 rows) 5.4 and 5.9 s. (Measured on a busy machine.)
     if (p->children == 0) p->children = cores;
     if (p->n_passed > 0) read_passed(&s);
-    s.shapes = p->n_sizes ? p->sizes : ladder;
-    s.n_shapes = p->n_sizes ? p->n_sizes : N_LADDER;
+    choose_shapes(&s);
     opt.layers = s.shapes[0].L, opt.channels = s.shapes[0].C;
     find_trainer(&s, argv[0]);
     resolve_settings(&s.run);
     point_key(&s.run, key, end);
-    const char *data = strtok(strrchr(end, ',') + 1, "\n");
-    if (!p->lr_stage && (p->lr_points || access("lr.csv", F_OK) == 0)) {
+    // a stage lr that has not ended one run has left an empty lr.csv
+    if (!p->lr_points && stat("lr.csv", &st) == 0 && st.st_size > 0) p->lr_points = "lr.csv";
+    if (p->lr_points && !p->lr_stage) {
+        char *data = strrchr(end, ',') + 1;
+        data[strcspn(data, "\n")] = 0;
         fit_opt.plateau = unigram_entropy(opt.train.path[0], s.run.c.V, 0);
-        fit_lr_points(&s, p->lr_points ? p->lr_points : "lr.csv", data);
+        fit_lr_points(&s, p->lr_points, data);
     }
+    if (stat(p->points, &st) == 0 && !S_ISREG(st.st_mode))
+        die("%s: is no file of points: choose another", p->points);
     make_series(&s);
     if (p->dry_run) {
         for (size_t i = 0; i < s.n_jobs; i++)
