@@ -118,7 +118,7 @@ typedef struct {
     Budget *budget;                    // (n_budgets) ascending C
 
     int has_law, converged;            // do the points determine a law; did its search come to an end?
-    Law law, lo, hi, se;               // with bounds of 95% intervals, and standard errors
+    Law law, lo, hi, se;               // bounds of 95% intervals, standard errors; of A, B, G: of their logs
     double corr[5][5];                 // of E, log A, log B, alpha, beta
     size_t n_draws;
     Law *draw;                         // (n_draws) the law of each bootstrap resample
@@ -133,6 +133,17 @@ typedef struct {
     size_t n, points;
     Group *group; // (n)
 } Fit;
+
+// The bytes of the UTF-8 character that text begins with; 0 if that is none (U+FFFE and U+FFFF are none).
+size_t utf8_length(const char *text) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; // that n bytes may encode
+    const unsigned char *s = (const unsigned char *)text;
+    size_t n = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf8 ? 4 : 0, k = 1;
+    uint32_t c = n == 1 ? *s : *s & 0x7f >> n;
+    for (; k < n && (s[k] & 0xc0) == 0x80; k++) c = c << 6 | (s[k] & 0x3f);
+    int valid = k == n && c >= least[n] && c < 0x110000 && c >> 11 != 0xd800 >> 11 && (c & 0xffff) < 0xfffe;
+    return valid ? n : 0;
+}
 
 // Cut a line of CSV into fields, in place: quotes and blanks around a field go. Returns how many there are;
 // only the first max are kept.
@@ -195,8 +206,10 @@ static Header read_header(const char *path, char *line) {
     for (int k = 0; k < N_FIT_COLUMNS; k++) {
         const char *name = k < 3 ? fit_opt.column[k] : fit_columns[k].name;
         h.number[k] = find_column(field, h.n, name);
-        if (h.number[k] == h.n && (k < 3 || (k == 3 && fit_opt.with_head)))
+        if (h.number[k] == h.n && k < 3)
             die("%s: has no column \"%s\": --columns F,D,LOSS says what they are called", path, name);
+        if (h.number[k] == h.n && k == 3 && fit_opt.with_head)
+            die("%s: has no column \"%s\": leave out --with-head", path, name);
     }
     return h;
 }
@@ -262,7 +275,6 @@ enum { P = 5, GRID = 24, MAX_STARTS = 24 };
 typedef struct {
     size_t n;
     double *x, *y, *l;     // (n) log F, log D, less their means; log L
-    double *u, *v;         // (GRID,n) exp(-alpha x), exp(-beta y)
     double mean_x, mean_y;
     double low[P], high[P]; // bounds of t; equal where a parameter is fixed
 } Surface;
@@ -273,8 +285,8 @@ static double grid_exponent(int i) {
 
 // Points as the fit wants them. fix_E: a known E, or NAN.
 Surface surface_make(const double *F, const double *D, const double *loss, size_t n, double fix_E) {
-    Surface s = {.n = n, .x = alloc_or_die((3 + 2 * GRID) * n * sizeof(double))};
-    s.y = s.x + n, s.l = s.y + n, s.u = s.l + n, s.v = s.u + GRID * n;
+    Surface s = {.n = n, .x = alloc_or_die(3 * n * sizeof(double))};
+    s.y = s.x + n, s.l = s.y + n;
     double least = INFINITY, greatest = -INFINITY;
     for (size_t i = 0; i < n; i++) {
         s.x[i] = log(F[i]), s.y[i] = log(D[i]), s.l[i] = log(loss[i]);
@@ -282,11 +294,6 @@ Surface surface_make(const double *F, const double *D, const double *loss, size_
         least = fmin(least, s.l[i]), greatest = fmax(greatest, s.l[i]);
     }
     for (size_t i = 0; i < n; i++) s.x[i] -= s.mean_x, s.y[i] -= s.mean_y;
-    for (int k = 0; k < GRID; k++)
-        for (size_t i = 0; i < n; i++) {
-            s.u[k * n + i] = exp(-grid_exponent(k) * s.x[i]);
-            s.v[k * n + i] = exp(-grid_exponent(k) * s.y[i]);
-        }
     for (int k = 0; k < P; k++) {
         s.low[k] = k < 3 ? least - 40 : EXPONENT_MIN;
         s.high[k] = k < 3 ? greatest + 1 : EXPONENT_MAX;
@@ -350,10 +357,10 @@ static int law_starts(const Surface *s, const double *w, double start[][P], int 
     for (int i = 0; i < GRID; i++)
         for (int j = 0; j < GRID; j++) {
             double G[3][3] = {{0}}, h[3] = {0}, all = 0;
-            const double *u = s->u + (size_t)i * s->n, *v = s->v + (size_t)j * s->n;
+            double alpha = grid_exponent(i), beta = grid_exponent(j);
             for (size_t k = 0; k < s->n; k++) {
-                double inverse = exp(-s->l[k]), f[3] = {inverse, inverse * u[k], inverse * v[k]};
-                double target = 1 - E * inverse;
+                double l = s->l[k], f[3] = {exp(-l), exp(-l - alpha * s->x[k]), exp(-l - beta * s->y[k])};
+                double target = 1 - E * f[0];
                 all += w[k] * target * target;
                 for (int p = 0; p < 3; p++) {
                     h[p] += w[k] * f[p] * target;
@@ -386,7 +393,7 @@ typedef struct {
     double value, gradient[P], H[P][P], M[P][P];
 } Objective;
 
-void law_objective(const Surface *s, const double *w, const double t[P], double delta, Objective *o) {
+void law_objective(const Surface *s, const double *w, const double t[P], Objective *o) {
     *o = (Objective){0};
     for (size_t i = 0; i < s->n; i++) {
         if (w[i] == 0) continue;
@@ -394,7 +401,7 @@ void law_objective(const Surface *s, const double *w, const double t[P], double 
         double top = fmax(z[0], fmax(z[1], z[2])), sum = 0, share[3];
         for (int k = 0; k < 3; k++) sum += share[k] = exp(z[k] - top);
         for (int k = 0; k < 3; k++) share[k] /= sum;
-        double r = top + log(sum) - s->l[i], size = fabs(r), slope = r, weight = 1;
+        double r = top + log(sum) - s->l[i], size = fabs(r), slope = r, weight = 1, delta = HUBER_DELTA;
         if (size > delta) slope = copysign(delta, r), weight = delta / size;
         o->value += w[i] * (size > delta ? delta * (size - delta / 2) : r * r / 2);
         // the gradient of log-sum-exp
@@ -417,10 +424,10 @@ void law_objective(const Surface *s, const double *w, const double t[P], double 
 // however small, makes it better, or where steps are of the size of rounding errors. (Near the end the value
 // can no longer tell better from worse; the gradient still can.) Returns whether it came to an end; t is the
 // minimum, *value the objective there.
-static int descend(const Surface *s, const double *w, double t[P], double delta, double *value) {
+static int descend(const Surface *s, const double *w, double t[P], double *value) {
     Objective now, next;
     double lambda = 1, tiny = 0;
-    law_objective(s, w, t, delta, &now);
+    law_objective(s, w, t, &now);
     for (int i = 0; i < 2000; i++) {
         double A[P][P], step[P], moved = 0, steep = 0, next_steep = 0;
         int fixed[P];
@@ -445,7 +452,7 @@ static int descend(const Surface *s, const double *w, double t[P], double delta,
                 step[p] = fmin(fmax(from + fmin(fmax(step[p], -most), most), s->low[p]), s->high[p]);
                 moved = fmax(moved, fabs(step[p] - from) / (1 + fabs(from)));
             }
-            law_objective(s, w, step, delta, &next);
+            law_objective(s, w, step, &next);
             for (int p = 0; p < P; p++) {
                 double scale = fixed[p] ? 0 : 1 / (now.M[p][p] + tiny + 1e-300);
                 steep += now.gradient[p] * now.gradient[p] * scale;
@@ -460,14 +467,6 @@ static int descend(const Surface *s, const double *w, double t[P], double delta,
         if ((better && moved < 1e-15) || lambda > 1e12) return 1;
     }
     return 0;
-}
-
-// The minimum from t on. Among the many kinks of so small a delta a far start creeps, so first comes least
-// squares, and delta shrinks in steps.
-static int law_refine(const Surface *s, const double *w, double t[P], double *value) {
-    for (double delta = 3125 * HUBER_DELTA; delta > 2 * HUBER_DELTA; delta /= 5)
-        descend(s, w, t, delta, value);
-    return descend(s, w, t, HUBER_DELTA, value);
 }
 
 // How many different (x, y) have a weight; counted no further than `enough`. y may be NULL.
@@ -514,7 +513,7 @@ Law surface_fit(const Surface *s, const double *w, int starts, double t[P], int 
     if (have_t) memcpy(start[n++], t, P * sizeof *t);
     for (int i = 0; i < n; i++) {
         double value;
-        int ended = law_refine(s, w, start[i], &value);
+        int ended = descend(s, w, start[i], &value);
         if (!(value < best)) continue;
         best = value, memcpy(t, start[i], P * sizeof *t);
         if (converged) *converged = ended;
@@ -605,7 +604,7 @@ static PowerLaw budget_law(const Budget *budget, size_t n, int of) {
 // ----------------------------------------------------------------------------
 // the bootstrap
 
-enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 3, DRAW_TRIES = 20 };
+enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
 
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -641,9 +640,11 @@ void ratio_interval(const Group *g, const Group *over, double C, double *lo, dou
 }
 
 // Where w (n) gets how often each point that counts is in a resample: as many points from each budget as it
-// has, and from all that belong to none.
+// has, and from all that belong to none. Each objective draws on its own: two of them are independent.
 static void resample(const Group *g, double *w, uint64_t draw) {
     size_t *rest = alloc_or_die(g->n_use * sizeof *rest), n_rest = 0, next = 0;
+    uint64_t stream = STREAM_BOOTSTRAP + draw;
+    for (const char *c = g->objective; *c; c++) stream = stream * 31 + (unsigned char)*c;
     memset(w, 0, g->n_use * sizeof *w);
     for (size_t b = 0, i = 0; b <= g->n_budgets; b++) {
         size_t first = b < g->n_budgets ? g->budget[b].use : g->n_use;
@@ -653,21 +654,21 @@ static void resample(const Group *g, double *w, uint64_t draw) {
     for (size_t b = 0; b <= g->n_budgets; b++) {
         size_t n = b < g->n_budgets ? g->budget[b].n_use : n_rest;
         for (size_t i = 0; i < n; i++) {
-            size_t k = (size_t)(uniform((uint64_t)fit_opt.seed, STREAM_BOOTSTRAP + draw, next++) * (double)n);
+            size_t k = (size_t)(uniform((uint64_t)fit_opt.seed, stream, next++) * (double)n);
             w[b < g->n_budgets ? g->budget[b].use + k : rest[k]]++;
         }
     }
     free(rest);
 }
 
-// Covariance over the draws of two of the law's numbers; with `logs`, of log A and log B for A and B.
-static double covariance(const Group *g, int p, int q, int logs) {
+static int by_log(int k) { return k == LAW_A || k == LAW_B || k == LAW_G; }
+
+// Covariance over the draws of two of the law's numbers, of their logs for A, B and G, which span decades.
+static double covariance(const Group *g, int p, int q) {
     double mean_x = 0, mean_y = 0, sum = 0, n = (double)g->n_draws;
     for (int pass = 0; pass < 2; pass++)
         for (const Law *d = g->draw; d < g->draw + g->n_draws; d++) {
-            double x = d->v[p], y = d->v[q];
-            if (logs && (p == LAW_A || p == LAW_B)) x = log(x);
-            if (logs && (q == LAW_A || q == LAW_B)) y = log(y);
+            double x = by_log(p) ? log(d->v[p]) : d->v[p], y = by_log(q) ? log(d->v[q]) : d->v[q];
             if (pass == 0) mean_x += x / n, mean_y += y / n;
             else sum += (x - mean_x) * (y - mean_y);
         }
@@ -680,11 +681,11 @@ static void summarise_draws(Group *g) {
     for (int k = 0; k < N_LAW; k++) {
         for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
         interval(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
-        g->se.v[k] = sqrt(covariance(g, k, k, 0));
+        g->se.v[k] = sqrt(covariance(g, k, k));
     }
     for (int p = 0; p < P; p++)
         for (int q = 0; q < P; q++)
-            g->corr[p][q] = covariance(g, p, q, 1) / sqrt(covariance(g, p, p, 1) * covariance(g, q, q, 1));
+            g->corr[p][q] = covariance(g, p, q) / sqrt(covariance(g, p, p) * covariance(g, q, q));
     free(x);
 }
 
@@ -771,13 +772,14 @@ Plan make_plan(const Group *g, double C) {
     const Point *as = model_run(g);
     double T = as->seq_len, V = as->vocab, batch = as->batch_tokens;
     double head_rate = !fit_opt.with_head ? 0 : as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
+    if (strcmp(fit_opt.column[0], fit_columns[0].name)) return p; // F is not FLOPs then, as far as we know
     if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
     p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
     p.shape_F = shape_flops(&p.shape, head_rate);
     p.shape_D = C / p.shape_F, p.params = parameter_count(&p.shape);
     if (g->best_batch.n) batch = power_at(&g->best_batch, C);
     if (!(batch > 0)) batch = 32 * T;
-    p.rows = (size_t)fmax(1, rint(fmin(fmin(batch, p.shape_D / MIN_STEPS) / T, 1e6)));
+    p.rows = (size_t)fmax(1, fmin(fmin(rint(batch / T), floor(p.shape_D / MIN_STEPS / T)), 1e6));
     p.steps = (size_t)fmax(1, rint(fmin(1e15, p.shape_D / (double)p.rows / T)));
     double rate = as->lr * as->channels / (double)p.shape.C;
     p.lr = g->best_lr.n ? power_at(&g->best_lr, C) : rate > 0 ? rate : default_lr(p.shape.C);
@@ -1046,7 +1048,9 @@ static void print_law(const Group *g) {
         if (k == LAW_HUBER) continue;
         printf("  %-6s %12.6g", law_names[k], g->law.v[k]);
         if (k == LAW_E && !isnan(fit_opt.fix_E)) printf("        given");
-        else if (g->n_draws) printf(" %12.3g   %.6g … %.6g", g->se.v[k], g->lo.v[k], g->hi.v[k]);
+        else if (g->n_draws)
+            printf("%s%*.3g   %.6g … %.6g", by_log(k) ? " log:" : "", by_log(k) ? 8 : 13, g->se.v[k], g->lo.v[k],
+                   g->hi.v[k]);
         printf("\n");
     }
     if (!isnan(floor_value)) {
@@ -1101,6 +1105,9 @@ static void print_rates(const Group *g) {
     print_power("rate", &g->best_lr), print_power("batch", &g->best_batch);
 }
 
+// The law has a best split: the loss depends on F and on D.
+int has_frontier(const Group *g) { return g->has_law && g->law.G > 0 && isfinite(g->law.G); }
+
 static void print_plan_header(void) {
     printf("\n  %8s %8s %8s %8s %17s %7s %9s %7s %4s %7s %8s %7s %7s %7s\n", "C", "F_opt", "D_opt", "D/F",
            "95% interval", "shape", "params", "D/param", "rows", "steps", "rate", "loss", "F/3", "3F");
@@ -1114,20 +1121,29 @@ static void print_plan_line(const Group *g, const Plan *p, double largest) {
     printf("  %8.2e %8.2e %8.2e %8.3g %*s", p->C, p->F, p->D, p->D / p->F, g->n_draws ? 19 : 17, text);
     snprintf(text, sizeof text, "%zux%zu", p->shape.L, p->shape.C);
     if (p->shape.L)
-        printf(" %7s %9zu %7.3g %4zu %7zu %8.2e", text, p->params, p->D / (double)p->params, p->rows,
+        printf(" %7s %9zu %7.3g %4zu %7zu %8.2e", text, p->params, p->shape_D / (double)p->params, p->rows,
                p->steps, p->lr);
     else printf(" %7s %9s %7s %4s %7s %8s", "-", "-", "-", "-", "-", "-");
     printf(" %7.4f %+7.4f %+7.4f%s\n", p->loss, p->smaller, p->larger, p->C > 1.1 * largest ? " *" : "");
 }
 
-// Optima from the smallest C of the points to ten times the largest, two a decade (or fewer).
-static void print_plans(const Group *g) {
+// The C of plans: from the smallest of the points to ten times the largest, two a decade (or fewer). Returns
+// how many.
+enum { MAX_PLANS = 17 };
+static int plan_budgets(const Group *g, double C[MAX_PLANS]) {
     double low, high;
     range_of(g->C, g->n_use, &low, &high);
-    int first = (int)ceil(2 * log10(low) - 0.01), last = (int)floor(2 * log10(10 * high) + 0.01);
+    int first = (int)ceil(2 * log10(low) - 0.01), last = (int)floor(2 * log10(10 * high) + 0.01), n = 0;
+    for (int k = first, step = 1 + (last - first) / 16; k <= last; k += step) C[n++] = pow(10, k / 2.0);
+    return n;
+}
+
+static void print_plans(const Group *g) {
+    double low, high, C[MAX_PLANS];
+    range_of(g->C, g->n_use, &low, &high);
     print_plan_header();
-    for (int k = first, step = 1 + (last - first) / 16; k <= last; k += step) {
-        Plan p = make_plan(g, pow(10, k / 2.0));
+    for (int k = 0, n = plan_budgets(g, C); k < n; k++) {
+        Plan p = make_plan(g, C[k]);
         print_plan_line(g, &p, high);
     }
     printf("  F/3, 3F: how much more loss a model of a third or three times F_opt has, at the same C\n"
@@ -1145,7 +1161,7 @@ static void print_prediction(const Group *g) {
     if (p.C > 10 * high)
         printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
     if (p.shape.L == 0 || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
-        printf("  no command: the points do not say objective, seq_len and vocab\n");
+        printf("  no command: the points do not say objective, seq_len, vocab and FLOPs per token\n");
         return;
     }
     int found = find_shard(g, path);
@@ -1194,27 +1210,41 @@ static void print_warnings(FILE *f, const Group *g) {
         fprintf(f, "  warning: %zu runs read their data more than 4 times: D is not all new tokens\n", again);
 }
 
-// Where the best data/model ratios of two objectives on one data set stand side by side.
-static void print_ratios(const Group *mlm, const Group *ntp) {
-    double low[2], high[2], lo, hi;
+// The group of the other objective if this is mlm, ntp follows it on the same data, and both have a best split.
+static const Group *counterpart(const Fit *fit, size_t i) {
+    const Group *g = &fit->group[i], *next = g + 1; // by data, then objective
+    if (i + 1 == fit->n || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
+    return !strcmp(g->data, next->data) && has_frontier(g) && has_frontier(next) ? next : NULL;
+}
+
+// The k-th C where their ratios are compared, of RATIOS in equal steps of log C where both have points.
+enum { RATIOS = 4 };
+static double shared_budget(const Group *mlm, const Group *ntp, int k) {
+    double low[2], high[2];
     range_of(mlm->C, mlm->n_use, &low[0], &high[0]), range_of(ntp->C, ntp->n_use, &low[1], &high[1]);
     double from = fmax(low[0], low[1]), to = fmin(high[0], high[1]);
+    return from > to ? NAN : from * pow(to / from, k / (RATIOS - 1.0));
+}
+
+// The best data/model ratios of two objectives on one data set side by side.
+static void print_ratios(const Group *mlm, const Group *ntp) {
+    double lo, hi, middle = sqrt(shared_budget(mlm, ntp, 0) * shared_budget(mlm, ntp, RATIOS - 1));
     printf("mlm and ntp%s%s: D_opt/F_opt side by side (the paper's claim: mlm's is 10 to 100 times ntp's)\n",
            *mlm->data ? " on " : "", mlm->data);
-    if (from > to) {
+    if (isnan(middle)) {
         printf("  their C do not overlap: no comparison\n\n");
         return;
     }
     printf("  %10s %12s %12s %12s   95%% interval\n", "C", "mlm D/F", "ntp D/F", "quotient");
-    for (int k = 0; k < 4; k++) {
-        double C = from * pow(to / from, k / 3.0);
+    for (int k = 0; k < RATIOS; k++) {
+        double C = shared_budget(mlm, ntp, k);
         ratio_interval(mlm, ntp, C, &lo, &hi);
         printf("  %10.3g %12.4g %12.4g %12.4g", C, law_ratio(&mlm->law, C), law_ratio(&ntp->law, C),
                law_ratio(&mlm->law, C) / law_ratio(&ntp->law, C));
         if (mlm->n_draws && ntp->n_draws) printf("   %.4g … %.4g", lo, hi);
         printf("\n");
     }
-    Plan p = make_plan(mlm, sqrt(from * to)), q = make_plan(ntp, sqrt(from * to));
+    Plan p = make_plan(mlm, middle), q = make_plan(ntp, middle);
     if (fit_opt.with_head) printf("  F counts the head here\n");
     else if (p.shape.L && q.shape.L && model_run(mlm)->mask_rate > 0)
         printf("  F does not count the head (--with-head does): at C = %.3g it is %.0f%% of F_N for mlm, "
@@ -1234,11 +1264,11 @@ static void print_group(const Group *g) {
         printf("\n  isoFLOP parabolas: left out, for with the head C is not one in a budget\n");
     else print_parabolas(g);
     if (g->n_budgets && model_run(g)->lr > 0) print_rates(g);
-    if (g->has_law) {
+    if (has_frontier(g)) {
         if (isnan(fit_opt.predict)) print_plans(g);
         else print_prediction(g);
-        print_warnings(stdout, g);
     }
+    if (g->has_law) print_warnings(stdout, g);
     printf("\n");
 }
 
@@ -1247,10 +1277,12 @@ static void print_group(const Group *g) {
 
 static void json_text(FILE *f, const char *text) {
     fputc('"', f);
-    for (; *text; text++) {
+    for (size_t n; *text; text += MAX(n, 1)) {
+        n = utf8_length(text);
         if (*text == '"' || *text == '\\') fprintf(f, "\\%c", *text);
         else if ((unsigned char)*text < ' ') fprintf(f, "\\u%04x", *text);
-        else fputc(*text, f);
+        else if (n == 0) fputs("\\ufffd", f);
+        else fwrite(text, 1, n, f);
     }
     fputc('"', f);
 }
@@ -1274,12 +1306,12 @@ static void json_power(FILE *f, const char *name, const PowerLaw *p) {
 static void json_group(FILE *f, const Group *g) {
     static const char *const corr_names[P] = {"E", "log_A", "log_B", "alpha", "beta"};
     double low, high;
-    fprintf(f, "{\n  \"objective\": "), json_text(f, g->objective);
+    fprintf(f, "\n  \"objective\": "), json_text(f, g->objective);
     fprintf(f, ",\n  \"data\": "), json_text(f, g->data);
     for (int k = 0; k < N_LAW; k++) json_number(f, g->law.v[k], "%s", law_names[k]);
     for (int k = 0; k < N_LAW; k++) {
         json_number(f, g->lo.v[k], "%s_lo", law_names[k]), json_number(f, g->hi.v[k], "%s_hi", law_names[k]);
-        json_number(f, g->se.v[k], "%s_se", law_names[k]);
+        json_number(f, g->se.v[k], by_log(k) ? "log_%s_se" : "%s_se", law_names[k]);
     }
     for (int p = 0; p < P; p++)
         for (int q = 0; q < p; q++)
@@ -1293,20 +1325,50 @@ static void json_group(FILE *f, const Group *g) {
     json_number(f, (double)g->n_draws, "draws"), json_number(f, fit_opt.seed, "seed");
     range_of(g->C, g->n_use, &low, &high);
     json_number(f, low, "C_min"), json_number(f, high, "C_max");
-    json_number(f, (double)g->held_n, "held_points");
+    json_number(f, g->converged, "converged"), json_number(f, (double)g->held_n, "held_points");
     json_number(f, g->held_n ? g->held_mean : NAN, "held_mean");
     json_number(f, g->held_n ? g->held_rms : NAN, "held_rms");
     json_power(f, "iso", &g->iso), json_power(f, "best_lr", &g->best_lr);
     json_power(f, "best_batch", &g->best_batch);
     for (size_t i = 0; i < g->n_budgets; i++) {
-        static const char *const names[] = {"C",    "points", "F_opt",   "D_opt", "loss",
-                                            "edge", "lr",     "lr_edge", "batch", "batch_edge"};
         const Budget *b = &g->budget[i];
-        const double values[] = {b->C,  (double)b->n_use, b->F_opt,        b->D_opt,     b->loss, b->edge,
-                                 b->lr, b->lr_edge,       b->batch_tokens, b->batch_edge};
-        for (int k = 0; k < 10; k++) json_number(f, values[k], "budget%zu_%s", i + 1, names[k]);
+        const struct { const char *name; double value; } list[] = {
+            {"C", b->C}, {"points", (double)b->n_use}, {"sizes", (double)b->sizes}, {"F_opt", b->F_opt},
+            {"D_opt", b->D_opt}, {"loss", b->loss}, {"open", b->open}, {"edge", b->edge}, {"off", b->off},
+            {"lr", b->lr}, {"lrs", (double)b->lrs}, {"lr_edge", b->lr_edge}, {"batch", b->batch_tokens},
+            {"batches", (double)b->batches}, {"batch_edge", b->batch_edge},
+        };
+        for (size_t k = 0; k < sizeof list / sizeof *list; k++)
+            json_number(f, list[k].value, "budget%zu_%s", i + 1, list[k].name);
     }
-    fprintf(f, "\n}");
+}
+
+// The lines of the table of plans.
+static void json_plans(FILE *f, const Group *g) {
+    double C[MAX_PLANS], lo, hi;
+    for (int i = 0, n = plan_budgets(g, C); i < n; i++) {
+        Plan p = make_plan(g, C[i]);
+        ratio_interval(g, NULL, p.C, &lo, &hi);
+        const struct { const char *name; double value; } list[] = {
+            {"C", p.C}, {"F_opt", p.F}, {"D_opt", p.D}, {"ratio", p.D / p.F}, {"ratio_lo", lo},
+            {"ratio_hi", hi}, {"layers", (double)p.shape.L}, {"channels", (double)p.shape.C},
+            {"params", (double)p.params}, {"rows", (double)p.rows}, {"steps", (double)p.steps}, {"lr", p.lr},
+            {"loss", p.loss}, {"loss_third", p.loss + p.smaller}, {"loss_triple", p.loss + p.larger},
+        };
+        for (size_t k = 0; k < sizeof list / sizeof *list; k++)
+            json_number(f, list[k].value, "plan%d_%s", i + 1, list[k].name);
+    }
+}
+
+// The quotients of its ratios over those of ntp.
+static void json_ratios(FILE *f, const Group *mlm, const Group *ntp) {
+    double lo, hi, C;
+    for (int k = 0; k < RATIOS && !isnan(C = shared_budget(mlm, ntp, k)); k++) {
+        ratio_interval(mlm, ntp, C, &lo, &hi);
+        json_number(f, C, "quotient%d_C", k + 1);
+        json_number(f, law_ratio(&mlm->law, C) / law_ratio(&ntp->law, C), "quotient%d", k + 1);
+        json_number(f, lo, "quotient%d_lo", k + 1), json_number(f, hi, "quotient%d_hi", k + 1);
+    }
 }
 
 static void write_json(const Fit *fit, const char *path) {
@@ -1316,7 +1378,13 @@ static void write_json(const Fit *fit, const char *path) {
     writer_open(&w, path);
     FILE *f = open_memstream(&text, &size);
     if (!f) die("out of memory");
-    for (size_t i = 0; i < fit->n; i++) fputs(i ? ", " : "[", f), json_group(f, &fit->group[i]);
+    for (size_t i = 0; i < fit->n; i++) {
+        const Group *g = &fit->group[i], *other = counterpart(fit, i);
+        fputs(i ? ", {" : "[{", f), json_group(f, g);
+        if (has_frontier(g)) json_plans(f, g);
+        if (other) json_ratios(f, g, other);
+        fputs("\n}", f);
+    }
     fputs("]\n", f);
     if (fclose(f)) die("out of memory");
     writer_put(&w, text, size);
@@ -1429,11 +1497,8 @@ int fit_main(int argc, char **argv) {
         print_group(&fit.group[i]);
         laws += (size_t)fit.group[i].has_law;
     }
-    for (size_t i = 0; i + 1 < fit.n; i++) { // by data, then objective: mlm before ntp
-        const Group *g = &fit.group[i], *next = g + 1;
-        if (!strcmp(g->data, next->data) && !strcmp(g->objective, "mlm") && !strcmp(next->objective, "ntp") &&
-            g->has_law && next->has_law) print_ratios(g, next);
-    }
+    for (size_t i = 0; i < fit.n; i++)
+        if (counterpart(&fit, i)) print_ratios(&fit.group[i], counterpart(&fit, i));
     if (fit_opt.json) write_json(&fit, fit_opt.json);
     if (laws == 0)
         die("%s: no group of points determines a law: train more runs, of other sizes and lengths",

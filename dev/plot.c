@@ -34,20 +34,14 @@ static void text_close(FILE *f) {
 // Text inside an element or an attribute. What XML cannot hold, control characters and bytes that are no
 // UTF-8, becomes U+FFFD.
 static void put_text(FILE *f, const char *text) {
-    static const uint32_t least[] = {0, ' ', 0x80, 0x800, 0x10000}; // that n bytes may encode
-    for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        size_t n = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf8 ? 4 : 0, k = 1;
-        uint32_t c = n == 1 ? *s : *s & 0x7f >> n;
-        for (; k < n && (s[k] & 0xc0) == 0x80; k++) c = c << 6 | (s[k] & 0x3f);
-        int valid = k == n && c >= least[n] && c < 0x110000 && c >> 11 != 0xd800 >> 11 &&
-                    (c & 0xffff) < 0xfffe && c != 0x7f;
-        if (!valid) fputs("\xef\xbf\xbd", f);
-        else if (*s == '<') fputs("&lt;", f);
-        else if (*s == '>') fputs("&gt;", f);
-        else if (*s == '&') fputs("&amp;", f);
-        else if (*s == '"') fputs("&quot;", f);
-        else fwrite(s, 1, n, f);
-        s += valid ? n : 1;
+    for (size_t n; *text; text += MAX(n, 1)) {
+        n = utf8_length(text);
+        if (n == 0 || (unsigned char)*text < ' ' || *text == 0x7f) fputs("\xef\xbf\xbd", f);
+        else if (*text == '<') fputs("&lt;", f);
+        else if (*text == '>') fputs("&gt;", f);
+        else if (*text == '&') fputs("&amp;", f);
+        else if (*text == '"') fputs("&quot;", f);
+        else fwrite(text, 1, n, f);
     }
 }
 
@@ -449,9 +443,6 @@ static const char *point_words(const Point *p) {
 }
 
 static int has_minimum(const Budget *b) { return !b->open && !b->edge; }
-
-// The law has a best split: the loss depends on F and on D.
-static int has_frontier(const Group *g) { return g->has_law && g->law.G > 0 && isfinite(g->law.G); }
 
 static int has_band(const Group *g) { return has_frontier(g) && g->n_draws > 1; }
 
