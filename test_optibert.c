@@ -2742,8 +2742,8 @@ void test_fit_recovery(void) {
     }
 }
 
-// With noise: no one of many random starts comes lower. A small E is the harder case: there are minima at E = 0,
-// and no way back from them.
+// With noise: no one of many random starts comes lower. A small E is the harder case: there are minima at
+// E = 0, and no way back from them.
 void test_fit_minimum(void) {
     for (uint64_t trial = 0; trial < 16; trial++) {
         double E = trial < 4 ? 1.2 : 0.1, noise = trial < 4 ? 0.03 : 0.05;

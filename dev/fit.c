@@ -1049,8 +1049,8 @@ static void print_law(const Group *g) {
         printf("  %-6s %12.6g", law_names[k], g->law.v[k]);
         if (k == LAW_E && !isnan(fit_opt.fix_E)) printf("        given");
         else if (g->n_draws)
-            printf("%s%*.3g   %.6g … %.6g", by_log(k) ? " log:" : "", by_log(k) ? 8 : 13, g->se.v[k], g->lo.v[k],
-                   g->hi.v[k]);
+            printf("%s%*.3g   %.6g … %.6g", by_log(k) ? " log:" : "", by_log(k) ? 8 : 13, g->se.v[k],
+                   g->lo.v[k], g->hi.v[k]);
         printf("\n");
     }
     if (!isnan(floor_value)) {
@@ -1210,7 +1210,7 @@ static void print_warnings(FILE *f, const Group *g) {
         fprintf(f, "  warning: %zu runs read their data more than 4 times: D is not all new tokens\n", again);
 }
 
-// The group of the other objective if this is mlm, ntp follows it on the same data, and both have a best split.
+// ntp's group on the same data where this one is mlm's and both have a best split; else NULL.
 static const Group *counterpart(const Fit *fit, size_t i) {
     const Group *g = &fit->group[i], *next = g + 1; // by data, then objective
     if (i + 1 == fit->n || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
