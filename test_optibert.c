@@ -3202,15 +3202,17 @@ static void test_sweep_runs(void) {
         const char *size;
         double budget, batch;
         size_t rows, steps;
-        double lr;
+        double lr, mask_rate; // 0: 0.2
     } want[] = {
         // F = 89,088: D = 1,122,485.6 are 8,769.4 rows of 128: 8.77 rows in 1,000 steps; 0.5/16 (8/32)^(1/4)
-        {"2x16", 1e11, 0, 8, 1096, 0.0221},
+        {"2x16", 1e11, 0, 8, 1096, 0.0221, 0},
         // F = 798,720: 978.1 rows: one row a step; 0.5/64 / 32^(1/4)
-        {"2x64", 1e11, 0, 1, 978, 0.00328},
-        {"2x16", 1e13, 0, 32, 27404, 0.0312}, // 876,942 rows: never more than 32 a step
-        {"2x16", 1e11, 100, 100, 88, 0.0415}, // a batch that is asked for stays; 0.5/16 (100/32)^(1/4)
-        {"2x64", 1e6, 0, 1, 1, 0.00328}, // a hundredth of a row: one step of one row is the least
+        {"2x64", 1e11, 0, 1, 978, 0.00328, 0},
+        {"2x16", 1e13, 0, 32, 27404, 0.0312, 0}, // 876,942 rows: never more than 32 a step
+        {"2x16", 1e11, 100, 100, 88, 0.0415, 0}, // a batch that is asked for stays; 0.5/16 (100/32)^(1/4)
+        {"2x64", 1e6, 0, 1, 1, 0.00328, 0}, // a hundredth of a row: one step of one row is the least
+        // one token of a hundred masked: none of 2,062 once in 10^9; 0.5/64 (17/32)^(1/4)
+        {"2x64", 1e11, 0, 17, 58, 0.00667, 0.01},
     };
     Settings kept = opt;
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -3218,7 +3220,7 @@ static void test_sweep_runs(void) {
         Series series = {.objective = "mlm",
                          .budget = want[i].budget,
                          .batch = want[i].batch,
-                         .mask_rate = 0.2,
+                         .mask_rate = want[i].mask_rate > 0 ? want[i].mask_rate : 0.2,
                          .factor = 1,
                          .seed = 1};
         Job j = {.series = &series};
@@ -3380,7 +3382,7 @@ static void test_sweep_program(void) {
     check_points("f.csv", 8, "b.csv");
     // a name that is all suffix, and the empty file that a stage lr leaves which was stopped at once
     check(shell("program=$(pwd)/dev/sweep; cd %s && cp v_train.bin .train && mkdir -p empty && cd empty && "
-                ">lr.csv && $program --dry-run --flops 1e9 -- --train ../.train --val ../v_val.bin "
+                ">lr.csv && $program --dry-run --flops 2e9 -- --train ../.train --val ../v_val.bin "
                 "--seq-len 32", d) == 0,
           "sweep: a data name without letters, or an empty lr.csv");
     check(shell("dev/sweep --dry-run --flops 1e14 " SWEEP_DATA " --heads 8 | grep -q 'channels 48'", d) == 1,

@@ -126,13 +126,15 @@ enum { ENOUGH_STEPS = 200 };
 // about as the fourth root of the batch (2x64 at 1e11, one row: 0.004, where default_lr is 0.0078).
 enum { DEFAULT_BATCH = 32, DEFAULT_STEPS = 1000 };
 
-// Rows of a step for a run of so many tokens: one at least, and never so many that the steps are too few.
+// Rows of a step for a run of so many tokens: never so many that the steps are too few; at least one, and as
+// many as mlm needs not to meet a step without a masked token, which cannot be trained (once in 10^9).
 static size_t choose_batch(const Sweep *s, const Series *series, double tokens) {
     const PowerLaw *law = &s->batch[causal(series)];
     double T = (double)s->run.c.T, rows = tokens / T, want = fmin(DEFAULT_BATCH, rows / DEFAULT_STEPS);
+    double least = causal(series) ? 1 : ceil(log(1e-9) / log1p(-series->mask_rate) / T);
     if (series->batch > 0) return (size_t)series->batch;
     if (law->n > 0) want = rint(fmin(power_at(law, tokens) / T, 1e6));
-    return (size_t)fmax(1, floor(fmin(want, rows / ENOUGH_STEPS)));
+    return (size_t)fmax(fmax(1, least), floor(fmin(want, rows / ENOUGH_STEPS)));
 }
 
 static double choose_lr(const Sweep *s, const Series *series, size_t channels, size_t batch, double tokens) {
