@@ -97,9 +97,10 @@ typedef struct {
     int open;                          // it has no minimum
     int edge;                          // its minimum, or the point of least loss, is at an end of the sizes
     int off; // its minimum is nearer to an end than to their middle: it is biased then
-    double F, lr, batch_tokens, channels; // of the run with the least loss
-    size_t lrs, batches;               // how many were tried at that run's size …
-    int lr_edge, batch_edge;           // … and were there not both smaller and greater ones?
+    double F, channels;                // of the run with the least loss
+    double lr, batch_tokens;           // that go with it: see best_of_budget
+    size_t lrs, batches;               // how many were tried at its size …
+    int lr_edge, batch_edge;           // … and were there not both smaller and greater ones than its own?
 } Budget;
 
 // All runs of one objective on one data set, and what follows from them.
@@ -891,33 +892,41 @@ static void judge_points(Group *g) {
     free(mean);
 }
 
-// How many different values above 0 the points of this F have in a column, among those of one batch unless
-// that is 0. *edge: there are not both smaller and greater ones than x.
-static size_t tried(const Point *all, size_t n, double F, double batch, size_t offset, double x, int *edge) {
+// How many different values above 0 the points of this F have in a column. *edge: there are not both smaller
+// and greater ones than x.
+static size_t tried(const Point *all, size_t n, double F, size_t offset, double x, int *edge) {
     size_t count = 0, less = 0, more = 0;
     for (size_t i = 0; i < n; i++) {
         double value = *column((Point *)&all[i], offset);
-        int is_new = all[i].F == F && (batch == 0 || all[i].batch_tokens == batch) && value > 0;
+        int is_new = all[i].F == F && value > 0;
         for (size_t j = 0; j < i && is_new; j++)
-            is_new = all[j].F != F || (batch > 0 && all[j].batch_tokens != batch) ||
-                     *column((Point *)&all[j], offset) != value;
+            is_new = all[j].F != F || *column((Point *)&all[j], offset) != value;
         count += (size_t)is_new, less += is_new && value < x, more += is_new && value > x;
     }
     *edge = !less || !more;
     return count;
 }
 
-// The run with the least loss of a budget, and which learning rates and batches were tried at its size.
+static int may_count(const Point *p) { return p->verdict == COUNTS || p->verdict == NOT_BEST; }
+
+// The best size of a budget, which learning rate and batch go with it, and how many were tried. The loss is so
+// flat about its least that noise would choose between settings. So rate and batch are geometric means over
+// all runs of that size whose loss is within 0.25% of the least: DeepSeek LLM's rule (arXiv 2401.02954, 3.1).
 static void best_of_budget(Group *g, Budget *b) {
     const Point *all = g->point + b->first, *best = all;
-    double least = INFINITY;
+    double least = INFINITY, log_lr = 0, log_batch = 0, near = 0;
     for (const Point *p = all; p < all + b->n; p++) {
         double mean = setting_loss(all, b->n, p);
-        if ((p->verdict == COUNTS || p->verdict == NOT_BEST) && mean < least) least = mean, best = p;
+        if (may_count(p) && mean < least) least = mean, best = p;
     }
-    b->F = best->F, b->lr = best->lr, b->batch_tokens = best->batch_tokens, b->channels = best->channels;
-    b->lrs = tried(all, b->n, best->F, b->batch_tokens, offsetof(Point, lr), b->lr, &b->lr_edge);
-    b->batches = tried(all, b->n, best->F, 0, offsetof(Point, batch_tokens), b->batch_tokens, &b->batch_edge);
+    for (const Point *p = all; p < all + b->n; p++) {
+        if (!may_count(p) || p->F != best->F || setting_loss(all, b->n, p) > 1.0025 * least) continue;
+        log_lr += log(p->lr), log_batch += log(p->batch_tokens), near++;
+    }
+    b->F = best->F, b->channels = best->channels;
+    b->lr = exp(log_lr / near), b->batch_tokens = exp(log_batch / near);
+    b->lrs = tried(all, b->n, best->F, offsetof(Point, lr), best->lr, &b->lr_edge);
+    b->batches = tried(all, b->n, best->F, offsetof(Point, batch_tokens), best->batch_tokens, &b->batch_edge);
 }
 
 // A budget is three points or more whose budget column (or F D, where there is none) agrees; or agrees to 2%
@@ -1096,10 +1105,11 @@ static void print_parabolas(const Group *g) {
 }
 
 static void print_rates(const Group *g) {
-    printf("\n  best learning rate and batch (tokens a step) of each budget, of how many tried\n");
+    printf("\n  best learning rate and batch (tokens a step) of each budget's best size, of how many tried:\n"
+           "  geometric means of the runs within 0.25%% of the least loss\n");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         if (b->lrs && b->batches)
-            printf("  %10.3g  rate %8.3g of %zu%-8s  batch %8.6g of %zu%s\n", b->C, b->lr, b->lrs,
+            printf("  %10.3g  rate %8.3g of %zu%-8s  batch %8.0f of %zu%s\n", b->C, b->lr, b->lrs,
                    b->lrs > 1 && b->lr_edge ? ", edge" : "", b->batch_tokens, b->batches,
                    b->batches > 1 && b->batch_edge ? ", edge" : "");
     print_power("rate", &g->best_lr), print_power("batch", &g->best_batch);

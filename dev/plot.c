@@ -749,11 +749,6 @@ static int has_choices(const Group *g, int of_batch) {
     return 0;
 }
 
-// Is this one of the runs that the best learning rate or batch of a budget was chosen from?
-static int compared(const Budget *b, const Point *p, int of_batch) {
-    return p->F == b->F && (of_batch || p->batch_tokens == b->batch_tokens);
-}
-
 static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) {
     Panel p;
     Range C = no_range, value = no_range;
@@ -767,7 +762,7 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
             laws |= (of_batch ? h->best_batch : h->best_lr).n > 0;
             stretch(&C, b->C);
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
-                if (compared(b, q, of_batch)) stretch(&value, *column((Point *)q, offset));
+                if (q->F == b->F) stretch(&value, *column((Point *)q, offset));
         }
     if (C.hi == 0) return 0;
     panel_open(&p, of_batch ? "batch" : "lr", of_batch ? "best batch" : "best learning rate",
@@ -791,7 +786,7 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
             if (choices(b, of_batch) < 2) continue;
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
-                if (compared(b, q, of_batch))
+                if (q->F == b->F)
                     draw_dot(&p, "tiny", series_colour(i), b->C * aside, *column((Point *)q, offset), 2,
                              point_words(q));
             draw_dot(&p, (of_batch ? b->batch_edge : b->lr_edge) ? "ring" : "dot", series_colour(i),
@@ -952,8 +947,8 @@ static const struct {
     {"The best data/model ratio", "Training tokens for each training FLOP per token, against compute.",
      "there is neither a law with a best split nor a minimum in two budgets", figure_ratio, 1},
     {"Learning rate and batch",
-     "Of the best run of each compute budget, and of the runs it was chosen from, the objectives side by "
-     "side.",
+     "Of the best size of each compute budget: means of the runs within 0.25% of its least loss, and all its "
+     "runs; the objectives stand side by side.",
      "no budget has runs that differ in learning rate or batch alone", figure_rates, 1},
     {"Training curves", "Of the largest compute budget with logs.",
      "no budget has runs with logs (--runs DIR) that end as its points do", figure_curves, 0},
