@@ -909,9 +909,10 @@ static size_t tried(const Point *all, size_t n, double F, size_t offset, double 
 
 static int may_count(const Point *p) { return p->verdict == COUNTS || p->verdict == NOT_BEST; }
 
-// The best size of a budget, which learning rate and batch go with it, and how many were tried. The loss is so
-// flat about its least that noise would choose between settings. So rate and batch are geometric means over
-// all runs of that size whose loss is within 0.25% of the least: DeepSeek LLM's rule (arXiv 2401.02954, 3.1).
+// The best size of a budget, which learning rate and batch go with it, and how many were tried. The loss is
+// so flat about its least that noise would choose between settings. So rate and batch are geometric means
+// over all runs of that size whose loss is within 0.25% of the least: the rule of DeepSeek LLM (arXiv
+// 2401.02954, section 3.1).
 static void best_of_budget(Group *g, Budget *b) {
     const Point *all = g->point + b->first, *best = all;
     double least = INFINITY, log_lr = 0, log_batch = 0, near = 0;
