@@ -764,7 +764,8 @@ typedef struct {
 static const Point *model_run(const Group *g) { return &g->point[g->use[g->n_use - 1]]; }
 
 // Batch and learning rate follow their power laws where there are some; else they are that run's, the rate as
-// 1/channels, or where it does not say them the trainer's defaults. A batch leaves at least 200 steps.
+// 1/√channels as in dev/sweep, or where it does not say them the trainer's defaults. A batch leaves at least
+// 200 steps.
 Plan make_plan(const Group *g, double C) {
     const Law *law = &g->law;
     Plan p = {.C = C, .F = law_F_opt(law, C), .D = law_D_opt(law, C)};
@@ -782,7 +783,7 @@ Plan make_plan(const Group *g, double C) {
     if (!(batch > 0)) batch = 32 * T;
     p.rows = (size_t)fmax(1, fmin(fmin(rint(batch / T), floor(p.shape_D / MIN_STEPS / T)), 1e6));
     p.steps = (size_t)fmax(1, rint(fmin(1e15, p.shape_D / (double)p.rows / T)));
-    double rate = as->lr * as->channels / (double)p.shape.C;
+    double rate = as->lr * sqrt(as->channels / (double)p.shape.C);
     p.lr = g->best_lr.n ? power_at(&g->best_lr, C) : rate > 0 ? rate : default_lr(p.shape.C);
     return p;
 }
