@@ -760,6 +760,8 @@ static void test_refusals(void) {
         {2, "--heads", "--channels 6 --heads 2"},
         {2, "stray", "stray"},
         {2, "--load", "--load x"},
+        {2, "--flops 0", "--flops 0"},
+        {2, "--vocab", "--vocab ''"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         snprintf(command, sizeof command, "./train_optibert --out %s/refused %s", d, cases[i].options);
@@ -1455,7 +1457,7 @@ static void test_finished_run_is_safe(void) {
           "with its streams closed it prints into main.log");
     check(shell(TRAIN "--tokens 1e18 --dry-run", d) == 2,
           "--tokens 1e18 means more steps than --steps takes");
-    check_refused(2, "[MASK]", "./train_optibert --vocab data/village.vocab --fill ''");
+    check_refused(2, "--fill", "./train_optibert --vocab data/village.vocab --fill ''");
     // a row that was cut short (a full disk) is closed before another is written
     FILE *f = fopen(scratch("cut.csv"), "w");
     fputs(points_header, f), fputs("mlm,2,20,2", f), fclose(f);

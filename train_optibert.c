@@ -172,8 +172,8 @@ static void writer_fail(Writer *w) {
 }
 
 void writer_put(Writer *w, const void *data, size_t bytes) {
-    w->checksum = checksum_add(w->checksum, data, bytes);
     if (bytes > 0 && fwrite(data, bytes, 1, w->file) != 1) writer_fail(w);
+    w->checksum = checksum_add(w->checksum, data, bytes); // after: the checksum itself may be what is put
 }
 
 void writer_close(Writer *w) {
@@ -372,8 +372,8 @@ void matmul_backward_inp(float *dinp, const float *dout, const float *weight, si
 
 // … and dweight[o,c] = Σn dout[n,o] inp[n,c]: dweight (OC,C) += dout (N,OC)ᵀ · inp (N,C). Here the sum is
 // long and the output small: `matmul` would have its threads wait for each other at every KC rows. So each
-// works alone on a part of the output and packs what it needs of inp itself, which costs little next to OC /
-// threads rows of it.
+// works alone on a part of the output and packs what it needs of inp itself: of each number packed it makes
+// OC / threads multiply-adds.
 void matmul_backward_weight(float *dweight, const float *dout, const float *inp,
                             size_t N, size_t C, size_t OC) {
     enum { WIDE = 8 * NR };
@@ -424,7 +424,7 @@ void embedding_forward(float *out, const int32_t *tokens, const float *wte, size
 }
 
 // A token's row of dwte gets the sum of dout over all places where the token stands. Threads share the
-// columns, not the tokens, so that no two write to one row and the order of the sum is always the same.
+// columns, not the tokens, so that no two write to the same number and the order of the sum is always the same.
 void embedding_backward(float *dwte, const float *dout, const int32_t *tokens, size_t N, size_t C) {
     #pragma omp for schedule(static)
     for (size_t c0 = 0; c0 < C; c0 += 16) {
@@ -721,7 +721,8 @@ double flops_per_token_head(const Config *c, double mask_rate) {
 
 // The multiply-adds of matmuls and attention products that a pass over N tokens with M predictions really
 // makes, recomputation left out: less than F_N has it, since in the last layer M rows go on (see
-// model_forward), not N.
+// model_forward), not N. Attention is counted whole here too, T keys a query, though a query sees its own
+// document only: with short documents the GFLOP/s of the log are higher than what is really done.
 double executed_flops(const Config *c, double N, double M) {
     double C = (double)c->C, H = (double)c->H, T = (double)c->T;
     double saved = (N - M) * (6 * (2 * C * C + 3 * C * H) + 12 * C * T);
@@ -743,7 +744,8 @@ size_t tensor_size(const Tensor *t) { return t->layers * t->rows * t->cols; }
 size_t tensor_table(Tensor t[N_TENSORS], const Config *c) {
     size_t C = c->C, H = c->H, offset = 0;
     double sigma = 1 / sqrt((double)C);
-    t[WTE]   = (Tensor){"wte",   1,    c->V + 1, C, sigma, 0}; // embedding and head; row V is [MASK]
+    // the embedding and the head; row V is [MASK], which is in the softmax, and never a target
+    t[WTE]   = (Tensor){"wte",   1,    c->V + 1, C, sigma, 0};
     t[NORM1] = (Tensor){"norm1", c->L, 1,        C, 0,     0}; // before attention
     t[WQKV]  = (Tensor){"wqkv",  c->L, 3 * C,    C, sigma, 0}; // query | key | value
     t[WO]    = (Tensor){"wo",    c->L, C,        C, sigma, 0}; // attention output
@@ -775,7 +777,7 @@ typedef struct {
     void *memory;                    // what all that follows stands in
     // kept from the forward pass for the backward pass; N = B*T.
     // In the last layer M stands for N everywhere but in x and the norm before attention: see model_forward.
-    float *x;                        // (L+1,N,C) the residual stream before each layer, and after the last
+    float *x;                        // (L+1,N,C) the residual stream before each layer; after the last (M,C)
     float *xm;                       // (L,N,C) … between attention and MLP
     float *rstd1, *rstd2;            // (L,N)
     float *qkv;                      // (L,N,3C) after RoPE; last layer: (N,2C) of k | v, then (M,C) of q
@@ -785,12 +787,12 @@ typedef struct {
     float *rstdf, *nf;               // (M) (M,C) the final norm, for the head
     float *logits;                   // (M,V+1), then their gradient
     float *loss_lse, *losses;        // (M)
+    float *xg, *ng;                  // (M,C) gathered rows of the last layer's x and of its norm
     // scratch
     float *norm;                     // (N,C) a normed residual, again in the backward pass
     float *h;                        // (N,H) the MLP's hidden activations
     float *dx, *dc;                  // (N,C) gradient of the residual stream; of whatever else has C channels
     float *dqkv, *dgu, *dh;          // (N,3C) (N,2H) (N,H)
-    float *xg, *ng;                  // (M,C) gathered rows of the last layer's x and of its norm
     float *dxg;                      // (M,C) gradient of the residual stream where it is gathered
     float *partial;                  // (PARTS,C)
     float *turn;                     // (T,HS/2,2) cosines and sines
@@ -820,7 +822,7 @@ static size_t place_activations(Model *m, int threads, int train) {
 }
 
 // How many positions of some rows of T are predicted at most: all for ntp; for mlm eight standard deviations
-// above the mean (exceeded once in 10^15 draws), so that the logits do not take five times their room.
+// above the mean (exceeded once in 10^15 draws). Room for the logits of all rows would be five times as much.
 size_t most_predicted(const Config *c, size_t rows, double mask_rate) {
     double n = (double)(rows * c->T), most = n * mask_rate + 8 * sqrt(n * mask_rate * (1 - mask_rate)) + 16;
     return c->causal || most >= n ? rows * c->T : (size_t)most;
@@ -962,7 +964,7 @@ void model_backward(Model *m, const Batch *in, float dloss) {
             matmul_backward_weight(dwqkv + C * C, dkv, m->norm, N, C, 2 * C);
             matmul_backward_weight(dwqkv, dq, m->ng, M, C, C);
             matmul_backward_inp(dc, dkv, wqkv + C * C, N, C, 2 * C);
-            matmul_backward_inp(m->ng, dq, wqkv, M, C, C); // the gradient of what stood there
+            matmul_backward_inp(m->ng, dq, wqkv, M, C, C); // ng is not needed any more: its gradient
             gather_backward(dc, m->ng, in->rows, M, C);
             rmsnorm_backward(m->dx, NULL, at(m, g, NORM1, l), partial, dc, x, at(m, w, NORM1, l), rstd1, N,
                              C);
@@ -1356,7 +1358,8 @@ void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
     }
 }
 
-// The rate of step 1 … steps: linear warm-up over the first tenth, then a cosine to a tenth of the peak.
+// The rate of step 1 … steps: linear warm-up over the first tenth, then a cosine to a tenth of the peak, which
+// three steps or more reach.
 double learning_rate(double peak, size_t step, size_t steps) {
     size_t warm = MAX(1, steps / 10);
     if (step <= warm) return peak * (double)step / (double)warm;
@@ -1482,6 +1485,7 @@ void parse_options(int argc, char **argv) {
         while (i + n + 1 < argc && strncmp(argv[i + n + 1], "--", 2) && (n == 0 || o->type == FILES)) n++;
         if (n == 0) die_usage("%s: needs %s", argv[i], o->argument);
         if (o->type == FILES) *(Files *)o->value = (Files){(size_t)n, (const char **)&argv[i + 1]};
+        else if (o->type == TEXT && !*argv[i + 1]) die_usage("%s: is empty: needs %s", argv[i], o->argument);
         else if (o->type == TEXT) *(const char **)o->value = argv[i + 1];
         else set_number(o, argv[i + 1]);
         i += n;
@@ -1563,12 +1567,6 @@ typedef struct {
     double val_loss, val_se; // of the last validation
 } Progress;
 
-static void put_checksum_and_close(Writer *w) {
-    uint64_t checksum = w->checksum;
-    writer_put(w, &checksum, sizeof checksum);
-    writer_close(w);
-}
-
 // Open a file that begins with `magic` and the version, and ends with the checksum of all before that, which
 // is verified before anything is believed. All that stands in it is a multiple of 4 bytes long.
 static void open_verified(Reader *r, const char *path, uint64_t magic, const char *what) {
@@ -1599,7 +1597,8 @@ void save_checkpoint(const char *path, const Model *m, const Progress *p) {
     writer_put(&w, p, sizeof *p);
     writer_put(&w, m->params, m->block * sizeof(float));
     writer_put(&w, m->m, 2 * m->block * sizeof(float)); // v follows m
-    put_checksum_and_close(&w);
+    writer_put(&w, &w.checksum, sizeof w.checksum);
+    writer_close(&w);
     free(text), free(padded);
 }
 
@@ -1642,7 +1641,8 @@ void save_model(const char *path, const Model *m) {
         writer_put(&w, header, sizeof header);
         writer_put(&w, m->params + t->offset, tensor_size(t) * sizeof(float));
     }
-    put_checksum_and_close(&w);
+    writer_put(&w, &w.checksum, sizeof w.checksum);
+    writer_close(&w);
 }
 
 // Die, saying why, unless a model of this shape can be.
@@ -1785,6 +1785,7 @@ static void resolve_settings(Run *r) {
     if (s->lr == 0) s->lr = default_lr(s->channels);
     if (is_given("steps") + is_given("tokens") + is_given("flops") > 1)
         die_usage("--steps, --tokens, --flops: give one of them");
+    if (is_given("flops") && s->flops == 0) die_usage("--flops 0: must be more"); // 0 is for checkpoints
     double tokens = is_given("flops") ? s->flops / flops_per_token(&r->c) : s->tokens;
     if (tokens > 0) s->steps = (size_t)fmax(1, rint(fmin(1e15, tokens / (double)(s->batch * s->seq_len))));
     if (s->steps > 1e12) die_usage("--tokens, --flops: this makes more than 1e12 steps: give less");
@@ -1894,7 +1895,7 @@ static double train_step(Run *r, size_t step, double *norm) {
 }
 
 static void format_seconds(char out[32], double seconds) {
-    size_t s = (size_t)fmax(0, seconds);
+    size_t s = (size_t)fmin(fmax(0, seconds), 1e15);
     if (s < 3600) snprintf(out, 32, "%zu:%02zu", s / 60, s % 60);
     else snprintf(out, 32, "%zu:%02zu:%02zu", s / 3600, s / 60 % 60, s % 60);
 }
@@ -1978,24 +1979,27 @@ int train(Run *r) {
     const Settings *s = &opt;
     double ln_V = log((double)r->c.V);
     Progress *done = &r->done;
-    double began = now_seconds(), before = done->seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
+    double began, before = done->seconds, tokens = (double)(s->batch * r->c.T), norm = 0;
     double flops = executed_flops(&r->c, tokens, tokens * r->mask_rate);
     size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
     if (first == 0) {
         validate(r);
         printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss, ln_V);
-        unlink(r->checkpoint), unlink(r->model); // an older run's, now that this one has begun
     }
     struct sigaction action = {.sa_handler = on_signal}; // not before: there was nothing to save
     sigaction(SIGINT, &action, NULL), sigaction(SIGTERM, &action, NULL);
     FILE *log = fopen(r->log_path, first == 0 ? "w" : "a");
     if (!log) die("%s: cannot write: %s", r->log_path, strerror(errno));
-    if (first == 0) fprintf(log, "s:0 tel:%.6f\n", done->val_loss);
+    if (first == 0) {
+        fprintf(log, "s:0 tel:%.6f\n", done->val_loss);
+        unlink(r->checkpoint), unlink(r->model); // an older run's, now that this one has begun
+    }
+    began = now_seconds();
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
         if (!isfinite(loss) || !isfinite(norm))
             die("the loss or its gradient is no longer finite at step %zu: try a smaller --lr than %g%s",
-                step, s->lr, done->step > 0 ? "; the last checkpoint stands" : "");
+                step, s->lr, access(r->checkpoint, F_OK) == 0 ? "; the last checkpoint stands" : "");
         double lr = learning_rate(s->lr, step, s->steps);
         fprintf(log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int last = step == s->steps, validated = step % s->val_every == 0 || last;
@@ -2202,10 +2206,10 @@ void fill(const char *text) {
     model_pass(&m, &in, 0);
     for (size_t i = 0; i < M; i++) {
         const float *logits = m.logits + i * (V + 1);
-        int best[5];
-        best_tokens(logits, V, best, 5);
+        int best[5], k = (int)MIN(5, V);
+        best_tokens(logits, V, best, k);
         printf("[MASK] %zu:", i + 1);
-        for (int j = 0; j < 5; j++) {
+        for (int j = 0; j < k; j++) {
             printf("  \"");
             print_token(&v, (size_t)best[j], 0);
             printf("\" %.1f%%", 100 * exp((double)(logits[best[j]] - m.loss_lse[i])));

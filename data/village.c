@@ -610,7 +610,7 @@ void village_add_floor(const VillagePaths *paths, int ntp, size_t T, double mask
         die("%s: none of its tokens is masked: take more --val-rows or a higher --mask-rate", val);
     if (!isfinite(floor.sum))
         die("%s: this text is not from the village of %s: make both again", val, paths->floor);
-    snprintf(key, sizeof key, "%s %zu %g %zu %d ", ntp ? "ntp" : "mlm", T, mask_rate, n_val, VAL_SEED);
+    snprintf(key, sizeof key, "%s %zu %.15g %zu %d ", ntp ? "ntp" : "mlm", T, mask_rate, n_val, VAL_SEED);
     village_write_floor(paths->floor, old, key, floor);
     printf("%s floor of %zu rows of %zu tokens, mask rate %g: %.4f ± %.4f nats a predicted token\n",
            ntp ? "ntp" : "mlm", n_val, T, mask_rate, floor.sum / (double)floor.count, floor.se);
