@@ -424,7 +424,8 @@ void embedding_forward(float *out, const int32_t *tokens, const float *wte, size
 }
 
 // A token's row of dwte gets the sum of dout over all places where the token stands. Threads share the
-// columns, not the tokens, so that no two write to the same number and the order of the sum is always the same.
+// columns, not the tokens, so that no two write to the same number and the order of the sum is always the
+// same.
 void embedding_backward(float *dwte, const float *dout, const int32_t *tokens, size_t N, size_t C) {
     #pragma omp for schedule(static)
     for (size_t c0 = 0; c0 < C; c0 += 16) {
@@ -1358,8 +1359,8 @@ void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
     }
 }
 
-// The rate of step 1 … steps: linear warm-up over the first tenth, then a cosine to a tenth of the peak, which
-// three steps or more reach.
+// The rate of step 1 … steps: linear warm-up over the first tenth, then a cosine to a tenth of the peak (which
+// runs of one or two steps do not reach).
 double learning_rate(double peak, size_t step, size_t steps) {
     size_t warm = MAX(1, steps / 10);
     if (step <= warm) return peak * (double)step / (double)warm;
