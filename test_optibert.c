@@ -1195,13 +1195,19 @@ static void test_log_and_points(void) {
         if (i != 21 && i != 22)
             check(code == 0 && strcmp(field(line, i), field(other, i)) == 0,
                   "points of the resumed run: field %d is %s, not %s", i, field(other, i), field(line, i));
-    // another seed has other weights; a file that is no points file stays as it is; a row of another budget
-    // is a new row
+    // another seed has other weights
     shell(TRAIN "--steps 40 --val-every 7 --seed 4 --lr 0.02 --out %s/q3", d, d);
     f = fopen(scratch("q3/main.log"), "r");
     check(f && fscanf(f, "s:0 tel:%lf", &x) == 1 && fabs(x - tel[0]) > 1e-4,
           "seeds 3 and 4 begin with the same weights");
     if (f) fclose(f);
+    unlink(scratch("t_val.floor"));
+}
+
+// Which runs get a row of their own in a points file, and which files get none.
+static void test_points_rows(void) {
+    const char *d = scratch_dir;
+    // a file that is no points file stays as it is
     write_bytes(scratch("foreign.csv"), "a,b\n1,2\n", 8);
     check(shell(TRAIN "--steps 1 --out %s/q3 --points %s/foreign.csv", d, d, d) == 1,
           "points: a foreign file is accepted");
@@ -1222,7 +1228,6 @@ static void test_log_and_points(void) {
     for (size_t i = rows = 0; i < n; i++) rows += csv[i] == '\n';
     check(rows == 4, "points: %zu lines for three different runs", rows);
     free(foreign), free(csv);
-    unlink(scratch("t_val.floor"));
 }
 
 // What a dry run prints for these options must hold these words.
@@ -3271,6 +3276,8 @@ static void test_sweep_lr_points(void) {
     lr_row(f, "mlm", 1e10, 8, 500, 0.02, 3), lr_row(f, "mlm", 1e10, 4, 1000, 0.01, 2.5);
     lr_row(f, "mlm", 1e10, 4, 1000, 0.02, 2);  // the best
     lr_row(f, "mlm", 1e10, 32, 120, 0.04, 1);  // too few steps
+    lr_row(f, "mlm", 1e11, 16, 600, 0.01, 1.8), lr_row(f, "mlm", 1e11, 16, 600, 0.02, 1.9);
+    lr_row(f, "mlm", 1e11, 8, 1200, 0.01, 1.9);
     lr_row(f, "mlm", 1e12, 64, 900, 0.005, 1), lr_row(f, "mlm", 1e12, 64, 900, 0.01, 1.5);
     lr_row(f, "mlm", 1e12, 32, 1800, 0.01, 1.2);
     lr_row(f, "mlm", 1e13, 1, 900, 9, 0.1), lr_row(f, "mlm", 1e13, 1, 900, 8, 0.2); // two do not make a grid
@@ -3278,8 +3285,9 @@ static void test_sweep_lr_points(void) {
     lr_row(f, "ntp", 1e11, 32, 450, 0.06, 1.0024 / 3), lr_row(f, "ntp", 1e11, 64, 225, 0.06, 1.0026 / 3);
     fclose(f);
     fit_lr_points(&s, scratch("lr.csv"), "x_train");
-    // rates: 0.02 and 0.005, a factor of 1/4 over 100 in C; batch: 512 and 8,192 tokens, of 16 over 100 in D
-    check(s.lr[0].n == 2 && fabs(s.lr[0].exponent - log(0.25) / log(100)) < 1e-9, "sweep: lr: %g",
+    // rates: 0.02, 0.01, 0.005, a factor of 1/4 over 100 in C; batch: 512, 2,048, 8,192 tokens, of 16 over 100
+    // in D
+    check(s.lr[0].n == 3 && fabs(s.lr[0].exponent - log(0.25) / log(100)) < 1e-9, "sweep: lr: %g",
           s.lr[0].exponent);
     check(fabs(s.batch[0].exponent - log(16) / log(100)) < 1e-9, "sweep: batch: C^%g", s.batch[0].exponent);
     // as good as the best: 0.03 with 16 rows, 0.06 with 32
@@ -3904,6 +3912,7 @@ static void test_trainer(void) {
     RUN(test_step(0));
     RUN(test_step(1));
     RUN(test_log_and_points());
+    RUN(test_points_rows());
     RUN(test_plan());
     RUN(test_bound());
     RUN(test_fill());

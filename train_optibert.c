@@ -1359,8 +1359,8 @@ void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
     }
 }
 
-// The rate of step 1 … steps: linear warm-up over the first tenth, then a cosine to a tenth of the peak (which
-// runs of one or two steps do not reach).
+// The rate of step 1 … steps: linear warm-up over the first tenth, then a cosine to a tenth of the peak. (Runs
+// of one or two steps do not get there.)
 double learning_rate(double peak, size_t step, size_t steps) {
     size_t warm = MAX(1, steps / 10);
     if (step <= warm) return peak * (double)step / (double)warm;

@@ -225,25 +225,30 @@ static void print_command(const Sweep *s, const Job *j) {
 // ----------------------------------------------------------------------------
 // learning rate and batch from the points of a --stage lr
 
-// The laws that a sweep follows, from the best run of each budget where several rates or batches were tried;
-// of a single budget they are flat. That stage tries one size a budget. Over the sizes of a budget the batch
-// goes by the tokens, not by C: a batch that suits the best size leaves a wide model, which has few tokens,
-// too few steps. Its rate is lower for being wide and higher for being short: between 1/channels, which is
-// right at equal steps, and none. (Measured: dev/README.md, "Learning rate and batch".)
+// The laws that a sweep follows, from the best of each budget where several rates or batches were tried. Of
+// fewer than three budgets they are flat: through two any noise draws a slope, and far off it is a factor.
+// (Two gave C^-0.63 for a rate, and a third of the best one at five times the compute.)
+//
+// That stage tries one size a budget. Over the sizes of a budget the batch goes by the tokens, not by C: a
+// batch that suits the best size leaves a wide model, which has few tokens, too few steps. Its rate is lower
+// for being wide and higher for being short: between 1/channels, which is right at equal steps, and none.
+// (Measured: dev/README.md, "Learning rate and batch".)
 static void fit_lr_points(Sweep *s, const char *path, const char *data) {
     Fit fit = {0};
     read_points(&fit, path);
     for (Group *g = fit.group; g < fit.group + fit.n; g++) {
         if (strcmp(g->data, data)) continue;
         group_budgets(g);
-        size_t n = g->n_budgets;
+        size_t n = g->n_budgets, known = 0;
         double *C = alloc_or_die(5 * n * sizeof *C), *D = C + n;
         double *rate = D + n, *batch = rate + n, *w = batch + n;
         for (size_t i = 0; i < n; i++) {
             const Budget *b = &g->budget[i];
             C[i] = b->C, D[i] = b->C / b->F, rate[i] = b->lr * sqrt(b->channels), batch[i] = b->batch_tokens;
             w[i] = (b->lrs > 1 || b->batches > 1) && rate[i] > 0 && batch[i] > 0;
+            known += w[i] > 0;
         }
+        for (size_t i = 0; i < n && known < 3; i++) C[i] = D[i] = 1;
         int k = strcmp(g->objective, "ntp") == 0;
         s->lr[k] = power_law(C, rate, w, n), s->batch[k] = power_law(D, batch, w, n);
         free(C);
