@@ -227,7 +227,7 @@ static void print_command(const Sweep *s, const Job *j) {
 
 // The laws that a sweep follows, from the best of each budget where several rates or batches were tried. Of
 // fewer than three budgets they are flat: through two any noise draws a slope, and far off it is a factor.
-// (Two gave C^-0.63 for a rate, and a third of the best one at five times the compute.)
+// (Two gave C^-0.63 for a rate, and less than half of a better one at five times the compute.)
 //
 // That stage tries one size a budget. Over the sizes of a budget the batch goes by the tokens, not by C: a
 // batch that suits the best size leaves a wide model, which has few tokens, too few steps. Its rate is lower
