@@ -1,9 +1,8 @@
-# make            the trainer, and the village's data for it
-# make test       build and run the tests
-# make check      the tests and the slow ones; also without this CPU's own instructions, without OpenMP, and
-#                 under the sanitizers
-# make tools      that, and everything else in data/ and dev/
-# make bench      how fast this machine is, the matmuls, and training steps
+# make            the trainer, dev/eval to ask what it learned, and the village's data to train it on
+# make test       build everything and run the tests
+# make check      the tests and the slow ones; also for any CPU of this kind, without OpenMP, and under sanitizers
+# make tools      everything in data/ and dev/
+# make bench      measure this machine, the matmuls, and training steps
 # make clean
 #
 # CC=clang        another compiler        PORTABLE=1  a binary to carry elsewhere, without this CPU's own instructions
@@ -46,31 +45,40 @@ ifneq ($(HAVE_OPENMP),yes)
 endif
 
 BUILD = $(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS)
-TOOLS := $(patsubst %.c,%,$(wildcard data/*.c dev/*.c))
+TESTS := test_optibert data/test dev/test
+TOOLS := $(filter-out $(TESTS),$(patsubst %.c,%,$(wildcard data/*.c dev/*.c)))
 
 .PHONY: all tools test check bench clean FORCE
-all: train_optibert data/village_train.bin
+all: train_optibert dev/eval data/village_train.bin
 tools: all $(TOOLS)
 
 train_optibert: train_optibert.c .flags
 	$(BUILD)
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
+dev/eval: data/tokenize.c
 dev/sweep dev/plot: dev/fit.c
-test_optibert: test_optibert.c train_optibert.c data/village.c data/tokenize.c dev/fit.c dev/sweep.c dev/plot.c .flags
+test_optibert: test_optibert.c train_optibert.c .flags
+	$(BUILD)
+data/test: data/test.c data/village.c data/tokenize.c test_optibert.c train_optibert.c .flags
+	$(BUILD)
+dev/test: dev/test.c dev/eval.c dev/fit.c dev/plot.c dev/sweep.c data/tokenize.c test_optibert.c train_optibert.c .flags
 	$(BUILD)
 
 data/village_train.bin: data/village
 	data/village --out data/village
 
-test: all tools test_optibert
-	./test_optibert
+# The three programs each end with a line "N passed, M failed"; here it becomes one for all.
+test: all tools $(TESTS)
+	@for t in $(TESTS); do ./$$t || echo "$$t: failed"; done | awk \
+	 '/^[0-9]+ passed, [0-9]+ failed$$/ { passed += $$1; failed += $$3; ended++; next } { print; fflush() } \
+	  END { failed += 3 - ended; printf "%d passed, %d failed\n", passed, failed; exit failed > 0 }'
 
 bench: dev/bench
 	dev/bench
 
-check: all tools test_optibert
-	OPTIBERT_SLOW=1 ./test_optibert
+check:
+	OPTIBERT_SLOW=1 $(MAKE) test
 	$(MAKE) PORTABLE=1 test
 	$(MAKE) OPENMP=no test
 	ASAN_OPTIONS=detect_leaks=0 $(MAKE) CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover' test
@@ -81,5 +89,5 @@ check: all tools test_optibert
 	 echo '$(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS) $(LIBS)' > $@
 
 clean:
-	rm -f train_optibert test_optibert $(TOOLS) .flags data/village_train.bin data/village_val.bin \
+	rm -f train_optibert $(TESTS) $(TOOLS) .flags data/village_train.bin data/village_val.bin \
 	      data/village.vocab data/village_val.floor

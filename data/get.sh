@@ -1,11 +1,12 @@
 #!/bin/sh
-# Fetch text or token shards into data/. What is there already stays; what is there in part goes on where it stopped.
+# Download text or token shards into data/. Files that are already there are kept; an interrupted download continues
+# where it stopped.
 #
-#   data/get.sh tinyshakespeare      1.1 MB of text: a toy
-#   data/get.sh tinystories          2.2 GB of text: short stories in simple words, made by GPT-4
-#   data/get.sh fineweb-edu [N]      N (1) shards of 100 million GPT-2 tokens, 200 MB each: educational web pages
+#   data/get.sh tinyshakespeare      1.1 MB of text, for a quick try
+#   data/get.sh tinystories          2.2 GB of text: short stories in simple words, written by GPT-4
+#   data/get.sh fineweb-edu [N]      N shards (1) of 100 million GPT-2 tokens, 200 MB each: educational web pages
 #
-# MIRROR=http://host/folder fetches every file from there, by its name alone.
+# With MIRROR=http://host/folder in the environment, every file comes from that folder.
 
 set -u
 program=$(basename "$0")
@@ -26,51 +27,51 @@ size() {
     wc -c < "$1" | tr -d ' '
 }
 
-# transfer URL FILE: download, continuing FILE if it is there. Sets $why when it fails. Both programs compare what
-# came with the Content-Length that was announced.
+# transfer URL FILE: download, continuing FILE if it exists. On failure, $why says what is wrong and what to do. Both
+# programs compare the number of bytes with the Content-Length that the server announced.
 transfer() {
     if command -v curl > /dev/null; then
         show=-s
         [ -t 2 ] && show=-#
         http=$(curl $show -fL --connect-timeout 30 --retry 2 -C - -o "$2" -w '%{http_code}' "$1")
         code=$?
-        if [ $code -eq 33 ]; then # the server cannot continue a file
+        if [ $code -eq 33 ]; then # this server cannot send the rest of a file
             rm -f "$2"
             http=$(curl $show -fL --connect-timeout 30 --retry 2 -o "$2" -w '%{http_code}' "$1")
             code=$?
         fi
         case $code in
         0) return 0 ;;
-        22) [ "$http" = 416 ] && return 0 # nothing is missing
-            why="the server says HTTP $http: see whether the file has moved" ;;
-        5 | 6 | 7 | 28) why="no connection: is this machine online?" ;;
-        23) why="cannot write $2: is the disk full?" ;;
-        *) why="the transfer broke off (curl's error $code): run this again to go on" ;;
+        22) [ "$http" = 416 ] && return 0 # there are no more bytes to send
+            why="the server answers HTTP $http; check whether the file has moved" ;;
+        5 | 6 | 7 | 28) why="no connection; check that this machine is online" ;;
+        23) why="cannot write $2; check that the disk is not full" ;;
+        *) why="the download was interrupted (curl error $code); run this again to continue" ;;
         esac
     elif command -v wget > /dev/null; then
         show=-q
         if [ -t 2 ] && wget --help 2>&1 | grep -q -e --show-progress; then show="-q --show-progress"; fi
-        # shellcheck disable=SC2086 # $show is one option or two
+        # shellcheck disable=SC2086 # $show may be two options
         wget $show -T 30 -t 3 -c -O "$2" "$1"
         code=$?
         case $code in
         0) return 0 ;;
-        3) why="cannot write $2: is the disk full?" ;;
-        8) why="the server refuses it: see whether the file has moved" ;;
-        *) why="no connection, or it broke off (wget's error $code): is this machine online? run this again to go on" ;;
+        3) why="cannot write $2; check that the disk is not full" ;;
+        8) why="the server refuses to send it; check whether the file has moved" ;;
+        *) why="not connected, or interrupted (wget error $code); check the connection and run this again" ;;
         esac
     else
-        die "neither curl nor wget is here: install one of them"
+        die "curl: not installed, and wget is not either; install one of them"
     fi
     return 1
 }
 
-# whole FILE NAME SIZE: is FILE all of NAME? SIZE is what is known beforehand, or 0. A token shard says in its header
-# (magic, version, tokens of two bytes behind 256 words) how long it has to be.
+# whole FILE NAME SIZE: is FILE the complete NAME? SIZE is its size in bytes, or 0 if it is not known in advance. The
+# header of a token shard (256 words: magic, version, number of tokens, …) says how many tokens of two bytes follow.
 whole() {
     case $2 in
     *_tokenizer.bin)
-        # shellcheck disable=SC2046 # the words are wanted
+        # shellcheck disable=SC2046 # split into words on purpose
         set -- "$1" $(od -An -N4 -t d4 "$1")
         [ "${2:-}" = 20240328 ] ;;
     *.bin)
@@ -82,37 +83,37 @@ whole() {
     esac
 }
 
-# fetch URL NAME [SIZE]: make data/NAME, which is the whole file or does not exist.
+# fetch URL NAME [SIZE]: download data/NAME, which is then either the complete file or absent.
 fetch() {
     url=${MIRROR:+$MIRROR/$2}
     url=${url:-$1}
     part=data/$2.part
     if [ -f "data/$2" ]; then
-        whole "data/$2" "$2" "${3:-0}" || die "data/$2: this is not the whole file: remove it and run this again"
+        whole "data/$2" "$2" "${3:-0}" || die "data/$2: incomplete; remove it and run this again"
         echo "data/$2: already here"
         return
     fi
     transfer "$url" "$part" || { [ -s "$part" ] || rm -f "$part"; die "$url: $why"; }
     if ! whole "$part" "$2" "${3:-0}"; then
         rm -f "$part"
-        die "$url: what came is not the whole file, and was removed: run this again"
+        die "$url: what arrived is not the complete file; it was removed, so run this again"
     fi
     mv "$part" "data/$2" || exit 1
     echo "data/$2: $(size "data/$2") bytes"
 }
 
-# next NAME OPTIONS FILES: what to type when text was fetched.
+# next NAME OPTIONS FILES: say what to type after a text has been downloaded.
 next() {
     echo
     echo "Next:"
     echo "  make tools"
     echo "  data/tokenize --out data/$1 $2"
-    echo "  ./train_optibert --train data/$1_train.bin --val data/$1_val.bin --vocab data/$1.vocab"
+    echo "  ./train_optibert --train data/$1_train.bin"
 }
 
-[ $# -ge 1 ] || die_usage "say what to fetch"
-[ $# -eq 1 ] || [ "$1" = fineweb-edu ] || die_usage "$2: only fineweb-edu takes a number"
-[ $# -le 2 ] || die_usage "$3: too many arguments"
+[ $# -ge 1 ] || die_usage "nothing to download; choose one"
+[ $# -eq 1 ] || [ "$1" = fineweb-edu ] || die_usage "$2: only fineweb-edu takes a number; leave it out"
+[ $# -le 2 ] || die_usage "$3: one argument too many; leave it out"
 face=https://huggingface.co/datasets
 
 case $1 in
@@ -125,16 +126,16 @@ tinystories)
     for name in TinyStoriesV2-GPT4-train.txt TinyStoriesV2-GPT4-valid.txt; do
         fetch "$face/roneneldan/TinyStories/resolve/main/$name" "$name"
     done
-    # its validation text is the tail of the two, about 1%
+    # validation is the last 1% of the two files together
     next tinystories "--separator '<|endoftext|>' --val-fraction 0.01 \\
       data/TinyStoriesV2-GPT4-train.txt data/TinyStoriesV2-GPT4-valid.txt"
     ;;
 fineweb-edu)
     shards=${2:-1}
     case $shards in
-    *[!0-9]* | '' | 0* | ?????*) die_usage "$shards: give a number of shards from 1 to 1000" ;;
+    *[!0-9]* | '' | 0* | ?????*) die_usage "$shards: not a number of shards from 1 to 1000" ;;
     esac
-    [ "$shards" -le 1000 ] || die_usage "$shards: give a number of shards from 1 to 1000"
+    [ "$shards" -le 1000 ] || die_usage "$shards: not a number of shards from 1 to 1000"
     fetch $face/chrisdryden/llmcDatasets/resolve/main/gpt2_tokenizer.bin gpt2_tokenizer.bin
     i=0
     while [ "$i" -le "$shards" ]; do
@@ -151,6 +152,6 @@ fineweb-edu)
     echo "$usage"
     ;;
 *)
-    die_usage "$1: no such data"
+    die_usage "$1: no data of this name; choose one of these"
     ;;
 esac

@@ -1,31 +1,35 @@
 /*
-The village: a small invented world, written out as training text whose entropy is known.
+The village: training text about a small invented world. Because it is generated, the lowest achievable loss
+is known exactly.
 
-Its people have a name and fixed facts (a town, a trade, a pet, …), drawn once from the seed. A document
-begins with the end-of-text token and says a few sentences about one person, who is met with Zipf frequency. A
-sentence is a template of plain words, of slots for the person's names and facts, and of free slots (a day, an
-adjective). To predict such text well a model must store the facts, which takes capacity, and must have met
-them often enough, which takes data.
+Everyone in the village has a name and a few facts (a town, a trade, a pet, …), drawn once from the seed. A
+document begins with the end-of-text token and says a few sentences about one person; some people are met far
+more often than others. A sentence is a template made of plain words, slots for the person's name and facts,
+and free slots (a day, an adjective). To predict such text well, a model has to store the facts, which takes
+capacity, and to have met them often enough, which takes data.
 
-    data/village --out data/village                       texts, vocabulary, floors of the default settings
-    data/village --floor --out data/village --seq-len 64  one more floor
+    data/village --out data/village                       make texts, vocabulary, and the usual floors
+    data/village --floor --out data/village --seq-len 64  add one more floor
 
-A floor is the best loss that any model can reach on the validation rows. The second half of this file
-computes it, exactly.
+A floor is the lowest loss that any model can reach on the validation rows. The chapter before the last one
+computes it.
 */
 #ifndef VILLAGE_C
 #define VILLAGE_C
+#ifndef OPTIBERT_NO_MAIN
 #define OPTIBERT_NO_MAIN
+#endif
 #include "../train_optibert.c"
 
 // ----------------------------------------------------------------------------
 // the language
 
-// What fills a slot. All but FREE belong to the person the document is about.
-enum { VILLAGE_FREE, VILLAGE_FIRST, VILLAGE_LAST, VILLAGE_SEX, VILLAGE_FACT, VILLAGE_PLAIN };
+// What fills a slot. All kinds but the last two depend on the person the document is about.
+enum { VILLAGE_FIRST, VILLAGE_LAST, VILLAGE_SEX, VILLAGE_FACT, VILLAGE_FREE, VILLAGE_PLAIN };
 
-// The words that can stand in one kind of slot. With endings, they are every word followed by every ending.
-// No word may be in two classes, nor be a plain word of a template: the floor is simple because of that.
+// The words that can fill one kind of slot. With endings, they are all words combined with all endings. No
+// word may be in two classes, or be in a class and also a plain word of a template: that keeps the floor
+// simple.
 typedef struct {
     const char *name;
     int kind;
@@ -34,19 +38,17 @@ typedef struct {
 
 typedef struct {
     double weight;    // how often it is said, relative to the others
-    const char *text; // words and {slots}, with a space between any two
+    const char *text; // words and {slots}, separated by spaces
 } VillageTemplate;
 
 typedef struct {
-    const VillageClass *classes;
-    int n_classes;
+    const VillageClass *classes;      // both lists end with an empty entry
     const VillageTemplate *templates;
-    int n_templates;
-    double more; // after each sentence, the probability that the document has another one
+    double more;                      // the probability that another sentence follows a sentence
 } VillageLanguage;
 
-// First names go man, woman, man, woman …, as the words for the two do. What follows "a" begins with a
-// consonant.
+// First names alternate: a man's, a woman's, a man's … as in "He She" and "his her". The words that may
+// follow "a" begin with a consonant.
 const VillageClass village_classes[] = {
     {"first", VILLAGE_FIRST, "Mar Jon Luc Tam Ros Bel Cor Dan El Fred Gil Hel Is Ker Nor Val",
      "o a us ina an ia or ella ard ette in ora en isa ert anne"},
@@ -93,6 +95,7 @@ const VillageClass village_classes[] = {
      "nervous noisy patient plump polite shy silly sleepy strange tall thin tidy tired wise young brave "
      "careful", NULL},
     {"number", VILLAGE_FREE, "two three four five six seven eight nine", NULL},
+    {0},
 };
 
 const VillageTemplate village_templates[] = {
@@ -114,37 +117,34 @@ const VillageTemplate village_templates[] = {
     {0.5, "{first} bought {number} {colour} chairs on {day} ."},
     {0.5, "{He} has been a {trade} for {number} years ."},
     {0.5, "One {month} morning {first} met a {adjective} stranger at the {place} ."},
+    {0, NULL},
 };
 
-const VillageLanguage village_language = {
-    village_classes, sizeof village_classes / sizeof *village_classes,
-    village_templates, sizeof village_templates / sizeof *village_templates,
-    0.6,
-};
+const VillageLanguage village_language = {village_classes, village_templates, 0.6};
 
 // ----------------------------------------------------------------------------
 // the world
 
-enum { VILLAGE_SLOTS = 16, VILLAGE_TEMPLATES = 32, VILLAGE_CLASSES = 256 };
+enum { VILLAGE_SLOTS = 16, VILLAGE_TEMPLATES = 32, VILLAGE_CLASSES = 256, VILLAGE_VOCAB_BYTES = 1 << 20 };
 
-// Random streams: who the people are; the training text; the validation text.
+// Random streams: for the people, the training text, the validation text.
 enum { STREAM_PEOPLE = STREAM_VILLAGE, STREAM_TRAIN_TEXT, STREAM_VAL_TEXT };
 
 typedef struct {
     uint64_t seed;
-    Vocab vocab;                    // the tokens: whole words, class by class, end of text last
-    int class_of[65536];            // of each token; each plain word is a class of its own
-    double prob[65536], cdf[65536]; // P(token | class) and its running sum; 1 where the person decides
+    Vocab vocab;                    // the tokens are whole words, class by class; end of text is the last
+    int class_of[65536];            // of each token
+    double prob[65536], cdf[65536]; // P(token | class), which is 1 if the person decides, and its running sum
 
-    int n_classes, n_facts;     // classes: the language's, then one for each plain word, then end of text
+    int n_classes, n_facts;     // classes of the language, then one for each plain word, then end of text
     int kind[VILLAGE_CLASSES];
     int first[VILLAGE_CLASSES]; // the first token of the class
-    int size[VILLAGE_CLASSES];  // and how many there are
-    int fact[VILLAGE_CLASSES];  // which of a person's facts fills this class, or -1
+    int size[VILLAGE_CLASSES];  // the number of its tokens
+    int fact[VILLAGE_CLASSES];  // which of a person's facts decides its token, or -1
 
-    int n_templates, longest;                   // longest: tokens of the longest template
+    int n_templates, longest;                   // longest: tokens in the longest template
     int length[VILLAGE_TEMPLATES];              // tokens
-    int slot[VILLAGE_TEMPLATES][VILLAGE_SLOTS]; // and their classes
+    int slot[VILLAGE_TEMPLATES][VILLAGE_SLOTS]; // the class of each token
     double template_prob[VILLAGE_TEMPLATES], template_cdf[VILLAGE_TEMPLATES];
     double share_cdf[VILLAGE_TEMPLATES];        // each template's share of all tokens, as a running sum
     double mean_length;                         // of a sentence, in tokens
@@ -152,17 +152,17 @@ typedef struct {
 
     size_t people;
     double *person_prob, *person_cdf; // (people)
-    uint16_t *facts;                  // (people, n_facts): the tokens that fill the person's slots
+    uint16_t *facts;                  // (people, n_facts) tokens
 } VillageWorld;
 
-// The running sum of prob (n), which is first scaled to sum to 1.
+// Scale prob (n) so that it sums to 1; cdf (n) is its running sum.
 void village_distribution(double *prob, double *cdf, size_t n) {
     double sum = 0, run = 0;
     for (size_t i = 0; i < n; i++) sum += prob[i];
     for (size_t i = 0; i < n; i++) prob[i] /= sum, run += prob[i], cdf[i] = run;
 }
 
-// The first i of n whose running sum exceeds u: a draw from the distribution if u is uniform.
+// A draw from a distribution, where u is uniform in [0, 1): the first i of n whose running sum exceeds u.
 size_t village_pick(const double *cdf, size_t n, double u) {
     size_t low = 0, high = n - 1;
     while (low < high) {
@@ -173,45 +173,56 @@ size_t village_pick(const double *cdf, size_t n, double u) {
     return low;
 }
 
-// A new token of class c: a space (none before punctuation and end of text), head, tail.
-void village_add_word(VillageWorld *w, int c, const char *head, size_t n_head, const char *tail,
-                      size_t n_tail) {
-    size_t id = w->vocab.V++, space = strchr(".,<", head[0]) == NULL, n = space + n_head + n_tail;
-    if (id >= 65535 || n > 255) die("\"%.20s\": the language has too many words or too long ones", head);
-    char *s = w->vocab.string[id] = alloc_or_die(n);
-    w->vocab.length[id] = (unsigned char)n;
-    if (space) s[0] = ' ';
-    memcpy(s + space, head, n_head);
-    memcpy(s + space + n_head, tail, n_tail);
-    w->class_of[id] = c, w->prob[id] = w->cdf[id] = 1;
-    if (w->size[c]++ == 0) w->first[c] = (int)id;
+// The token of a word with an ending; a new one, without a class yet, if there is none. Its string begins
+// with a space, except for punctuation and end of text. The vocabulary is put together as the file that it
+// will be.
+static int village_token(VillageWorld *w, const char *word, size_t n_word, const char *end, size_t n_end) {
+    Vocab *v = &w->vocab;
+    size_t id = v->V, space = strchr(".,<", word[0]) == NULL, n = space + n_word + n_end;
+    if (n > 255 || id >= 65535 || v->size + 256 > VILLAGE_VOCAB_BYTES)
+        die("\"%.20s…\": too long a word, or too many words", word);
+    char *s = v->file + v->size + 1;
+    memcpy(s, " ", space), memcpy(s + space, word, n_word), memcpy(s + space + n_word, end, n_end);
+    for (size_t i = 0; i < id; i++)
+        if (v->length[i] == n && memcmp(v->string[i], s, n) == 0) return (int)i;
+    s[-1] = (char)(v->length[id] = (unsigned char)n);
+    v->string[id] = s, v->size += 1 + n, v->V++;
+    w->class_of[id] = -1;
+    return (int)id;
 }
 
-// Begin a class. Its words follow by village_add_word.
-int village_add_class(VillageWorld *w, int kind) {
+// Put a new token in the class that was added last.
+static void village_classify(VillageWorld *w, int id) {
+    int c = w->n_classes - 1;
+    if (w->class_of[id] >= 0)
+        die("\"%.*s\": this word is in two classes", w->vocab.length[id], w->vocab.string[id]);
+    w->class_of[id] = c, w->prob[id] = w->cdf[id] = 1;
+    if (w->size[c]++ == 0) w->first[c] = id;
+}
+
+// Begin a class; its words come next.
+static int village_add_class(VillageWorld *w, int kind) {
     int c = w->n_classes++;
     if (c >= VILLAGE_CLASSES) die("the language has more than %d classes and plain words", VILLAGE_CLASSES);
     w->kind[c] = kind;
-    w->fact[c] = kind == VILLAGE_FREE || kind == VILLAGE_PLAIN ? -1 : w->n_facts++;
+    w->fact[c] = kind < VILLAGE_FREE ? w->n_facts++ : -1;
     return c;
 }
 
 // The word after the first of a text, or its end.
-const char *village_next_word(const char *text) {
+static const char *village_next_word(const char *text) {
     text += strcspn(text, " ");
     return text + (*text == ' ');
 }
 
-// The classes of the language and their tokens. Free words are drawn with probability ∝ 1/rank.
-void village_add_classes(VillageWorld *w, const VillageLanguage *language) {
-    for (int i = 0; i < language->n_classes; i++) {
-        const VillageClass *class = &language->classes[i];
+// The classes of the language and their words. Free words are drawn with probability ∝ 1/rank.
+static void village_add_classes(VillageWorld *w, const VillageLanguage *language) {
+    for (const VillageClass *class = language->classes; class->name; class++) {
         int c = village_add_class(w, class->kind);
         for (const char *word = class->words; *word; word = village_next_word(word)) {
-            size_t n = strcspn(word, " ");
-            if (!class->endings) village_add_word(w, c, word, n, "", 0);
-            else for (const char *end = class->endings; *end; end = village_next_word(end))
-                village_add_word(w, c, word, n, end, strcspn(end, " "));
+            const char *end = class->endings ? class->endings : "";
+            do village_classify(w, village_token(w, word, strcspn(word, " "), end, strcspn(end, " ")));
+            while (*(end = village_next_word(end)));
         }
         if (class->kind != VILLAGE_FREE) continue;
         for (int j = 0; j < w->size[c]; j++) w->prob[w->first[c] + j] = 1.0 / (j + 1);
@@ -219,34 +230,31 @@ void village_add_classes(VillageWorld *w, const VillageLanguage *language) {
     }
 }
 
-// The class that the first n bytes of text stand for, a {slot} or a plain word, which is made if it is new.
-int village_class_of_word(VillageWorld *w, const VillageLanguage *language, const char *text, size_t n) {
-    if (text[0] == '{') {
-        for (int c = 0; c < language->n_classes; c++) {
-            const char *name = language->classes[c].name;
-            if (strlen(name) == n - 2 && !memcmp(name, text + 1, n - 2)) return c;
-        }
-        die("%.*s: a template has this slot and the language no such class", (int)n, text);
+// The class of a {slot} or a plain word of n bytes in a template. A plain word becomes a class by itself when
+// it is met for the first time.
+static int village_class_of(VillageWorld *w, const VillageLanguage *language, const char *text, size_t n) {
+    for (int c = 0; text[0] == '{' && language->classes[c].name; c++) {
+        const char *name = language->classes[c].name;
+        if (strlen(name) == n - 2 && !memcmp(name, text + 1, n - 2)) return c;
     }
-    for (int c = language->n_classes; c < w->n_classes; c++) {
-        const char *s = w->vocab.string[w->first[c]];
-        size_t length = w->vocab.length[w->first[c]], space = s[0] == ' ';
-        if (length == n + space && !memcmp(s + space, text, n)) return c;
-    }
-    int c = village_add_class(w, VILLAGE_PLAIN);
-    village_add_word(w, c, text, n, "", 0);
+    if (text[0] == '{') die("%.*s: a template has this slot, but there is no such class", (int)n, text);
+    int id = village_token(w, text, n, "", 0), c = w->class_of[id];
+    if (c >= 0 && w->kind[c] == VILLAGE_PLAIN) return c;
+    c = village_add_class(w, VILLAGE_PLAIN);
+    village_classify(w, id);
     return c;
 }
 
-// The templates as lists of classes. A plain word becomes a class of one token the first time it is met.
-void village_add_templates(VillageWorld *w, const VillageLanguage *language) {
+// The templates, as lists of classes.
+static void village_add_templates(VillageWorld *w, const VillageLanguage *language) {
     double share[VILLAGE_TEMPLATES];
-    w->n_templates = language->n_templates, w->more = language->more;
-    for (int k = 0; k < w->n_templates; k++) {
-        const char *text = language->templates[k].text, *word = text;
-        for (; *word; word = village_next_word(word)) {
+    w->more = language->more;
+    for (int k = 0; language->templates[k].text; k++) {
+        if (w->n_templates++ == VILLAGE_TEMPLATES) die("more than %d templates", VILLAGE_TEMPLATES);
+        const char *text = language->templates[k].text;
+        for (const char *word = text; *word; word = village_next_word(word)) {
             if (w->length[k] == VILLAGE_SLOTS) die("\"%s\": this template is too long", text);
-            w->slot[k][w->length[k]++] = village_class_of_word(w, language, word, strcspn(word, " "));
+            w->slot[k][w->length[k]++] = village_class_of(w, language, word, strcspn(word, " "));
         }
         w->template_prob[k] = language->templates[k].weight;
         w->longest = MAX(w->longest, w->length[k]);
@@ -257,8 +265,8 @@ void village_add_templates(VillageWorld *w, const VillageLanguage *language) {
     for (int k = 0; k < w->n_templates; k++) w->mean_length += w->template_prob[k] * w->length[k];
 }
 
-// The people, the most often met first: everyone has a name of his own, and facts drawn uniformly.
-void village_add_people(VillageWorld *w, double zipf) {
+// The people, the one met most often first. No two have the same name; facts are drawn uniformly.
+static void village_add_people(VillageWorld *w, double zipf) {
     size_t n_first = 1, n_last = 1;
     for (int c = 0; c < w->n_classes; c++) {
         if (w->kind[c] == VILLAGE_FIRST) n_first = (size_t)w->size[c];
@@ -270,53 +278,53 @@ void village_add_people(VillageWorld *w, double zipf) {
     w->person_cdf = alloc_or_die(w->people * sizeof(double));
     w->facts = alloc_or_die(w->people * (size_t)w->n_facts * sizeof(uint16_t));
     for (size_t p = 0; p < w->people; p++) {
-        size_t name = shuffled(p, n_first * n_last, hash3(w->seed, STREAM_PEOPLE, UINT64_MAX), 0);
+        size_t name = shuffled_row(p, n_first * n_last, hash3(w->seed, STREAM_PEOPLE, UINT64_MAX), 0);
         for (int c = 0; c < w->n_classes; c++) {
             if (w->fact[c] < 0) continue;
-            size_t at = p * (size_t)w->n_facts + (size_t)w->fact[c];
-            uint64_t value = hash3(w->seed, STREAM_PEOPLE, at);
+            size_t i = p * (size_t)w->n_facts + (size_t)w->fact[c];
+            uint64_t value = hash3(w->seed, STREAM_PEOPLE, i);
             if (w->kind[c] == VILLAGE_FIRST || w->kind[c] == VILLAGE_SEX) value = name / n_last;
             if (w->kind[c] == VILLAGE_LAST) value = name;
-            w->facts[at] = (uint16_t)((uint64_t)w->first[c] + value % (uint64_t)w->size[c]);
+            w->facts[i] = (uint16_t)((uint64_t)w->first[c] + value % (uint64_t)w->size[c]);
         }
         w->person_prob[p] = pow((double)(p + 1), -zipf);
     }
     village_distribution(w->person_prob, w->person_cdf, w->people);
 }
 
-// Make the world of a language, a seed and a number of people.
+// Make the world of a language, a seed and a number of people. The n-th person is met with probability
+// ∝ n^-zipf.
 VillageWorld *village_world(const VillageLanguage *language, uint64_t seed, size_t people, double zipf) {
     VillageWorld *w = alloc_or_die(sizeof *w);
     w->seed = seed, w->people = people;
+    w->vocab = (Vocab){.file = alloc_or_die(VILLAGE_VOCAB_BYTES), .size = HEADER * sizeof(int32_t)};
     w->vocab.length = alloc_or_die(65536);
     w->vocab.string = alloc_or_die(65536 * sizeof(char *));
     village_add_classes(w, language);
     village_add_templates(w, language);
     w->vocab.eot = (int)w->vocab.V;
-    village_add_word(w, village_add_class(w, VILLAGE_PLAIN), "<|endoftext|>", 13, "", 0);
-    vocab_index(&w->vocab);
-    for (size_t id = 0; id + 1 < w->vocab.V; id++)
-        if (vocab_find(&w->vocab, w->vocab.string[id], w->vocab.length[id]) != (int)id)
-            die("\"%.*s\": this word is in two classes", w->vocab.length[id], w->vocab.string[id]);
+    village_add_class(w, VILLAGE_PLAIN);
+    village_classify(w, village_token(w, "<|endoftext|>", 13, "", 0));
+    int32_t header[4] = {VOCAB_MAGIC, 2, (int32_t)w->vocab.V, w->vocab.eot};
+    memcpy(w->vocab.file, header, sizeof header);
     village_add_people(w, zipf);
     return w;
 }
 
 void village_world_free(VillageWorld *w) {
-    for (size_t id = 0; id < w->vocab.V; id++) free(w->vocab.string[id]);
-    free(w->vocab.string), free(w->vocab.length), free(w->vocab.slots);
+    free(w->vocab.file), free(w->vocab.string), free(w->vocab.length);
     free(w->person_prob), free(w->person_cdf), free(w->facts), free(w);
 }
 
 // ----------------------------------------------------------------------------
 // the text
 
-// An endless text, one token at a time.
+// An endless text, generated token by token.
 typedef struct {
     const VillageWorld *world;
-    uint64_t stream, draws; // draws: random numbers taken so far
+    uint64_t stream, draws; // draws: the number of random numbers used so far
     size_t person;
-    int template, at;       // the next token is number `at` of this template, or an end of text if it is -1
+    int template, next;     // the next token is this one of this template; end of text if template is -1
 } VillageText;
 
 static double village_uniform(VillageText *text) {
@@ -327,42 +335,41 @@ static size_t village_draw(VillageText *text, const double *cdf, size_t n) {
     return village_pick(cdf, n, village_uniform(text));
 }
 
-// The mean number of tokens in a document: an end of text and 1/(1 - more) sentences.
-double village_document_length(const VillageWorld *w) {
+// The mean number of tokens in a document: end of text and 1/(1 - more) sentences.
+static double village_document_length(const VillageWorld *w) {
     return 1 + w->mean_length / (1 - w->more);
 }
 
-// Begin a text as if it had been going on for ever: at an end of text, or at any token of a sentence that is
-// drawn by its share of all text. As the number of sentences still to come is independent of how many there
-// were (it is geometric), and documents are as long for all people, nothing else needs to be drawn with care.
+// Begin a text as if it had been going on forever: at an end of text, or at any token of a sentence, which is
+// drawn by its share of all text. Nothing else depends on the past: the number of sentences still to come is
+// geometric, hence independent of how many there were, and documents are equally long for all people.
 void village_begin(VillageText *text, const VillageWorld *w, uint64_t stream) {
     *text = (VillageText){.world = w, .stream = stream, .template = -1};
     text->person = village_draw(text, w->person_cdf, w->people);
     if (village_uniform(text) * village_document_length(w) < 1) return;
     text->template = (int)village_draw(text, w->share_cdf, (size_t)w->n_templates);
-    text->at = (int)(village_uniform(text) * w->length[text->template]);
+    text->next = (int)(village_uniform(text) * w->length[text->template]);
 }
 
-// The next token.
 uint16_t village_next(VillageText *text) {
     const VillageWorld *w = text->world;
     uint16_t token = (uint16_t)w->vocab.eot;
     int more = 1;
     if (text->template < 0) text->person = village_draw(text, w->person_cdf, w->people);
     else {
-        int c = w->slot[text->template][text->at++], first = w->first[c];
+        int c = w->slot[text->template][text->next++], first = w->first[c];
         if (w->fact[c] >= 0) token = w->facts[text->person * (size_t)w->n_facts + (size_t)w->fact[c]];
         else if (w->size[c] == 1) token = (uint16_t)first;
         else token = (uint16_t)((size_t)first + village_draw(text, w->cdf + first, (size_t)w->size[c]));
-        if (text->at < w->length[text->template]) return token;
+        if (text->next < w->length[text->template]) return token;
         more = village_uniform(text) < w->more;
     }
     text->template = more ? (int)village_draw(text, w->template_cdf, (size_t)w->n_templates) : -1;
-    text->at = 0;
+    text->next = 0;
     return token;
 }
 
-// Write a shard of n tokens. Returns the unigram entropy of its tokens other than end of text, in nats.
+// Write a shard of n tokens. Returns the unigram entropy of its tokens without end of text, in nats.
 double village_write_text(const VillageWorld *w, const char *path, size_t n, uint64_t stream) {
     int32_t header[HEADER] = {SHARD_MAGIC, 1, (int32_t)n, (int32_t)w->vocab.V, w->vocab.eot + 1};
     uint16_t buffer[4096];
@@ -387,43 +394,31 @@ double village_write_text(const VillageWorld *w, const char *path, size_t n, uin
     return entropy;
 }
 
-// Write the vocabulary in llm.c's format.
-void village_write_vocab(const VillageWorld *w, const char *path) {
-    int32_t header[HEADER] = {VOCAB_MAGIC, 2, (int32_t)w->vocab.V, w->vocab.eot};
-    Writer writer;
-    writer_open(&writer, path);
-    writer_put(&writer, header, sizeof header);
-    for (size_t id = 0; id < w->vocab.V; id++) {
-        writer_put(&writer, &w->vocab.length[id], 1);
-        writer_put(&writer, w->vocab.string[id], w->vocab.length[id]);
-    }
-    writer_close(&writer);
-}
-
 // ----------------------------------------------------------------------------
 // the floor
 
 /*
-How well could a model that knows the language and everyone in it predict a row? A row falls into segments,
-between one end of text and the next. As an end of text is never masked, the ends of documents are in plain
-sight, and as each document chooses its person afresh, segments are independent. Within one:
+How well could a model predict a row if it knew the language and everyone in the village? Ends of text cut the
+row into segments. They are never masked, so a model sees where documents end; and each document has a newly
+drawn person, so segments are independent of each other. Within a segment:
 
 - What the visible tokens say about the person is independent of what they say about the sentences. No word is
-  in two classes, so a visible "Oxbridge" is the person's town, whatever sentence it stands in: the person is
-  one of those who have all the visible facts, each as likely as before. And who it is has no influence on
-  which sentences are said.
-- Where sentences begin, and which templates they are, is a semi-Markov chain. P(visible tokens before t, and
-  a sentence begins there) runs forward, P(visible tokens from t on | a sentence begins there) backward; from
-  their products follows the posterior of each sentence in each place, also across the row's beginning or end.
-- So P(masked token = v) = P(its class stands there | visible) · P(v | its class, and the person if a fact).
+  in two classes, so a visible "Oxbridge" is the person's town, whatever sentence it is in. The person is one
+  of those who have all the visible facts, with the same relative probabilities as before. And which sentences
+  are said does not depend on the person.
+- Where sentences begin and which templates they are is a semi-Markov chain. Going forward, one computes
+  P(visible tokens before t, and a sentence begins at t); going backward, P(visible tokens from t on | a
+  sentence begins at t). Their products give the posterior of each template at each place, including sentences
+  that cross the beginning or the end of the row.
+- So P(masked token = v) = P(its class is here | visible) · P(v | its class, and the person if it is a fact).
 
-This is exact: whoever sees only the row cannot do better in expectation.
+This is exact. No model that sees only the row can do better in expectation.
 */
 
-// P(the visible ones of tokens a … b-1 | template k stands at s), the person aside; x and hidden are the
-// row's.
-double village_sentence_prob(const VillageWorld *w, const uint16_t *x, const char *hidden, long a, long b,
-                             int k, long s) {
+// P(the visible tokens among a … b-1 | template k begins at s), apart from the person's part in it. x and
+// hidden (1: masked) are the row's.
+static double village_sentence_prob(const VillageWorld *w, const uint16_t *x, const char *hidden, long a,
+                                    long b, int k, long s) {
     double prob = 1;
     for (long t = MAX(a, s); t < MIN(b, s + w->length[k]); t++) {
         if (hidden[t]) continue;
@@ -433,12 +428,13 @@ double village_sentence_prob(const VillageWorld *w, const uint16_t *x, const cha
     return prob;
 }
 
-// P(the visible ones of tokens a … b-1), the person aside. The segment begins inside a document or with it,
-// and goes on beyond the row unless it is ended. Where role is not NULL, adds to role[t] of each hidden t the
-// part of that probability in which a token of the class of x[t] stands at t. (Nothing underflows: a sentence
-// takes off some three decimal digits, and a document of ninety sentences is never met.)
-double village_sentences(const VillageWorld *w, const uint16_t *x, const char *hidden, long a, long b,
-                         int inside, int ended, double *role) {
+// P(the visible tokens among a … b-1), apart from the person's part in it. `inside`: the segment may begin in
+// the middle of a document; `ended`: its document ends at b, and does not go on after the row. If role is not
+// NULL, the part of this probability in which the token at t is of the class of x[t] is added to role[t], for
+// each hidden t. (Nothing underflows: a sentence costs about three decimal digits, and documents of ninety
+// sentences do not occur.)
+static double village_sentences(const VillageWorld *w, const uint16_t *x, const char *hidden, long a, long b,
+                                int inside, int ended, double *role) {
     if (a == b) return !inside && !ended;
     double *memory = alloc_or_die(2 * (size_t)(b - a + 1) * sizeof(double)), total = 0;
     double *forward = memory - a, *backward = forward + (b - a + 1); // (a … b)
@@ -450,7 +446,7 @@ double village_sentences(const VillageWorld *w, const uint16_t *x, const char *h
             backward[t] += w->more * w->template_prob[k] * backward[MIN(end, b)]
                          * village_sentence_prob(w, x, hidden, a, b, k, t);
         }
-    // A sentence begins at any one place of an endless text as often as there are sentences in it.
+    // In an endless text, a sentence begins at a given place with a probability of sentences per token.
     forward[a] = inside ? 1 / (1 - w->more) / village_document_length(w) : 1;
     for (long s = inside ? a - w->longest + 1 : a; s < b; s++)
         for (int k = 0; k < w->n_templates; k++) {
@@ -461,7 +457,7 @@ double village_sentences(const VillageWorld *w, const uint16_t *x, const char *h
             if (here == 0) continue;
             if (end < b) forward[end] += here * w->more;
             here *= backward[MIN(end, b)];
-            if (end >= b) total += here; // one sentence lies across or at the segment's end in each case
+            if (end >= b) total += here; // exactly one sentence reaches the end of the segment
             for (long t = MAX(a, s); role && t < MIN(b, end); t++)
                 if (hidden[t] && w->class_of[x[t]] == w->slot[k][t - s]) role[t] += here;
         }
@@ -469,22 +465,18 @@ double village_sentences(const VillageWorld *w, const uint16_t *x, const char *h
     return total;
 }
 
-// P(the facts visible in tokens a … b-1), over all people. Where share is not NULL, adds to share[t] of each
-// hidden fact t the part of that probability in which the person's fact is x[t].
-double village_people(const VillageWorld *w, const uint16_t *x, const char *hidden, long a, long b,
-                      double *share) {
-    size_t n_facts = (size_t)w->n_facts;
-    int seen[VILLAGE_CLASSES] = {0}, n_seen = 0;           // the token seen of each fact, plus 1; 0: none
-    int fact[VILLAGE_CLASSES], value[VILLAGE_CLASSES]; // (n_seen) the same as a list
+// P(the facts visible among tokens a … b-1), over all people. If share is not NULL, the part of this
+// probability in which the person's fact is x[t] is added to share[t], for each hidden fact t.
+static double village_people(const VillageWorld *w, const uint16_t *x, const char *hidden, long a, long b,
+                             double *share) {
+    int *fact = alloc_or_die(2 * (size_t)(b - a) * sizeof *fact), *value = fact + (b - a), n_seen = 0;
     double total = 0;
-    for (long t = a; t < b; t++) {
+    for (long t = a; t < b; t++) { // list the visible facts: which, and what is seen of it
         int f = w->fact[w->class_of[x[t]]];
-        if (f < 0 || hidden[t] || seen[f] == x[t] + 1) continue;
-        if (seen[f]) return 0; // two towns in one document: no one has them
-        seen[f] = x[t] + 1, value[n_seen] = x[t], fact[n_seen++] = f;
+        if (f >= 0 && !hidden[t]) fact[n_seen] = f, value[n_seen++] = x[t];
     }
     for (size_t p = 0; p < w->people; p++) {
-        const uint16_t *facts = w->facts + p * n_facts;
+        const uint16_t *facts = w->facts + p * (size_t)w->n_facts;
         int i = 0;
         while (i < n_seen && facts[fact[i]] == value[i]) i++;
         if (i < n_seen) continue;
@@ -494,11 +486,12 @@ double village_people(const VillageWorld *w, const uint16_t *x, const char *hidd
             if (f >= 0 && hidden[t] && facts[f] == x[t]) share[t] += w->person_prob[p];
         }
     }
+    free(fact);
     return total;
 }
 
-// log P(the visible tokens of a row of n). Where nats is not NULL, adds to it the sum over the hidden tokens
-// of -log P(token | the visible ones).
+// Returns log P(the visible tokens of a row of n). If nats is not NULL, the sum over the hidden tokens of
+// -log P(token | the visible ones) is added to it.
 double village_row(const VillageWorld *w, const uint16_t *x, const char *hidden, long n, double *nats) {
     double *role = alloc_or_die(2 * (size_t)n * sizeof(double)), *share = role + n, log_prob = 0;
     int inside = x[0] != w->vocab.eot;
@@ -519,14 +512,14 @@ double village_row(const VillageWorld *w, const uint16_t *x, const char *hidden,
 }
 
 typedef struct {
-    double sum, se; // nats, over all predicted tokens; standard error of their mean
+    double sum, se; // nats of all predicted tokens together; standard error of their mean
     size_t count;   // predicted tokens
 } VillageFloor;
 
-// The floor of n_val validation rows of T tokens: the masked tokens given the others, or the whole row given
-// its first.
-VillageFloor village_floor(const VillageWorld *w, const Shards *shards, int ntp, size_t T, double mask_rate,
-                           size_t n_val) {
+// The floor of n_val validation rows of T tokens: of the masked tokens given the others, or (ntp) of the
+// whole row given its first token.
+VillageFloor village_floor(const VillageWorld *w, const Shards *shards, int ntp, size_t T,
+                                  double mask_rate, size_t n_val) {
     size_t n_rows = shards_rows(shards, T, (size_t)ntp);
     double *nats = alloc_or_die(n_val * sizeof *nats), *count = alloc_or_die(n_val * sizeof *count);
     #pragma omp parallel for schedule(dynamic)
@@ -555,179 +548,150 @@ VillageFloor village_floor(const VillageWorld *w, const Shards *shards, int ntp,
 
 // ----------------------------------------------------------------------------
 // the program
+#ifndef VILLAGE_NO_MAIN
 
 typedef struct {
-    char train[PATH_MAX], val[PATH_MAX], vocab[PATH_MAX], floor[PATH_MAX];
-} VillagePaths;
+    const char *out, *objective;
+    size_t tokens, val_tokens, people, seed, seq_len, val_rows;
+    double zipf, mask_rate;
+    int floor, help;
+} VillageSettings;
 
-// A floor file begins with a line that says which world it is about, and one that names its columns.
-#define VILLAGE_WORLD_LINE "# village people %zu zipf %lg seed %llu\n"
+#define TO(field) .offset = offsetof(VillageSettings, field)
+static Option village_options[] = {
+    {"out", TEXT, FREE, TO(out), 0, 0, "PREFIX", "where the files are: data/village_train.bin, …"},
+    {"tokens", COUNT, FREE, TO(tokens), 1, INT32_MAX, "N", "training tokens (32e6)"},
+    {"val-tokens", COUNT, FREE, TO(val_tokens), 1, INT32_MAX, "N", "validation tokens (1e6)"},
+    {"people", COUNT, FREE, TO(people), 1, 65536, "N", "people in the village (32768)"},
+    {"zipf", REAL, FREE, TO(zipf), 0, 10, "S", "the n-th of them is met with probability ∝ 1/n^S (1)"},
+    {"seed", COUNT, FREE, TO(seed), 0, 1e15, "N", "another seed makes another village (1)"},
+    {"floor", FLAG, FREE, TO(floor), 0, 0, "", "add a floor for the settings that follow:"},
+    {"objective", TEXT, FREE, TO(objective), 0, 0, "NAME", "… mlm or ntp (mlm)"},
+    {"seq-len", COUNT, FREE, TO(seq_len), 1, 65536, "N", "… tokens in a row (128)"},
+    {"mask-rate", REAL, FREE, TO(mask_rate), 1e-6, 1, "R", "… share of the tokens that mlm masks (0.2)"},
+    {"val-rows", COUNT, FREE, TO(val_rows), 1, 1e8, "N", "… rows of a validation (512, or all there are)"},
+    {"help", FLAG, FREE, TO(help), 0, 0, "", "print this list"},
+    {0},
+};
+#undef TO
+
+// A floor file begins with a line that says which village it is about, and one that names the columns.
+#define VILLAGE_WORLD_LINE "# village people %zu zipf %lg seed %zu\n"
 #define VILLAGE_COLUMNS "# objective T mask_rate rows seed sum count se\n"
 
-// Write the floor file anew: its old lines, but for one of the same objective, T, mask rate, rows and seed
-// (all that `key` says), and the new floor under that key.
-void village_write_floor(const char *path, const char *old, const char *key, VillageFloor floor) {
-    char line[256];
+// The path PREFIX + ending, in memory that lasts.
+static const char *village_path(const char *prefix, const char *ending) {
+    char *path = alloc_or_die(strlen(prefix) + strlen(ending) + 1);
+    return strcat(strcpy(path, prefix), ending);
+}
+
+static void village_write(const char *path, const void *data, size_t n) {
     Writer writer;
     writer_open(&writer, path);
-    for (const char *end; *old; old = end) {
-        end = old + strcspn(old, "\n"), end += *end == '\n';
-        if (strncmp(old, key, strlen(key))) writer_put(&writer, old, (size_t)(end - old));
-    }
-    int n = snprintf(line, sizeof line, "%s%.17g %zu %.17g\n", key, floor.sum, floor.count, floor.se);
-    writer_put(&writer, line, (size_t)n);
+    writer_put(&writer, data, n);
     writer_close(&writer);
 }
 
-// The world that such a line describes. Dies, naming the file it is from, where there is none.
-VillageWorld *village_from_line(const char *path, const char *line) {
-    size_t people;
+// The world that a floor file's first line describes. Dies, naming the file, if it describes none.
+static VillageWorld *village_from_line(const char *path, const char *line) {
+    size_t people, seed;
     double zipf;
-    unsigned long long seed;
     if (sscanf(line, VILLAGE_WORLD_LINE, &people, &zipf, &seed) != 3)
-        die("%s: the first line does not say which village this is: make it again, without --floor", path);
+        die("%s: the first line does not say which village this is; make it again, without --floor", path);
     return village_world(&village_language, seed, people, zipf);
 }
 
-// Compute one floor, print it and put it into the floor file.
-void village_add_floor(const VillagePaths *paths, int ntp, size_t T, double mask_rate, size_t n_val) {
-    const char *val = paths->val;
+// Compute one floor, print it, and put it in the floor file, replacing an older one for the same settings.
+static void village_add_floor(const VillageSettings *s, int ntp) {
+    const char *path = village_path(s->out, "_val.floor"), *val = village_path(s->out, "_val.bin");
+    const char *objective = ntp ? "ntp" : "mlm";
+    double mask_rate = ntp ? 1 : s->mask_rate;
+    size_t T = s->seq_len;
+    char key[128];
     Reader r;
-    reader_open(&r, paths->floor);
-    char *old = alloc_or_die(r.size + 1), key[128];
+    reader_open(&r, path);
+    char *old = alloc_or_die(r.size + 1), *new = alloc_or_die(r.size + 512), *to = new;
     reader_get(&r, old, r.size);
     fclose(r.file);
-    VillageWorld *w = village_from_line(paths->floor, old);
+    VillageWorld *w = village_from_line(path, old);
     Shards shards;
     shards_open(&shards, &val, 1);
     if (shards.V != w->vocab.V || shards.eot != w->vocab.eot)
-        die("%s: its vocabulary is not that of %s: make both again", val, paths->floor);
-    n_val = MIN(n_val, shards_rows(&shards, T, (size_t)ntp));
-    if (n_val == 0) die("%s: shorter than one row of %zu tokens: choose a smaller --seq-len", val, T);
-    if (ntp) mask_rate = 1;
+        die("%s: its vocabulary is not that of %s; make both again", val, path);
+    size_t n_val = MIN(s->val_rows, shards_rows(&shards, T, (size_t)ntp));
+    if (n_val == 0) die("%s: shorter than one row of %zu tokens; choose a smaller --seq-len", val, T);
     VillageFloor floor = village_floor(w, &shards, ntp, T, mask_rate, n_val);
     if (floor.count == 0)
-        die("%s: none of its tokens is masked: take more --val-rows or a higher --mask-rate", val);
+        die("%s: no token is masked; choose more --val-rows or a higher --mask-rate", val);
     if (!isfinite(floor.sum))
-        die("%s: this text is not from the village of %s: make both again", val, paths->floor);
-    snprintf(key, sizeof key, "%s %zu %.15g %zu %d ", ntp ? "ntp" : "mlm", T, mask_rate, n_val, VAL_SEED);
-    village_write_floor(paths->floor, old, key, floor);
-    printf("%s floor of %zu rows of %zu tokens, mask rate %g: %.4f ± %.4f nats a predicted token\n",
-           ntp ? "ntp" : "mlm", n_val, T, mask_rate, floor.sum / (double)floor.count, floor.se);
-    free(old), free(shards.tokens), village_world_free(w);
+        die("%s: this text is not from the village of %s; make both again", val, path);
+    snprintf(key, sizeof key, "%s %zu %.15g %zu %d ", objective, T, mask_rate, n_val, VAL_SEED);
+    for (const char *line = old, *end; *line; line = end) {
+        end = line + strcspn(line, "\n"), end += *end == '\n';
+        if (strncmp(line, key, strlen(key)) == 0) continue;
+        memcpy(to, line, (size_t)(end - line)), to += end - line;
+    }
+    to += sprintf(to, "%s%.17g %zu %.17g\n", key, floor.sum, floor.count, floor.se);
+    village_write(path, new, (size_t)(to - new));
+    printf("%s floor of %zu rows of %zu tokens, mask rate %g: %.4f ± %.4f nats per predicted token\n",
+           objective, n_val, T, mask_rate, floor.sum / (double)floor.count, floor.se);
+    free(old), free(new), free(shards.tokens), village_world_free(w);
 }
 
-// Write everything: the two texts, the vocabulary, and a floor file. An old floor file goes first, so that
-// none ever stands beside a text it does not belong to.
-void village_make(const VillagePaths *paths, size_t tokens, size_t val_tokens, size_t people, double zipf,
-                  uint64_t seed) {
+// Write the two texts, the vocabulary, and a floor file without floors. The old floor file is removed first,
+// so that it is never beside a text that it does not belong to.
+static void village_make(const VillageSettings *s) {
+    const char *floor = village_path(s->out, "_val.floor"), *train = village_path(s->out, "_train.bin");
     char lines[256];
-    int n = snprintf(lines, sizeof lines, VILLAGE_WORLD_LINE VILLAGE_COLUMNS, people, zipf,
-                     (unsigned long long)seed);
-    VillageWorld *w = village_from_line(paths->floor, lines); // so that what is printed is what there is
-    if (unlink(paths->floor) && errno != ENOENT) die("%s: cannot replace: %s", paths->floor, strerror(errno));
-    double entropy = village_write_text(w, paths->train, tokens, STREAM_TRAIN_TEXT);
-    village_write_text(w, paths->val, val_tokens, STREAM_VAL_TEXT);
-    village_write_vocab(w, paths->vocab);
-    Writer writer;
-    writer_open(&writer, paths->floor);
-    writer_put(&writer, lines, (size_t)n);
-    writer_close(&writer);
-    printf("%s: %zu tokens about %zu people; V = %zu, ln V = %.4f, unigram entropy %.4f nats\n", paths->train,
-           tokens, people, w->vocab.V, log((double)w->vocab.V), entropy);
+    int n = snprintf(lines, sizeof lines, VILLAGE_WORLD_LINE VILLAGE_COLUMNS, s->people, s->zipf, s->seed);
+    VillageWorld *w = village_from_line(floor, lines); // from the line, which may have rounded --zipf
+    if (unlink(floor) && errno != ENOENT) die("%s: cannot replace: %s", floor, strerror(errno));
+    double entropy = village_write_text(w, train, s->tokens, STREAM_TRAIN_TEXT);
+    village_write_text(w, village_path(s->out, "_val.bin"), s->val_tokens, STREAM_VAL_TEXT);
+    village_write(village_path(s->out, ".vocab"), w->vocab.file, w->vocab.size);
+    village_write(floor, lines, (size_t)n);
+    printf("%s: %zu tokens about %zu people; V = %zu, ln V = %.4f, unigram entropy %.4f nats\n", train,
+           s->tokens, s->people, w->vocab.V, log((double)w->vocab.V), entropy);
     village_world_free(w);
 }
 
-const char village_help[] =
-    "usage: village --out PREFIX [options]          write PREFIX_train.bin, PREFIX_val.bin, PREFIX.vocab\n"
-    "                                               and PREFIX_val.floor, with the floors of the defaults\n"
-    "       village --floor --out PREFIX [options]  add one floor to PREFIX_val.floor\n"
-    "\n"
-    "  --tokens N           training tokens (default 32e6)\n"
-    "  --val-tokens N       validation tokens (default 1e6)\n"
-    "  --people N           people in the village, at most 65536 (default 32768)\n"
-    "  --zipf S             the n-th of them is met with probability ∝ 1/n^S (default 1)\n"
-    "  --seed N             another seed makes another village (default 1)\n"
-    "\n"
-    "and with --floor, as given to the trainer:\n"
-    "  --objective mlm|ntp  (default mlm)\n"
-    "  --seq-len T          tokens in a row (default 128)\n"
-    "  --mask-rate R        (default 0.2)\n"
-    "  --val-rows N         (default 512)\n";
-
-// An option that takes a number.
-typedef struct {
-    const char *name;
-    double value, low, high;
-    int whole, of_floor; // a whole number; goes with --floor only (or else never with it)
-} VillageNumber;
-
-// Read the value of such an option; it may be written 1e9.
-void village_read_number(VillageNumber *number, const char *text) {
-    char *end;
-    double x = strtod(text, &end);
-    if (end == text || *end || !(x >= number->low && x <= number->high) || (number->whole && x != floor(x)))
-        die_usage("%s %s: give a %snumber from %.10g to %.10g", number->name, text,
-                  number->whole ? "whole " : "", number->low, number->high);
-    number->value = x;
+// The options of this list, which ends with NULL, must not be given.
+static void village_refuse(const char *const *names, const char *reason) {
+    for (; *names; names++)
+        if (find_option(village_options, *names)->given) die_usage("--%s: %s", *names, reason);
 }
 
-int village_main(int argc, char **argv) {
-    VillageNumber tokens = {"--tokens", 32e6, 1, INT32_MAX, 1, 0}; // a shard's header has an int32 for them
-    VillageNumber val_tokens = {"--val-tokens", 1e6, 1, INT32_MAX, 1, 0};
-    VillageNumber people = {"--people", 32768, 1, 65536, 1, 0};
-    VillageNumber zipf = {"--zipf", 1, 0, 10, 0, 0};
-    VillageNumber seed = {"--seed", 1, 0, 1e15, 1, 0};
-    VillageNumber seq_len = {"--seq-len", 128, 1, 65536, 1, 1};
-    VillageNumber mask_rate = {"--mask-rate", 0.2, 1e-6, 1, 0, 1};
-    VillageNumber val_rows = {"--val-rows", 512, 1, 1e8, 1, 1};
-    VillageNumber *numbers[] = {&tokens, &val_tokens, &people, &zipf, &seed, &seq_len, &mask_rate, &val_rows,
-                                NULL};
-    const char *out = NULL, *objective = NULL;
-    const char *for_making = NULL, *for_floor = NULL; // an option given that goes with the one or the other
-    int want_floor = 0;
+static int village_main(int argc, char **argv) {
+    VillageSettings s = {.objective = "mlm", .tokens = 32000000, .val_tokens = 1000000, .people = 32768,
+                         .zipf = 1, .seed = 1, .seq_len = 128, .mask_rate = 0.2, .val_rows = 512};
+    static const char *const making[] = {"tokens", "val-tokens", "people", "zipf", "seed", NULL};
+    static const char *const of_floor[] = {"objective", "seq-len", "mask-rate", "val-rows", NULL};
     program = "village";
-    for (int i = 1; i < argc; i++) {
-        const char *option = argv[i];
-        VillageNumber **number = numbers;
-        while (*number && strcmp(option, (*number)->name)) number++;
-        if (!strcmp(option, "--help")) return fputs(village_help, stdout) < 0;
-        if (!strcmp(option, "--floor")) {
-            want_floor = 1;
-            continue;
-        }
-        if (!*number && strcmp(option, "--out") && strcmp(option, "--objective"))
-            die_usage("%s: there is no such option", option);
-        if (++i == argc) die_usage("%s: a value is missing", option);
-        if (*number) village_read_number(*number, argv[i]);
-        if (!strcmp(option, "--out")) out = argv[i];
-        else if (*number && !(*number)->of_floor) for_making = option;
-        else for_floor = option;
-        if (!strcmp(option, "--objective")) objective = argv[i];
+    parse_options(village_options, &s, argc, argv);
+    if (s.help) {
+        printf("usage: village --out PREFIX …          make PREFIX_train.bin, PREFIX_val.bin, PREFIX.vocab,\n"
+               "                                       and PREFIX_val.floor with two floors\n"
+               "       village --floor --out PREFIX …  add one floor to PREFIX_val.floor\n\n");
+        print_options(village_options);
+        return 0;
     }
-    if (!out || !*out) die_usage("--out is missing: give the beginning of the files' names, as data/village");
-    if (strlen(out) > PATH_MAX - 16) die_usage("--out %.40s…: this path is too long", out);
-    if (objective && strcmp(objective, "mlm") && strcmp(objective, "ntp"))
-        die_usage("--objective %s: choose mlm or ntp", objective);
-    if (want_floor && for_making) die_usage("%s: the village is already made: leave this out", for_making);
-    if (!want_floor && for_floor) die_usage("%s: this goes with --floor", for_floor);
-    VillagePaths paths;
-    snprintf(paths.train, PATH_MAX, "%s_train.bin", out), snprintf(paths.val, PATH_MAX, "%s_val.bin", out);
-    snprintf(paths.vocab, PATH_MAX, "%s.vocab", out), snprintf(paths.floor, PATH_MAX, "%s_val.floor", out);
-    size_t T = (size_t)seq_len.value, rows = (size_t)val_rows.value;
-    if (!want_floor)
-        village_make(&paths, (size_t)tokens.value, (size_t)val_tokens.value, (size_t)people.value, zipf.value,
-                     (uint64_t)seed.value);
-    for (int ntp = 0; ntp < 2; ntp++) // after the making both floors, if there is a row at all
-        if (want_floor ? ntp == (objective && !strcmp(objective, "ntp")) : (size_t)val_tokens.value > T)
-            village_add_floor(&paths, ntp, T, mask_rate.value, rows);
+    if (!s.out) die_usage("--out PREFIX: is missing; say how the files' names begin, such as data/village");
+    if (s.floor) village_refuse(making, "the village is already made; leave this out");
+    else village_refuse(of_floor, "is for --floor; leave it out, or add --floor");
+    int ntp = strcmp(s.objective, "ntp") == 0;
+    if (!ntp && strcmp(s.objective, "mlm")) die_usage("--objective %s: must be mlm or ntp", s.objective);
+    if (s.floor) village_add_floor(&s, ntp);
+    else {
+        village_make(&s);
+        for (ntp = 0; ntp < 2 && s.val_tokens > s.seq_len; ntp++) village_add_floor(&s, ntp);
+    }
     return 0;
 }
 
-#ifndef VILLAGE_NO_MAIN
 int main(int argc, char **argv) {
+    open_streams();
     set_threads(0);
-    return village_main(argc, argv);
+    return close_stdout(village_main(argc, argv));
 }
 #endif
 #endif

@@ -1,16 +1,16 @@
 /*
-Loss points to a scaling law: reads the CSV rows that training runs leave and answers how compute should be
-split between model and tokens.
+From loss points to a scaling law: how to split compute between model and data.
 
-    dev/fit points.csv                                      all of it, for each objective and data there
+    dev/fit points.csv                                      everything, for each objective and data set in it
+    dev/fit runs/NAME/result.csv …                          any number of files
     dev/fit points.csv --predict 1e14                       the best run at this compute, and its command
     dev/fit table.csv --columns "Model Size,Tokens,loss"    any published table
 
-The law is L(F,D) = E + A/F^alpha + B/D^beta: L is the validation loss, F the training FLOPs per token, D the
-tokens, C = F D the compute. It is fitted as Hoffmann et al. (arXiv 2203.15556, approach 3) describe it: the
-Huber loss, summed, of the residuals of log L. What went wrong there (Besiroglu et al., arXiv 2404.10102: an
-optimiser that stopped early, rounded parameters) cannot here: it starts from many places, ends where rounding
-ends it, and rounds only to print.
+The law is L(F,D) = E + A/F^alpha + B/D^beta, where L is the validation loss, F the training FLOPs per token,
+D the training tokens, and C = F D the compute. It is fitted as in Hoffmann et al. (arXiv 2203.15556, approach
+3): minimise the sum of the Huber losses of the residuals of log L. Besiroglu et al. (arXiv 2404.10102) found
+that fit spoiled by an optimiser that stopped early and by rounded parameters. So this one descends from many
+starts until rounding errors stop it, and rounds only what it prints.
 */
 #ifndef FIT_C
 #define FIT_C
@@ -19,19 +19,18 @@ ends it, and rounds only to print.
 #endif
 #include "../train_optibert.c"
 #include <ctype.h>
-#include <stddef.h>
 
 typedef struct {
-    const char *column[3];          // the names of F, D and the loss …
-    const char *columns;            // … as --columns gives them
-    const char *objective, *data;   // only these rows; NULL: all
-    const char *json;               // the file to write
-    double fix_E, plateau, predict; // NAN: not given
-    double draws, seed;             // of the bootstrap
-    int with_head, all;
+    Files points;
+    const char *columns, *column[3]; // --columns, and the names in it: of F, D and the loss
+    const char *objective, *data;    // only these rows; NULL: all
+    const char *json;
+    double fix_E, plateau, predict;  // NAN: not given
+    size_t draws, seed;              // of the bootstrap
+    int with_head, all, help;
 } FitSettings;
 
-FitSettings fit_opt = {
+static FitSettings fit_opt = {
     .column = {"flops_per_token", "tokens", "val_loss"}, .fix_E = NAN, .plateau = NAN, .predict = NAN,
     .draws = 1000, .seed = 1,
 };
@@ -41,22 +40,24 @@ FitSettings fit_opt = {
 
 enum { MAX_POINTS = 10000, MAX_COLUMNS = 1000, MIN_STEPS = 200 };
 
-// Does a point count for the law, and if not, why?
-enum { COUNTS, TOO_SHORT, ON_PLATEAU, NOT_BEST, N_VERDICTS };
+// Is a point used for the law, and if not, why not?
+enum { USED, TOO_SHORT, ON_PLATEAU, NOT_BEST, N_VERDICTS };
 
-// One run. What the file does not say is NAN.
+// One run. NAN: the file does not say.
 typedef struct {
-    double F_N, F_head, D, loss;           // the last is the validation loss
+    double F_N, F_head, D, loss; // loss: on the validation set
     double layers, channels, heads, hidden, seq_len, vocab, batch_tokens, steps, lr, mask_rate, seed;
-    double val_se, val_floor, epochs, budget;
-    double F, C;                           // F_N, or F_N + F_head with --with-head; F D
+    double grad_clip, weight_decay, val_se, val_floor, val_rows, epochs, budget;
+    double val_data, fingerprint; // hashes of these texts, to compare them by
+    double F, C;                  // F_N, or with --with-head F_N + F_head; F D
     int verdict;
 } Point;
 
+// The columns that are read. Only the first three are needed, and --columns may call them differently.
 static const struct {
     const char *name;
     size_t offset;
-} fit_columns[] = { // the first three are those that --columns may name otherwise, and the only ones needed
+} fit_columns[] = {
     {"flops_per_token", offsetof(Point, F_N)}, {"tokens", offsetof(Point, D)},
     {"val_loss", offsetof(Point, loss)}, {"flops_per_token_head", offsetof(Point, F_head)},
     {"layers", offsetof(Point, layers)}, {"channels", offsetof(Point, channels)},
@@ -66,12 +67,18 @@ static const struct {
     {"lr", offsetof(Point, lr)}, {"mask_rate", offsetof(Point, mask_rate)}, {"seed", offsetof(Point, seed)},
     {"val_se", offsetof(Point, val_se)}, {"val_floor", offsetof(Point, val_floor)},
     {"epochs", offsetof(Point, epochs)}, {"budget", offsetof(Point, budget)},
+    {"grad_clip", offsetof(Point, grad_clip)}, {"weight_decay", offsetof(Point, weight_decay)},
+    {"val_rows", offsetof(Point, val_rows)}, {"val_data", offsetof(Point, val_data)},
+    {"fingerprint", offsetof(Point, fingerprint)},
 };
 enum { N_FIT_COLUMNS = sizeof fit_columns / sizeof *fit_columns };
 
-static double *column(Point *p, size_t offset) { return (double *)((char *)p + offset); }
+static double point_number(const Point *p, size_t offset) {
+    return *(const double *)((const char *)p + offset);
+}
 
-// E, A, B, alpha, beta of the law; huber: its objective; a, b, G: what follows for the best split.
+// E, A, B, alpha, beta of the law; huber: the objective at its minimum; a, b, G: of the best split that
+// follows.
 enum { LAW_E, LAW_A, LAW_B, LAW_ALPHA, LAW_BETA, LAW_HUBER, LAW_a, LAW_b, LAW_G, N_LAW };
 static const char *const law_names[N_LAW] = {"E", "A", "B", "alpha", "beta", "huber", "a", "b", "G"};
 typedef union {
@@ -81,7 +88,7 @@ typedef union {
     double v[N_LAW];
 } Law;
 
-// y = k C^exponent through n points; the interval is the bootstrap's, NAN where there is none.
+// y = k C^exponent, fitted to n points. The interval is the bootstrap's; NAN: there is none.
 typedef struct {
     double k, exponent, exponent_lo, exponent_hi;
     size_t n;
@@ -89,55 +96,54 @@ typedef struct {
 
 // The points of one compute budget.
 typedef struct {
-    double C;                          // geometric mean of its points
-    size_t first, n;                   // its points in Group.point, whether they count or not
-    size_t use, n_use, sizes;          // those that count, in Group.use, and how many different F they have
-    double center, c[3];               // the parabola: loss = c0 + c1 z + c2 z², z = log F - center
-    double F_opt, D_opt, loss;         // at its minimum
-    int open;                          // it has no minimum
-    int edge;                          // its minimum, or the point of least loss, is at an end of the sizes
-    int off; // its minimum is nearer to an end than to their middle: it is biased then
-    double F, channels;                // of the run with the least loss
-    double lr, batch_tokens;           // that go with it: see best_of_budget
-    size_t lrs, batches;               // how many were tried at its size …
-    int lr_edge, batch_edge;           // … and were there not both smaller and greater ones than its own?
+    double C;                  // geometric mean of its used points
+    size_t first, n;           // all its points, in Group.point
+    size_t use, n_use, sizes;  // the used ones, in Group.use, and how many different F they have
+    double center, c[3];       // the parabola: loss = c0 + c1 z + c2 z², z = log F - center
+    double F_opt, D_opt, loss; // at its minimum
+    int open;                  // it has no minimum
+    int edge;                  // its minimum, or the point of lowest loss, is at an end of the sizes
+    int off;                   // its minimum is nearer to an end than to their middle, and so biased
+    double F, channels;        // of the best run
+    double lr, batch_tokens;   // of the best runs of that size: see best_of_budget
+    size_t lrs, batches;       // how many were tried at that size …
+    int lr_edge, batch_edge;   // … and whether the best one lacks a smaller or a larger neighbour
 } Budget;
 
-// All runs of one objective on one data set, and what follows from them.
+// All runs with one objective on one data set, and what follows from them.
 typedef struct {
     const char *objective, *data;
-    size_t n, room;
-    Point *point;                      // (n) by budget, then F, then D
-    double plateau;                    // the unigram plateau, or NAN
+    size_t n;
+    Point *point;              // (n) by budget, then F, then D
+    double plateau;            // the unigram plateau, or NAN
     const char *plateau_from;
     size_t count[N_VERDICTS];
 
     size_t n_use;
-    size_t *use;                       // (n_use) the points that count
-    double *F, *D, *C, *loss;          // (n_use)
+    size_t *use;               // (n_use) the used points
+    double *F, *D, *C, *loss;  // (n_use)
     size_t n_budgets;
-    Budget *budget;                    // (n_budgets) ascending C
+    Budget *budget;            // (n_budgets) ascending C
 
-    int has_law, converged;            // do the points determine a law; did its search come to an end?
-    Law law, lo, hi, se;               // bounds of 95% intervals, standard errors; of A, B, G: of their logs
-    double corr[5][5];                 // of E, log A, log B, alpha, beta
+    int has_law, converged;    // do the points determine a law; did the descent reach a minimum?
+    Law law, lo, hi, se;       // 95% intervals; standard errors, for A, B and G of their logs
+    double corr[5][5];         // correlations of E, log A, log B, alpha, beta
     size_t n_draws;
-    Law *draw;                         // (n_draws) the law of each bootstrap resample
-    Law held_law;                      // fitted without the largest budget
-    size_t held_n;                     // the points held out; 0: there is no such fit
-    double held_mean, held_rms;        // their error in log loss, predicted - measured
-    PowerLaw iso;                      // F_opt of the parabolas; D_opt = C / F_opt
+    Law *draw;                 // (n_draws) the law of each bootstrap resample
+    size_t held_n;             // the points of the largest budget; 0: the others determine no law
+    double held_mean, held_rms; // errors of that law for these points in log loss, predicted - measured
+    PowerLaw iso;              // F_opt of the parabolas; D_opt = C / F_opt
     PowerLaw best_lr, best_batch;
 } Group;
 
 typedef struct {
-    size_t n, points;
-    Group *group; // (n)
+    size_t n, points; // points in all groups
+    Group *group;     // (n)
 } Fit;
 
-// The bytes of the UTF-8 character that text begins with; 0 if that is none (U+FFFE and U+FFFF are none).
+// The bytes of the UTF-8 character at the start of a text; 0 if it is not valid (U+FFFE and U+FFFF are not).
 size_t utf8_length(const char *text) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; // that n bytes may encode
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; // the smallest that needs n bytes
     const unsigned char *s = (const unsigned char *)text;
     size_t n = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf8 ? 4 : 0, k = 1;
     uint32_t c = n == 1 ? *s : *s & 0x7f >> n;
@@ -146,8 +152,8 @@ size_t utf8_length(const char *text) {
     return valid ? n : 0;
 }
 
-// Cut a line of CSV into fields, in place: quotes and blanks around a field go. Returns how many there are;
-// only the first max are kept.
+// Split a line of CSV into fields, in place, without quotes and the blanks around a field. Returns how many
+// there are, but stores only the first max.
 size_t csv_split(char *line, char **field, size_t max) {
     for (size_t n = 0;; line++) {
         while (*line == ' ' || *line == '\t') line++;
@@ -167,7 +173,7 @@ size_t csv_split(char *line, char **field, size_t max) {
     }
 }
 
-// The group of this objective and data; a new one if there is none.
+// The group for this objective and data, made if there is none yet.
 static Group *find_group(Fit *fit, const char *objective, const char *data) {
     for (size_t i = 0; i < fit->n; i++)
         if (!strcmp(fit->group[i].objective, objective) && !strcmp(fit->group[i].data, data))
@@ -179,65 +185,64 @@ static Group *find_group(Fit *fit, const char *objective, const char *data) {
 }
 
 static void add_point(Group *g, const Point *p) {
-    if (g->n == g->room) {
-        g->room = MAX(64, 2 * g->room);
-        g->point = realloc(g->point, g->room * sizeof *g->point);
-        if (!g->point) die("out of memory");
-    }
+    if (g->n % 256 == 0) g->point = realloc(g->point, (g->n + 256) * sizeof *g->point);
+    if (!g->point) die("out of memory");
     g->point[g->n++] = *p;
 }
 
-// The place of a column, or n.
+// The number of a column, or n if there is none of this name.
 static size_t find_column(char **field, size_t n, const char *name) {
     size_t k = 0;
     while (k < n && strcmp(field[k], name)) k++;
     return k;
 }
 
-// Where the columns that we read stand in a file; the number of its columns where it has them not.
+// How many columns a file has, and the numbers of those that we read; n for one that it does not have.
 typedef struct {
     size_t n, number[N_FIT_COLUMNS], objective, data;
-} Header;
+} CsvHeader;
 
-static Header read_header(const char *path, char *line) {
+static CsvHeader read_header(const char *path, char *line) {
     char *field[MAX_COLUMNS];
-    Header h = {.n = csv_split(line, field, MAX_COLUMNS)};
-    if (h.n > MAX_COLUMNS) die("%s: has more than %d columns: this is no file of points", path, MAX_COLUMNS);
+    CsvHeader h = {.n = csv_split(line, field, MAX_COLUMNS)};
+    if (h.n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
     h.objective = find_column(field, h.n, "objective"), h.data = find_column(field, h.n, "data");
     for (int k = 0; k < N_FIT_COLUMNS; k++) {
         const char *name = k < 3 ? fit_opt.column[k] : fit_columns[k].name;
         h.number[k] = find_column(field, h.n, name);
         if (h.number[k] == h.n && k < 3)
-            die("%s: has no column \"%s\": --columns F,D,LOSS says what they are called", path, name);
+            die("%s: no column \"%s\"; tell the names with --columns F,D,LOSS", path, name);
         if (h.number[k] == h.n && k == 3 && fit_opt.with_head)
-            die("%s: has no column \"%s\": leave out --with-head", path, name);
+            die("%s: no column \"%s\"; leave out --with-head", path, name);
     }
     return h;
 }
 
-// The numbers of a row. Returns 0 where F, D or loss is no positive number; elsewhere that is as good as
-// missing.
-static int read_point(Point *p, const Header *h, char **field) {
+// Read the fields of a row. Returns 0 if F, D or the loss is not a positive number. Any other field that is
+// not a number counts as missing.
+static int read_point(Point *p, const CsvHeader *h, char **field) {
     for (int k = 0; k < N_FIT_COLUMNS; k++) {
+        size_t offset = fit_columns[k].offset;
         const char *text = h->number[k] < h->n ? field[h->number[k]] : "";
         char *end;
         double x = strtod(text, &end);
-        *column(p, fit_columns[k].offset) = *text && *end == 0 && isfinite(x) ? x : NAN;
+        if (offset == offsetof(Point, val_data) || offset == offsetof(Point, fingerprint))
+            x = (double)(checksum_add(CHECKSUM_START, text, strlen(text)) >> 11), end = "";
+        *(double *)((char *)p + offset) = *text && *end == 0 && isfinite(x) ? x : NAN;
     }
-    p->F = fit_opt.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = COUNTS;
+    p->F = fit_opt.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = USED;
     return p->F > 0 && p->D > 0 && p->loss > 0 && isfinite(p->C);
 }
 
-// Add the rows of a CSV file, whose first line names the columns. Rows that are of no use are counted on
-// stderr.
+// Add the rows of a CSV file, whose first line names the columns. Says on stderr how many rows are unusable.
 void read_points(Fit *fit, const char *path) {
     Reader r;
-    Header h;
+    CsvHeader h;
     Point p;
     char *line = NULL, *field[MAX_COLUMNS];
     size_t room = 0, bad = 0, first_bad = 0;
     reader_open(&r, path);
-    if (getline(&line, &room, r.file) < 0) die("%s: is empty: give a file of points", path);
+    if (getline(&line, &room, r.file) < 0) die("%s: empty; give a file of loss points", path);
     h = read_header(path, line + (strncmp(line, "\xef\xbb\xbf", 3) ? 0 : 3)); // without a byte-order mark
     for (size_t number = 2; getline(&line, &room, r.file) >= 0; number++) {
         if (line[strspn(line, " \t\r\n")] == 0) continue;
@@ -251,14 +256,14 @@ void read_points(Fit *fit, const char *path) {
             continue;
         }
         if (fit->points++ == MAX_POINTS)
-            die("%s: more than %d points: choose some with --objective and --data, or leave out rows", path,
+            die("%s: more than %d points; select some with --objective and --data, or remove rows", path,
                 MAX_POINTS);
         add_point(find_group(fit, objective, data), &p);
     }
     if (ferror(r.file)) die("%s: cannot read: %s", path, strerror(errno));
     if (bad)
-        fprintf(stderr, "%s: %s: %zu rows left out, the first in line %zu: F, D or loss is no positive "
-                "number, or they have not %zu fields\n", program, path, bad, first_bad, h.n);
+        fprintf(stderr, "%s: %s: skipped %zu rows, the first on line %zu: each needs %zu fields, with "
+                "positive numbers for F, D and the loss\n", program, path, bad, first_bad, h.n);
     free(line), fclose(r.file);
 }
 
@@ -267,24 +272,26 @@ void read_points(Fit *fit, const char *path) {
 
 // The parameters of a fit are t = (e, a, b, alpha, beta), and the model is
 //     log L = log(exp(e) + exp(a - alpha x) + exp(b - beta y)),
-// where x and y are log F and log D less their means: e, a and b are the logs of the parts of one loss.
-enum { P = 5, GRID = 24, MAX_STARTS = 24 };
-#define EXPONENT_MIN 0.02 // the grid of exponents, and their bounds
+// where x and y are log F and log D minus their means. So exp(e), exp(a) and exp(b) are the three terms of
+// the loss at a typical point.
+enum { NP = 5, GRID = 24, MAX_STARTS = 24 }; // parameters, exponents in the grid, starts
+#define EXPONENT_MIN 0.02 // of the grid, and the bounds of alpha and beta
 #define EXPONENT_MAX 4.0
 #define HUBER_DELTA 1e-3  // Hoffmann et al.
 
+// The points, as the fit needs them.
 typedef struct {
     size_t n;
-    double *x, *y, *l;     // (n) log F, log D, less their means; log L
+    double *x, *y, *l;        // (n) log F and log D minus their means; log L
     double mean_x, mean_y;
-    double low[P], high[P]; // bounds of t; equal where a parameter is fixed
+    double low[NP], high[NP]; // bounds of t; equal if a parameter is fixed
 } Surface;
 
 static double grid_exponent(int i) {
     return EXPONENT_MIN * pow(EXPONENT_MAX / EXPONENT_MIN, i / (GRID - 1.0));
 }
 
-// Points as the fit wants them. fix_E: a known E, or NAN.
+// fix_E: a known E, or NAN. The caller frees x, which holds y and l too.
 Surface surface_make(const double *F, const double *D, const double *loss, size_t n, double fix_E) {
     Surface s = {.n = n, .x = alloc_or_die(3 * n * sizeof(double))};
     s.y = s.x + n, s.l = s.y + n;
@@ -295,7 +302,7 @@ Surface surface_make(const double *F, const double *D, const double *loss, size_
         least = fmin(least, s.l[i]), greatest = fmax(greatest, s.l[i]);
     }
     for (size_t i = 0; i < n; i++) s.x[i] -= s.mean_x, s.y[i] -= s.mean_y;
-    for (int k = 0; k < P; k++) {
+    for (int k = 0; k < NP; k++) {
         s.low[k] = k < 3 ? least - 40 : EXPONENT_MIN;
         s.high[k] = k < 3 ? greatest + 1 : EXPONENT_MAX;
     }
@@ -303,9 +310,9 @@ Surface surface_make(const double *F, const double *D, const double *loss, size_
     return s;
 }
 
-// Solve A x = b, A (n,n) symmetric and positive definite; x replaces b, A is overwritten. Returns 0 where A
-// is not so. (Cholesky.)
-static int solve(int n, double A[P][P], double *b) {
+// Solve A x = b by Cholesky's method, for a symmetric, positive definite A (n,n). x replaces b; A is
+// overwritten. Returns 0 if A is not positive definite.
+static int solve_symmetric(int n, double A[NP][NP], double *b) {
     for (int i = 0; i < n; i++) {
         for (int j = 0; j <= i; j++) {
             double sum = A[i][j];
@@ -324,15 +331,15 @@ static int solve(int n, double A[P][P], double *b) {
     return 1;
 }
 
-// Non-negative least squares in three unknowns, from the normal equations G c = h: of all subsets of the
-// unknowns (within `allowed`, one bit each) that give no negative number, the one that explains most. Returns
-// how much of the sum of squares that is, h · c.
+// Non-negative least squares in three unknowns, from the normal equations G c = h. Tries each subset of the
+// unknowns that are `allowed` (one bit each) and takes the one that explains most without a negative number.
+// Returns how much of the sum of squares it explains, h · c.
 double least_squares(double G[3][3], const double h[3], int allowed, double c[3]) {
     double best = 0;
     c[0] = c[1] = c[2] = 0;
     for (int set = 1; set < 8; set++) {
         if (set & ~allowed) continue;
-        double A[P][P], b[P], explained = 0;
+        double A[NP][NP], b[NP], explained = 0;
         int member[3], n = 0, feasible;
         for (int k = 0; k < 3; k++)
             if (set >> k & 1) member[n++] = k;
@@ -340,7 +347,7 @@ double least_squares(double G[3][3], const double h[3], int allowed, double c[3]
             b[i] = h[member[i]];
             for (int j = 0; j < n; j++) A[i][j] = G[member[i]][member[j]];
         }
-        feasible = solve(n, A, b);
+        feasible = solve_symmetric(n, A, b);
         for (int i = 0; feasible && i < n; i++) feasible = b[i] >= 0, explained += b[i] * h[member[i]];
         if (!feasible || explained <= best) continue;
         best = explained, c[0] = c[1] = c[2] = 0;
@@ -349,12 +356,13 @@ double least_squares(double G[3][3], const double h[3], int allowed, double c[3]
     return best;
 }
 
-// Variable projection: for each pair of exponents of the grid the best E, A, B by least squares on relative
-// errors. The best cells, no two of them neighbours, become starts (at most max). Returns how many.
-static int law_starts(const Surface *s, const double *w, double start[][P], int max) {
+// Find at most max starts for the descent, by variable projection: for each pair of exponents in the grid, E,
+// A and B follow by least squares on the relative errors. The starts are the best cells of the grid, no two
+// of them neighbours. Returns how many.
+static int law_starts(const Surface *s, const double *w, double start[][NP], int max) {
     double left[GRID][GRID], cell[GRID][GRID][3];
     int fixed = s->low[0] == s->high[0], n = 0;
-    double E = fixed ? exp(s->low[0]) : 0, floor_t = s->low[1] + 33; // a share of 1e-3 where it would be 0
+    double E = fixed ? exp(s->low[0]) : 0, floor_t = s->low[1] + 33; // 1e-3 of the loss, in place of 0
     for (int i = 0; i < GRID; i++)
         for (int j = 0; j < GRID; j++) {
             double G[3][3] = {{0}}, h[3] = {0}, all = 0;
@@ -386,15 +394,15 @@ static int law_starts(const Surface *s, const double *w, double start[][P], int 
     return n;
 }
 
-// What is minimised, sum w huber(r), r = log-sum-exp - l, at t; its gradient; its Hessian; and M, which is
-// the Hessian but for curvature of the model, with the weights of iteratively reweighted least squares (1,
-// beyond delta delta/|r|): it is never less than positive semidefinite, and a step by it never overshoots
-// far.
+// The objective at t, sum w huber(r) with r = log-sum-exp - l; its gradient; its Hessian H; and M, an
+// approximation to H that leaves out the curvature of the model and weighs a point with |r| > delta by
+// delta/|r|, as iteratively reweighted least squares does. M is always positive semidefinite, and a step by
+// it never overshoots far.
 typedef struct {
-    double value, gradient[P], H[P][P], M[P][P];
+    double value, gradient[NP], H[NP][NP], M[NP][NP];
 } Objective;
 
-void law_objective(const Surface *s, const double *w, const double t[P], Objective *o) {
+void law_objective(const Surface *s, const double *w, const double t[NP], Objective *o) {
     *o = (Objective){0};
     for (size_t i = 0; i < s->n; i++) {
         if (w[i] == 0) continue;
@@ -406,13 +414,13 @@ void law_objective(const Surface *s, const double *w, const double t[P], Objecti
         if (size > delta) slope = copysign(delta, r), weight = delta / size;
         o->value += w[i] * (size > delta ? delta * (size - delta / 2) : r * r / 2);
         // the gradient of log-sum-exp
-        double d[P] = {share[0], share[1], share[2], -s->x[i] * share[1], -s->y[i] * share[2]};
-        double x[P] = {1, 1, 1, -s->x[i], -s->y[i]};
-        for (int p = 0; p < P; p++) {
+        double d[NP] = {share[0], share[1], share[2], -s->x[i] * share[1], -s->y[i] * share[2]};
+        double x[NP] = {1, 1, 1, -s->x[i], -s->y[i]};
+        for (int p = 0; p < NP; p++) {
             o->gradient[p] += w[i] * slope * d[p];
             for (int q = 0; q <= p; q++) {
-                int same = (p == 3 ? 1 : p == 4 ? 2 : p) == (q == 3 ? 1 : q == 4 ? 2 : q); // of one term
-                double bend = (same ? d[p] * x[q] : 0) - d[p] * d[q];
+                int one_term = (p == 3 ? 1 : p == 4 ? 2 : p) == (q == 3 ? 1 : q == 4 ? 2 : q);
+                double bend = (one_term ? d[p] * x[q] : 0) - d[p] * d[q];
                 o->M[p][q] += w[i] * weight * d[p] * d[q];
                 o->H[p][q] += w[i] * ((size <= delta) * d[p] * d[q] + slope * bend);
             }
@@ -420,41 +428,41 @@ void law_objective(const Surface *s, const double *w, const double t[P], Objecti
     }
 }
 
-// Newton's method from t, damped by M: a step solves (H + lambda M) step = -gradient. The greater lambda, the
-// more careful; and no step is longer than 2 in e, a, b, than 0.5 in an exponent. Ends only where no step,
-// however small, makes it better, or where steps are of the size of rounding errors. (Near the end the value
-// can no longer tell better from worse; the gradient still can.) Returns whether it came to an end; t is the
-// minimum, *value the objective there.
-static int descend(const Surface *s, const double *w, double t[P], double *value) {
+// Newton's method from t, damped by M: a step solves (H + lambda M) step = -gradient. A larger lambda makes
+// it more cautious, and no step is longer than 2 in e, a or b, or 0.5 in an exponent. It ends when no step,
+// however small, is an improvement, or when steps are as small as rounding errors. (Near the minimum the
+// value can no longer tell better from worse, but the gradient can.) Returns whether it got there; t is then
+// the minimum and *value the objective.
+static int law_descend(const Surface *s, const double *w, double t[NP], double *value) {
     Objective now, next;
     double lambda = 1, tiny = 0;
     law_objective(s, w, t, &now);
     for (int i = 0; i < 2000; i++) {
-        double A[P][P], step[P], moved = 0, steep = 0, next_steep = 0;
-        int fixed[P];
-        for (int p = 0; p < P; p++) {
+        double A[NP][NP], step[NP], moved = 0, steep = 0, next_steep = 0;
+        int fixed[NP];
+        for (int p = 0; p < NP; p++) {
             fixed[p] = s->low[p] == s->high[p] || (t[p] <= s->low[p] && now.gradient[p] > 0) ||
                        (t[p] >= s->high[p] && now.gradient[p] < 0);
             tiny = fmax(tiny, 1e-14 * now.M[p][p]);
         }
         int better = 0;
-        for (int newton = 1; newton >= 0 && !better; newton--) { // by H, or where that bends down by M alone
-            for (int p = 0; p < P; p++) {
+        for (int newton = 1; newton >= 0 && !better; newton--) { // by M alone if H is not positive definite
+            for (int p = 0; p < NP; p++) {
                 step[p] = fixed[p] ? 0 : -now.gradient[p];
                 for (int q = 0; q <= p; q++)
                     A[p][q] = fixed[p] || fixed[q] ? p == q : (newton ? now.H : now.M)[p][q] +
                               lambda * (now.M[p][q] + (p == q) * tiny);
             }
-            better = solve(P, A, step);
+            better = solve_symmetric(NP, A, step);
         }
         if (better) {
-            for (int p = 0; p < P; p++) {
+            for (int p = 0; p < NP; p++) {
                 double from = t[p], most = p < 3 ? 2 : 0.5;
                 step[p] = fmin(fmax(from + fmin(fmax(step[p], -most), most), s->low[p]), s->high[p]);
                 moved = fmax(moved, fabs(step[p] - from) / (1 + fabs(from)));
             }
             law_objective(s, w, step, &next);
-            for (int p = 0; p < P; p++) {
+            for (int p = 0; p < NP; p++) {
                 double scale = fixed[p] ? 0 : 1 / (now.M[p][p] + tiny + 1e-300);
                 steep += now.gradient[p] * now.gradient[p] * scale;
                 next_steep += next.gradient[p] * next.gradient[p] * scale;
@@ -462,7 +470,7 @@ static int descend(const Surface *s, const double *w, double t[P], double *value
             better =
                 next.value < now.value || (next.value <= now.value * (1 + 1e-12) && next_steep < steep / 4);
         }
-        if (better) memcpy(t, step, P * sizeof *t), now = next, lambda = fmax(lambda / 8, 1e-12);
+        if (better) memcpy(t, step, NP * sizeof *t), now = next, lambda = fmax(lambda / 8, 1e-12);
         else lambda *= 8;
         *value = now.value;
         if ((better && moved < 1e-15) || lambda > 1e12) return 1;
@@ -470,8 +478,8 @@ static int descend(const Surface *s, const double *w, double t[P], double *value
     return 0;
 }
 
-// How many different (x, y) have a weight; counted no further than `enough`. y may be NULL.
-static int distinct(const double *x, const double *y, const double *w, size_t n, int enough) {
+// How many different (x, y) have a weight, at most `enough`. y may be NULL.
+static int count_distinct(const double *x, const double *y, const double *w, size_t n, int enough) {
     size_t found[8];
     int count = 0;
     for (size_t i = 0; i < n && count < enough; i++) {
@@ -485,12 +493,12 @@ static int distinct(const double *x, const double *y, const double *w, size_t n,
 // Can these points determine a law at all?
 static int law_possible(const Surface *s, const double *w) {
     int known = s->low[0] == s->high[0]; // E
-    return distinct(s->x, s->y, w, s->n, 5 - known) == 5 - known &&
-           distinct(s->x, NULL, w, s->n, 3 - known) == 3 - known &&
-           distinct(s->y, NULL, w, s->n, 3 - known) == 3 - known;
+    return count_distinct(s->x, s->y, w, s->n, 5 - known) == 5 - known &&
+           count_distinct(s->x, NULL, w, s->n, 3 - known) == 3 - known &&
+           count_distinct(s->y, NULL, w, s->n, 3 - known) == 3 - known;
 }
 
-// The closed form of the best split (from dL = 0 along F D = C): F_opt = G C^a, D_opt = C^b / G.
+// Fill in A, B and the best split: along F D = C, dL = 0 gives F_opt = G C^a and D_opt = C^b / G.
 static void law_close(Law *law, double log_A, double log_B) {
     double sum = law->alpha + law->beta;
     law->A = exp(log_A), law->B = exp(log_B);
@@ -506,20 +514,20 @@ double law_F_opt(const Law *law, double C) { return law->G * pow(C, law->a); }
 double law_D_opt(const Law *law, double C) { return pow(C, law->b) / law->G; }
 double law_ratio(const Law *law, double C) { return law_D_opt(law, C) / law_F_opt(law, C); }
 
-// The law of points with weights w (n): the best end of several starts from the grid, and of t where that
-// holds a solution already. t returns the parameters; `converged` becomes 0 where that end is none.
-Law surface_fit(const Surface *s, const double *w, int starts, double t[P], int have_t, int *converged) {
-    double start[MAX_STARTS + 1][P], best = INFINITY;
+// The law of points with weights w (n): the lowest minimum reached from the starts, and from t if have_t. Its
+// parameters replace t; *converged tells whether the descent ended there.
+Law surface_fit(const Surface *s, const double *w, int starts, double t[NP], int have_t, int *converged) {
+    double start[MAX_STARTS + 1][NP], best = INFINITY;
     int n = law_starts(s, w, start, starts);
-    if (have_t) memcpy(start[n++], t, P * sizeof *t);
+    if (have_t) memcpy(start[n++], t, NP * sizeof *t);
     for (int i = 0; i < n; i++) {
         double value;
-        int ended = descend(s, w, start[i], &value);
+        int ended = law_descend(s, w, start[i], &value);
         if (!(value < best)) continue;
-        best = value, memcpy(t, start[i], P * sizeof *t);
+        best = value, memcpy(t, start[i], NP * sizeof *t);
         if (converged) *converged = ended;
     }
-    int gone[3]; // less than 1e-13 of the loss, where the descent sees no slope: it is on its way to 0
+    int gone[3]; // a term below 1e-13 of the loss: too flat for the descent, and on its way to 0
     for (int k = 0; k < 3; k++) gone[k] = t[k] < s->low[k] + 10 && s->low[k] < s->high[k];
     double log_A = gone[1] ? -INFINITY : t[1] + t[3] * s->mean_x;
     double log_B = gone[2] ? -INFINITY : t[2] + t[4] * s->mean_y;
@@ -528,9 +536,9 @@ Law surface_fit(const Surface *s, const double *w, int starts, double t[P], int 
     return law;
 }
 
-// The same, of plain points. Returns 0 where they cannot determine a law.
+// The law of n points that all count the same. Returns 0 if they cannot determine one.
 int law_fit(Law *law, const double *F, const double *D, const double *loss, size_t n, double fix_E) {
-    double t[P], *w = alloc_or_die(n * sizeof *w);
+    double t[NP], *w = alloc_or_die(n * sizeof *w);
     for (size_t i = 0; i < n; i++) w[i] = 1;
     Surface s = surface_make(F, D, loss, n, fix_E);
     int possible = law_possible(&s, w);
@@ -540,12 +548,15 @@ int law_fit(Law *law, const double *F, const double *D, const double *loss, size
 }
 
 // ----------------------------------------------------------------------------
-// isoFLOP parabolas (Hoffmann et al., approach 2), and power laws
+// isoFLOP parabolas (Hoffmann et al., approach 2) and power laws
 
-// The least-squares power law y = k C^exponent; of points of one C it is flat, of none there is none: n = 0.
+static const PowerLaw no_power_law = {NAN, NAN, NAN, NAN, 0};
+
+// The least-squares power law y = k C^exponent through points with weights w. If they are all at one C it is
+// flat. Without points, n = 0.
 PowerLaw power_law(const double *C, const double *y, const double *w, size_t n) {
     double sum = 0, mean_x = 0, mean_y = 0, xx = 0, xy = 0;
-    PowerLaw p = {NAN, NAN, NAN, NAN, 0};
+    PowerLaw p = no_power_law;
     for (size_t i = 0; i < n; i++)
         if (w[i] > 0) sum += w[i], mean_x += w[i] * log(C[i]), mean_y += w[i] * log(y[i]), p.n++;
     mean_x /= sum, mean_y /= sum;
@@ -561,9 +572,9 @@ PowerLaw power_law(const double *C, const double *y, const double *w, size_t n) 
 
 double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent); }
 
-// The parabola of one budget through its points that count, each with a weight w[i] (n_use of the group).
+// The parabola of one budget through its used points, with weights w (n_use of the group).
 static void fit_parabola(Budget *b, const Group *g, const double *w) {
-    double A[P][P] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY,
+    double A[NP][NP] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY,
            best = NAN;
     b->center = 0;
     for (size_t i = b->use; i < b->use + b->n_use; i++) sum += w[i], b->center += w[i] * log(g->F[i]);
@@ -578,17 +589,17 @@ static void fit_parabola(Budget *b, const Group *g, const double *w) {
             for (int q = 0; q < 3; q++) A[p][q] += w[i] * power[p] * power[q];
         }
     }
-    int solved = b->sizes >= 3 && high - low > 1e-9 && solve(3, A, c);
+    int solved = b->sizes >= 3 && high - low > 1e-9 && solve_symmetric(3, A, c);
     memcpy(b->c, c, sizeof c);
-    b->open = !solved || !(c[2] > 0) || fit_opt.with_head; // with the head, C is not one in a budget
+    b->open = !solved || !(c[2] > 0) || fit_opt.with_head; // with the head, C varies within a budget
     double z = b->open ? NAN : -c[1] / (2 * c[2]);
     b->edge = !b->open && (z <= low || z >= high || best < low + 1e-9 || best > high - 1e-9);
     b->off = fabs(z - (low + high) / 2) > (high - low) / 4; // (arXiv 2603.22339)
     b->F_opt = exp(b->center + z), b->D_opt = b->C / b->F_opt, b->loss = c[0] + c[1] * z / 2;
 }
 
-// What the budgets say of F_opt, the best learning rate or the best batch, as a power law of C, without those
-// at an edge.
+// F_opt, the best learning rate or the best batch of the budgets as a power law in C. Budgets whose best is
+// at an edge are not used.
 enum { OF_SIZE, OF_RATE, OF_BATCH };
 static PowerLaw budget_law(const Budget *budget, size_t n, int of) {
     double *C = alloc_or_die(3 * n * sizeof *C), *y = C + n, *w = y + n;
@@ -597,9 +608,9 @@ static PowerLaw budget_law(const Budget *budget, size_t n, int of) {
         C[i] = b->C, y[i] = of == OF_SIZE ? b->F_opt : of == OF_RATE ? b->lr : b->batch_tokens;
         w[i] = of == OF_SIZE ? !b->open && !b->edge : of == OF_RATE ? !b->lr_edge : !b->batch_edge;
     }
-    PowerLaw p = power_law(C, y, w, n), none = {NAN, NAN, NAN, NAN, 0};
+    PowerLaw p = power_law(C, y, w, n);
     free(C);
-    return p.n < 2 ? none : p; // one budget tells of no growth
+    return p.n < 2 ? no_power_law : p; // one budget tells nothing about growth
 }
 
 // ----------------------------------------------------------------------------
@@ -612,17 +623,18 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// The p-th quantile of n ascending numbers, linear between them (the usual one: R's type 7).
+// The p-th quantile of n ascending numbers, with linear interpolation (R's type 7, the usual one).
 double quantile(const double *sorted, size_t n, double p) {
     if (n == 0) return NAN;
-    double at = p * (double)(n - 1);
-    size_t i = (size_t)at;
+    double place = p * (double)(n - 1);
+    size_t i = (size_t)place;
     double next = sorted[MIN(i + 1, n - 1)];
-    return next == sorted[i] ? next : sorted[i] + (at - (double)i) * (next - sorted[i]); // also of infinities
+    if (next == sorted[i]) return next; // which may be infinite
+    return sorted[i] + (place - (double)i) * (next - sorted[i]);
 }
 
-// Sorts x (n), without what is no number, and gives its 95% interval.
-static void interval(double *x, size_t n, double *lo, double *hi) {
+// The 95% interval of x (n), NANs left out. Sorts x.
+static void interval_95(double *x, size_t n, double *lo, double *hi) {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++)
         if (!isnan(x[i])) x[kept++] = x[i];
@@ -630,18 +642,20 @@ static void interval(double *x, size_t n, double *lo, double *hi) {
     *lo = quantile(x, kept, 0.025), *hi = quantile(x, kept, 0.975);
 }
 
-// The bootstrap's 95% interval of D_opt/F_opt at C; with `over`, of its quotient with that of another group.
+// The bootstrap's 95% interval of D_opt/F_opt at C, or if `over` is not NULL of its quotient by that of
+// another group.
 void ratio_interval(const Group *g, const Group *over, double C, double *lo, double *hi) {
     size_t n = over ? MIN(g->n_draws, over->n_draws) : g->n_draws;
     double *x = alloc_or_die(n * sizeof *x);
     for (size_t i = 0; i < n; i++)
         x[i] = law_ratio(&g->draw[i], C) / (over ? law_ratio(&over->draw[i], C) : 1);
-    interval(x, n, lo, hi);
+    interval_95(x, n, lo, hi);
     free(x);
 }
 
-// Where w (n) gets how often each point that counts is in a resample: as many points from each budget as it
-// has, and from all that belong to none. Each objective draws on its own: two of them are independent.
+// Draw a resample: w (n_use) becomes how often each used point is in it. As many points are drawn from each
+// budget as it has, and from those without a budget. Each objective has its own random numbers, so that the
+// resamples of two are independent.
 static void resample(const Group *g, double *w, uint64_t draw) {
     size_t *rest = alloc_or_die(g->n_use * sizeof *rest), n_rest = 0, next = 0;
     uint64_t stream = STREAM_BOOTSTRAP + draw;
@@ -655,16 +669,17 @@ static void resample(const Group *g, double *w, uint64_t draw) {
     for (size_t b = 0; b <= g->n_budgets; b++) {
         size_t n = b < g->n_budgets ? g->budget[b].n_use : n_rest;
         for (size_t i = 0; i < n; i++) {
-            size_t k = (size_t)(uniform((uint64_t)fit_opt.seed, stream, next++) * (double)n);
+            size_t k = (size_t)(uniform(fit_opt.seed, stream, next++) * (double)n);
             w[b < g->n_budgets ? g->budget[b].use + k : rest[k]]++;
         }
     }
     free(rest);
 }
 
+// A, B and G span decades: statistics are of their logs.
 static int by_log(int k) { return k == LAW_A || k == LAW_B || k == LAW_G; }
 
-// Covariance over the draws of two of the law's numbers, of their logs for A, B and G, which span decades.
+// The covariance over the draws of two numbers of the law.
 static double covariance(const Group *g, int p, int q) {
     double mean_x = 0, mean_y = 0, sum = 0, n = (double)g->n_draws;
     for (int pass = 0; pass < 2; pass++)
@@ -681,24 +696,24 @@ static void summarise_draws(Group *g) {
     double *x = alloc_or_die(g->n_draws * sizeof *x);
     for (int k = 0; k < N_LAW; k++) {
         for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
-        interval(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
+        interval_95(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
         g->se.v[k] = sqrt(covariance(g, k, k));
     }
-    for (int p = 0; p < P; p++)
-        for (int q = 0; q < P; q++)
+    for (int p = 0; p < NP; p++)
+        for (int q = 0; q < NP; q++)
             g->corr[p][q] = covariance(g, p, q) / sqrt(covariance(g, p, p) * covariance(g, q, q));
     free(x);
 }
 
-// Fit the law and the parabolas again to resampled points. A resample that can determine no law is drawn
-// anew. Each draw depends on its number alone, so the number of threads changes nothing.
-static void bootstrap(Group *g, const Surface *s, const double t[P]) {
-    size_t draws = (size_t)fit_opt.draws, n = g->n_use, kept = 0;
+// Fit the law and the parabolas again to resampled points. A resample that cannot determine a law is drawn
+// again. A draw depends on its number alone, so the result is the same for any number of threads.
+static void bootstrap_group(Group *g, const Surface *s, const double t[NP]) {
+    size_t draws = fit_opt.draws, n = g->n_use, kept = 0;
     g->draw = alloc_or_die(draws * sizeof *g->draw);
     double *iso = alloc_or_die(draws * sizeof *iso);
     #pragma omp parallel for schedule(dynamic)
     for (size_t i = 0; i < draws; i++) {
-        double mine[P], *w = alloc_or_die(n * sizeof *w);
+        double mine[NP], *w = alloc_or_die(n * sizeof *w);
         Budget *budget = alloc_or_die(g->n_budgets * sizeof *budget);
         int possible = 0;
         for (size_t attempt = 0; !possible && attempt < DRAW_TRIES; attempt++) {
@@ -715,7 +730,7 @@ static void bootstrap(Group *g, const Surface *s, const double t[P]) {
     for (size_t i = 0; i < draws; i++)
         if (!isnan(g->draw[i].E)) g->draw[kept++] = g->draw[i];
     g->n_draws = kept;
-    interval(iso, draws, &g->iso.exponent_lo, &g->iso.exponent_hi);
+    interval_95(iso, draws, &g->iso.exponent_lo, &g->iso.exponent_hi);
     free(iso);
     summarise_draws(g);
 }
@@ -723,15 +738,14 @@ static void bootstrap(Group *g, const Surface *s, const double t[P]) {
 // ----------------------------------------------------------------------------
 // plans: from a compute budget to a run
 
-// F of a shape: F_N, and F_head at this mask rate unless that is 0.
+// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
 static double shape_flops(const Config *c, double head_rate) {
     return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
 }
 
-// The shape that the trainer can train whose F_N is nearest to F, in log: at least two layers, channels a
-// multiple of 16, 8 to 64 channels a layer, heads as the trainer chooses them. A shape twice as deep or as
-// flat as 32 channels a layer counts as 2% further away, so that of two equally near the plainer one is
-// taken.
+// The shape whose F is nearest to F, in log, among those with at least two layers, channels in multiples of
+// 16, 8 to 64 channels a layer, and the trainer's default heads. A shape twice as deep or as flat as 32
+// channels a layer counts as 2% further away; so of two that are equally near, the more usual one is taken.
 Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
     Config best = {0};
     double best_score = INFINITY;
@@ -751,21 +765,20 @@ Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) 
 
 // The best run at a compute C.
 typedef struct {
-    double C, F, D, loss;     // the law's optimum
-    double smaller, larger;   // how much more loss a model of a third and of three times F has, at the same C
-    Config shape;             // the nearest; L = 0 where the points do not say what T and V are
-    double shape_F, shape_D;  // its F, and the D that makes C
+    double C, F, D, loss;    // the law's optimum
+    double smaller, larger;  // how much higher the loss is with a third and with three times F, at the same C
+    Config shape;            // the nearest to F; L = 0 if the points do not tell T and V
+    double shape_F, shape_D; // its F, and the D that makes C
     size_t params, rows, steps;
     double lr;
 } Plan;
 
-// The run whose T, V, mask rate and batch a plan takes over: the last of those that count, of the largest
-// budget.
+// The run whose T, V, mask rate and batch a plan takes over: the last used point of the largest budget.
 static const Point *model_run(const Group *g) { return &g->point[g->use[g->n_use - 1]]; }
 
-// Batch and learning rate follow their power laws where there are some; else they are that run's, the rate as
-// 1/√channels as in dev/sweep, or where it does not say them the trainer's defaults. A batch leaves at least
-// 200 steps.
+// Batch and learning rate follow their power laws, if there are any. Otherwise they are those of model_run
+// (the rate scaled as 1/√channels, as in dev/sweep), or if the points do not tell them the trainer's
+// defaults. The batch leaves at least MIN_STEPS steps.
 Plan make_plan(const Group *g, double C) {
     const Law *law = &g->law;
     Plan p = {.C = C, .F = law_F_opt(law, C), .D = law_D_opt(law, C)};
@@ -774,7 +787,7 @@ Plan make_plan(const Group *g, double C) {
     const Point *as = model_run(g);
     double T = as->seq_len, V = as->vocab, batch = as->batch_tokens;
     double head_rate = !fit_opt.with_head ? 0 : as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
-    if (strcmp(fit_opt.column[0], fit_columns[0].name)) return p; // F is not FLOPs then, as far as we know
+    if (strcmp(fit_opt.column[0], fit_columns[0].name)) return p; // then F may not be FLOPs
     if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
     p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
     p.shape_F = shape_flops(&p.shape, head_rate);
@@ -789,7 +802,7 @@ Plan make_plan(const Group *g, double C) {
 }
 
 // ----------------------------------------------------------------------------
-// groups: which points count, budgets, and all fits of one objective on one data set
+// groups: which points are used, the budgets, and all fits of one objective on one data set
 
 static double budget_key(const Point *p) { return p->budget > 0 ? p->budget : p->C; }
 
@@ -802,16 +815,15 @@ static int compare_points(const void *a, const void *b) {
     return 0;
 }
 
-// The entropy, in nats, of the token frequencies of a shard, without end of text unless `all`; NAN where its
-// vocabulary is not V.
+// The entropy, in nats, of the token frequencies in a shard; `all`: with end of text. NAN if the vocabulary
+// of the shard is not V.
 double unigram_entropy(const char *path, size_t V, int all) {
     uint16_t token[4096];
     int eot;
-    size_t shard_V, n = shard_header(path, &shard_V, &eot), *count = alloc_or_die(65536 * sizeof *count);
     Reader r;
-    double sum = 0, total = 0;
     reader_open(&r, path);
-    if (fseek(r.file, HEADER * sizeof(int32_t), SEEK_SET)) die("%s: cannot read: %s", path, strerror(errno));
+    size_t shard_V, n = shard_header(&r, &shard_V, &eot), *count = alloc_or_die(65536 * sizeof *count);
+    double sum = 0, total = 0;
     for (size_t k; n > 0; n -= k) {
         reader_get(&r, token, (k = MIN(n, 4096)) * sizeof *token);
         for (size_t i = 0; i < k; i++) count[token[i]]++;
@@ -824,38 +836,46 @@ double unigram_entropy(const char *path, size_t V, int all) {
     return shard_V == V && total > 0 ? log(total) - sum / total : NAN;
 }
 
-// Where the training shard of the group lies, if it lies where the trainer's README puts it.
-static int find_shard(const Group *g, char path[PATH_MAX]) {
-    const char *plain =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"; // needs no quotes
-    int n = snprintf(path, PATH_MAX, "data/%s.bin", g->data);
-    return *g->data && n < PATH_MAX && g->data[strspn(g->data, plain)] == 0 && access(path, R_OK) == 0;
+// Can this name be part of a command without quotes?
+static int is_plain_name(const char *name) {
+    const char *plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    return *name && name[strspn(name, plain)] == 0;
 }
 
-// The unigram plateau: the loss of a run that learned nothing but frequencies. It cannot be seen in the
-// points (the greatest loss of a good set is a good point), so it is given, or it is the entropy of the
-// training shard, or else ln V, which it never exceeds: then the rule leaves out too little, never too much.
+// The path of the group's training shard, if it is in data/. Returns whether it is.
+static int find_shard(const Group *g, char path[PATH_MAX]) {
+    int n = snprintf(path, PATH_MAX, "data/%s.bin", g->data);
+    return is_plain_name(g->data) && n < PATH_MAX && access(path, R_OK) == 0;
+}
+
+// The unigram plateau: the loss of a run that has learned only how frequent each token is. The points do not
+// show it (the highest loss in a good set is a good point). So it is what --plateau says, or the entropy of
+// the training shard, or else ln V. That is an upper bound, so too few points may be left out but never too
+// many.
 static void find_plateau(Group *g) {
     char path[PATH_MAX];
     double V = g->point[0].vocab;
     g->plateau = fit_opt.plateau, g->plateau_from = "given";
     if (isnan(g->plateau) && V >= 2 && find_shard(g, path))
         g->plateau = unigram_entropy(path, (size_t)V, !strcmp(g->objective, "ntp")),
-        g->plateau_from = "the training shard's";
-    if (isnan(g->plateau) && V >= 2) g->plateau = log(V), g->plateau_from = "at most ln V";
+        g->plateau_from = "from the training shard";
+    if (isnan(g->plateau) && V >= 2) g->plateau = log(V), g->plateau_from = "at most: ln V";
 }
 
-static int same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+// Are two numbers equal, where NAN is one too? And are they as far as is known?
+static int same_number(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+static int may_be_equal(double a, double b) { return a == b || isnan(a) || isnan(b); }
 
-static int same_run(const Point *p, const Point *q) {
-    return same(p->F, q->F) && fabs(log(p->D / q->D)) < 0.02;
-}
+// Are two runs of the same size on (nearly) the same amount of data?
+static int same_run(const Point *p, const Point *q) { return p->F == q->F && fabs(log(p->D / q->D)) < 0.02; }
 
+// Do two such runs differ in nothing that may make one better? (What a file does not tell is not assumed.)
 static int same_setting(const Point *p, const Point *q) {
-    return same(p->lr, q->lr) && same(p->batch_tokens, q->batch_tokens);
+    return same_number(p->lr, q->lr) && same_number(p->batch_tokens, q->batch_tokens) &&
+           same_number(p->grad_clip, q->grad_clip) && same_number(p->weight_decay, q->weight_decay);
 }
 
-// Mean loss over the runs that are like p but for the seed.
+// The mean loss of the runs that differ from p only in the seed.
 static double setting_loss(const Point *all, size_t n, const Point *p) {
     double sum = 0, count = 0;
     for (const Point *q = all; q < all + n; q++)
@@ -863,7 +883,10 @@ static double setting_loss(const Point *all, size_t n, const Point *p) {
     return sum / count;
 }
 
-// Which points count for the law. Of several learning rates and batches at one (F, D) the best one does.
+// Neither too short nor on the plateau.
+static int is_sound(const Point *p) { return p->verdict == USED || p->verdict == NOT_BEST; }
+
+// Decide which points are used for the law. Of several settings at the same (F, D), the best one is.
 static void judge_points(Group *g) {
     double *mean = alloc_or_die(g->n * sizeof *mean);
     find_plateau(g);
@@ -874,66 +897,62 @@ static void judge_points(Group *g) {
     }
     for (size_t i = 0; i < g->n; i++) mean[i] = setting_loss(g->point, g->n, &g->point[i]);
     for (size_t i = 0; i < g->n; i++)
-        for (size_t j = 0; j < g->n && g->point[i].verdict == COUNTS; j++) {
-            const Point *q = &g->point[j];
-            if ((q->verdict == COUNTS || q->verdict == NOT_BEST) && mean[j] < mean[i] &&
-                same_run(&g->point[i], q))
+        for (size_t j = 0; j < g->n && g->point[i].verdict == USED; j++)
+            if (is_sound(&g->point[j]) && mean[j] < mean[i] && same_run(&g->point[i], &g->point[j]))
                 g->point[i].verdict = NOT_BEST;
-        }
     g->use = alloc_or_die(g->n * sizeof *g->use);
     g->F = alloc_or_die(4 * g->n * sizeof *g->F);
     g->D = g->F + g->n, g->C = g->D + g->n, g->loss = g->C + g->n;
     for (size_t i = 0; i < g->n; i++) {
         const Point *p = &g->point[i];
         g->count[p->verdict]++;
-        if (p->verdict != COUNTS) continue;
+        if (p->verdict != USED) continue;
         g->F[g->n_use] = p->F, g->D[g->n_use] = p->D, g->C[g->n_use] = p->C, g->loss[g->n_use] = p->loss;
         g->use[g->n_use++] = i;
     }
     free(mean);
 }
 
-// How many different values above 0 the points of this F have in a column. *edge: there are not both smaller
-// and greater ones than x.
-static size_t tried(const Point *all, size_t n, double F, size_t offset, double x, int *edge) {
+// How many different positive values a column has in the points with this F. *edge: x has no smaller or no
+// larger one beside it.
+static size_t count_tried(const Point *all, size_t n, double F, size_t offset, double x, int *edge) {
     size_t count = 0, less = 0, more = 0;
     for (size_t i = 0; i < n; i++) {
-        double value = *column((Point *)&all[i], offset);
+        double value = point_number(&all[i], offset);
         int is_new = all[i].F == F && value > 0;
         for (size_t j = 0; j < i && is_new; j++)
-            is_new = all[j].F != F || *column((Point *)&all[j], offset) != value;
+            is_new = all[j].F != F || point_number(&all[j], offset) != value;
         count += (size_t)is_new, less += is_new && value < x, more += is_new && value > x;
     }
     *edge = !less || !more;
     return count;
 }
 
-static int may_count(const Point *p) { return p->verdict == COUNTS || p->verdict == NOT_BEST; }
-
-// The best size of a budget, which learning rate and batch go with it, and how many were tried. The loss is
-// so flat about its least that noise would choose between settings. So rate and batch are geometric means
-// over all runs of that size whose loss is within 0.25% of the least: the rule of DeepSeek LLM (arXiv
-// 2401.02954, section 3.1).
+// The best size of a budget, and the learning rate and batch that go with it. The loss is so flat around its
+// minimum that noise would choose between settings. So rate and batch are geometric means over all runs of
+// that size whose loss is within 0.25% of the lowest, as in DeepSeek LLM (arXiv 2401.02954, section 3.1).
 static void best_of_budget(Group *g, Budget *b) {
     const Point *all = g->point + b->first, *best = all;
     double least = INFINITY, log_lr = 0, log_batch = 0, near = 0;
     for (const Point *p = all; p < all + b->n; p++) {
         double mean = setting_loss(all, b->n, p);
-        if (may_count(p) && mean < least) least = mean, best = p;
+        if (is_sound(p) && mean < least) least = mean, best = p;
     }
     for (const Point *p = all; p < all + b->n; p++) {
-        if (!may_count(p) || p->F != best->F || setting_loss(all, b->n, p) > 1.0025 * least) continue;
+        if (!is_sound(p) || p->F != best->F || setting_loss(all, b->n, p) > 1.0025 * least) continue;
         log_lr += log(p->lr), log_batch += log(p->batch_tokens), near++;
     }
     b->F = best->F, b->channels = best->channels;
     b->lr = exp(log_lr / near), b->batch_tokens = exp(log_batch / near);
-    b->lrs = tried(all, b->n, best->F, offsetof(Point, lr), best->lr, &b->lr_edge);
-    b->batches = tried(all, b->n, best->F, offsetof(Point, batch_tokens), best->batch_tokens, &b->batch_edge);
+    b->lrs = count_tried(all, b->n, best->F, offsetof(Point, lr), best->lr, &b->lr_edge);
+    b->batches =
+        count_tried(all, b->n, best->F, offsetof(Point, batch_tokens), best->batch_tokens, &b->batch_edge);
 }
 
-// A budget is three points or more whose budget column (or F D, where there is none) agrees; or agrees to 2%
-// from one to the next and 10% in all, with no other point within 20% and three different F that count. At
-// least one of them counts. Points strewn at random have no budgets.
+// A budget is three or more points, at least one of them used, with the same number in the budget column (or
+// the same F D, if there is no such column). Without such a column, numbers may also be near: within 2% from
+// one to the next and 10% in all, with no other point within 20% and three different F among the used points.
+// So points scattered at random have no budgets.
 static void find_budgets(Group *g) {
     g->budget = alloc_or_die((g->n / 3 + 1) * sizeof *g->budget);
     for (size_t i = 0, end, use = 0; i < g->n; i = end) {
@@ -957,20 +976,21 @@ static void find_budgets(Group *g) {
     }
 }
 
-// Fit all points of lesser budgets and predict those of the largest.
+// Fit the points of all budgets but the largest, and predict those of the largest.
 static void hold_out(Group *g) {
+    Law law;
     if (g->n_budgets < 2) return;
     size_t n = g->budget[g->n_budgets - 1].use;
-    if (!law_fit(&g->held_law, g->F, g->D, g->loss, n, fit_opt.fix_E)) return;
+    if (!law_fit(&law, g->F, g->D, g->loss, n, fit_opt.fix_E)) return;
     g->held_n = g->n_use - n;
     for (size_t i = n; i < g->n_use; i++) {
-        double error = log(law_loss(&g->held_law, g->F[i], g->D[i]) / g->loss[i]);
+        double error = log(law_loss(&law, g->F[i], g->D[i]) / g->loss[i]);
         g->held_mean += error / (double)g->held_n, g->held_rms += error * error / (double)g->held_n;
     }
     g->held_rms = sqrt(g->held_rms);
 }
 
-// Which points count, their budgets, and the best run of each.
+// Find which points are used, the budgets, and the best runs of each.
 void group_budgets(Group *g) {
     qsort(g->point, g->n, sizeof *g->point, compare_points);
     judge_points(g);
@@ -978,10 +998,10 @@ void group_budgets(Group *g) {
     for (size_t i = 0; i < g->n_budgets; i++) best_of_budget(g, &g->budget[i]);
 }
 
-// Everything about a group.
+// Work out everything about a group.
 void fit_group(Group *g) {
     group_budgets(g);
-    double *w = alloc_or_die(g->n_use * sizeof *w), t[P];
+    double *w = alloc_or_die(g->n_use * sizeof *w), t[NP];
     for (size_t i = 0; i < g->n_use; i++) w[i] = 1;
     for (size_t i = 0; i < g->n_budgets; i++) fit_parabola(&g->budget[i], g, w);
     g->iso = budget_law(g->budget, g->n_budgets, OF_SIZE);
@@ -992,7 +1012,7 @@ void fit_group(Group *g) {
     g->has_law = law_possible(&s, w);
     if (g->has_law) {
         g->law = surface_fit(&s, w, MAX_STARTS, t, 0, &g->converged);
-        if (fit_opt.draws > 0) bootstrap(g, &s, t);
+        if (fit_opt.draws > 0) bootstrap_group(g, &s, t);
         hold_out(g);
     }
     free(w), free(s.x);
@@ -1001,13 +1021,13 @@ void fit_group(Group *g) {
 // ----------------------------------------------------------------------------
 // the report
 
-// The least and the greatest of n numbers.
+// The smallest and the largest of n numbers.
 void range_of(const double *x, size_t n, double *least, double *greatest) {
     *least = INFINITY, *greatest = -INFINITY;
     for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
 }
 
-// Mean over the points that count of what they know of the exact floor; NAN if nothing.
+// The mean of the exact floor over the used points that tell it; NAN if none does.
 double mean_floor(const Group *g) {
     double sum = 0, n = 0;
     for (size_t i = 0; i < g->n_use; i++) {
@@ -1020,20 +1040,20 @@ double mean_floor(const Group *g) {
 static void print_points(FILE *f, const Group *g) {
     double low, high;
     const size_t *n = g->count;
-    fprintf(f, "%s%s%s: %zu points, of which %zu count\n", *g->objective ? g->objective : "all rows",
-           *g->data ? " on " : "", g->data, g->n, g->n_use);
-    if (fit_opt.all) fprintf(f, "  --all: short runs and runs on the unigram plateau count too\n");
+    fprintf(f, "%s%s%s: %zu points, %zu of them used\n", *g->objective ? g->objective : "all rows",
+            *g->data ? " on " : "", g->data, g->n, g->n_use);
+    if (fit_opt.all) fprintf(f, "  --all: short runs and runs on the unigram plateau are used too\n");
     else {
-        fprintf(f, "  left out (unless --all): %zu of fewer than %d steps, ", n[TOO_SHORT], MIN_STEPS);
+        fprintf(f, "  left out (unless --all): %zu with fewer than %d steps, ", n[TOO_SHORT], MIN_STEPS);
         if (isnan(g->plateau))
-            fprintf(f, "none for its loss (the unigram plateau is not known: --plateau)\n");
+            fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)\n");
         else
-            fprintf(f, "%zu of a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU],
+            fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU],
                     g->plateau, g->plateau_from);
     }
     if (n[NOT_BEST])
-        fprintf(f, "  left out: %zu that another learning rate or batch beats at the same F and D\n",
-               n[NOT_BEST]);
+        fprintf(f, "  left out: %zu that another setting (rate, batch …) beats at the same F and D\n",
+                n[NOT_BEST]);
     if (g->n_use == 0) return;
     const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
     const double *const axis[] = {g->F, g->D, g->C, g->loss};
@@ -1045,15 +1065,15 @@ static void print_points(FILE *f, const Group *g) {
 }
 
 static void print_law(const Group *g) {
-    static const char *const corr_names[P] = {"E", "log A", "log B", "alpha", "beta"};
+    static const char *const corr_names[NP] = {"E", "log A", "log B", "alpha", "beta"};
     double squares = 0, floor_value = mean_floor(g);
     for (size_t i = 0; i < g->n_use; i++)
         squares += pow(log(law_loss(&g->law, g->F[i], g->D[i]) / g->loss[i]), 2);
     printf("  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G\n");
-    printf("  Huber objective %.6g, root mean square error of log loss %.3g\n", g->law.huber,
+    printf("  Huber objective %.6g, root-mean-square error of log loss %.3g\n", g->law.huber,
            sqrt(squares / (double)g->n_use));
     printf("  %-6s %12s %12s   %s", "", "value", "std. error", "95% interval");
-    if (g->n_draws) printf("  (bootstrap: %zu draws, seed %.0f)", g->n_draws, fit_opt.seed);
+    if (g->n_draws) printf("  (bootstrap: %zu draws, seed %zu)", g->n_draws, fit_opt.seed);
     printf("\n");
     for (int k = 0; k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
@@ -1070,21 +1090,21 @@ static void print_law(const Group *g) {
         printf("\n");
     }
     if (g->n_draws) printf("  correlations  ");
-    for (int p = 0, shown = 0; g->n_draws && p < P; p++)
+    for (int p = 0, shown = 0; g->n_draws && p < NP; p++)
         for (int q = 0; q < p; q++)
             if (isfinite(g->corr[p][q]))
                 printf("%s%s, %s %.2f", shown++ == 0 ? "" : shown == 7 ? ";\n                " : "; ",
                        corr_names[q], corr_names[p], g->corr[p][q]);
     if (g->n_draws) printf("\n");
     if (g->held_n)
-        printf("  held out: fitted without C ≥ %.3g, its %zu points are predicted %+.2f%% off (rms %.2f%%)\n",
+        printf("  held out: a fit without C ≥ %.3g predicts its %zu points %+.2f%% off (rms %.2f%%)\n",
                g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
-    else printf("  held out: nothing, for the points have no two budgets that would leave enough to fit\n");
+    else printf("  held out: nothing; without the largest budget too few points would be left for a fit\n");
 }
 
 static void print_power(const char *name, const PowerLaw *p) {
     if (p->n < 2) {
-        printf("  %s: no power law: it takes two budgets whose best is not at an edge\n", name);
+        printf("  %s: no power law; it needs two budgets whose best is not at an edge\n", name);
         return;
     }
     printf("  %s = %.4g C^%.4f", name, p->k, p->exponent);
@@ -1097,10 +1117,12 @@ static void print_parabolas(const Group *g) {
     printf("  %10s %6s %6s %10s %10s %8s\n", "C", "points", "sizes", "F_opt", "D_opt", "loss");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
         printf("  %10.3g %6zu %6zu ", b->C, b->n_use, b->sizes);
-        if (b->open) printf("%10s %10s %8s  no minimum%s: not used\n", "-", "-", "-",
-                            b->sizes < 3 ? " of so few sizes" : "");
-        else printf("%10.4g %10.4g %8.4f%s\n", b->F_opt, b->D_opt, b->loss,
-                    b->edge ? "  at the edge of the sizes: not used" : b->off ? "  off centre: biased" : "");
+        if (b->open)
+            printf("%10s %10s %8s  %s: not used\n", "-", "-", "-",
+                   b->sizes < 3 ? "too few sizes" : "no minimum");
+        else
+            printf("%10.4g %10.4g %8.4f%s\n", b->F_opt, b->D_opt, b->loss,
+                   b->edge ? "  at an edge of the sizes: not used" : b->off ? "  off centre: biased" : "");
     }
     PowerLaw F = g->iso, D = {1 / F.k, 1 - F.exponent, 1 - F.exponent_hi, 1 - F.exponent_lo, F.n};
     print_power("F_opt", &F), print_power("D_opt", &D);
@@ -1108,7 +1130,7 @@ static void print_parabolas(const Group *g) {
 
 static void print_rates(const Group *g) {
     printf("\n  best learning rate and batch (tokens a step) of each budget's best size, of how many tried:\n"
-           "  geometric means of the runs within 0.25%% of the least loss\n");
+           "  geometric means of the runs within 0.25%% of the lowest loss\n");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         if (b->lrs && b->batches)
             printf("  %10.3g  rate %8.3g of %zu%-8s  batch %8.0f of %zu%s\n", b->C, b->lr, b->lrs,
@@ -1117,7 +1139,7 @@ static void print_rates(const Group *g) {
     print_power("rate", &g->best_lr), print_power("batch", &g->best_batch);
 }
 
-// The law has a best split: the loss depends on F and on D.
+// Does the law have a best split? (It has none if the loss does not depend on both F and D.)
 int has_frontier(const Group *g) { return g->has_law && g->law.G > 0 && isfinite(g->law.G); }
 
 static void print_plan_header(void) {
@@ -1139,8 +1161,8 @@ static void print_plan_line(const Group *g, const Plan *p, double largest) {
     printf(" %7.4f %+7.4f %+7.4f%s\n", p->loss, p->smaller, p->larger, p->C > 1.1 * largest ? " *" : "");
 }
 
-// The C of plans: from the smallest of the points to ten times the largest, two a decade (or fewer). Returns
-// how many.
+// The C of the plans: from the smallest of the points to ten times the largest, two per decade (or fewer).
+// Returns how many.
 enum { MAX_PLANS = 17 };
 static int plan_budgets(const Group *g, double C[MAX_PLANS]) {
     double low, high;
@@ -1158,13 +1180,33 @@ static void print_plans(const Group *g) {
         Plan p = make_plan(g, C[k]);
         print_plan_line(g, &p, high);
     }
-    printf("  F/3, 3F: how much more loss a model of a third or three times F_opt has, at the same C\n"
-           "  *: extrapolated, beyond the largest C of the points\n");
+    printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
+           "  *: extrapolated beyond the largest C of the points\n");
 }
 
-// --predict: one plan and the command that trains it.
+// Print the command that trains a planned run, with an --out that no other plan has.
+static void print_command(const Group *g, const Plan *p) {
+    char path[PATH_MAX], compute[32], *plus;
+    const Point *as = model_run(g);
+    int found = find_shard(g, path);
+    snprintf(compute, sizeof compute, "%g", p->C);
+    if ((plus = strchr(compute, '+'))) memmove(plus, plus + 1, strlen(plus)); // 1e14, not 1e+14
+    printf("  ./train_optibert --objective %s --train %s --layers %zu --channels %zu --seq-len %zu",
+           g->objective, found ? path : "FILE", p->shape.L, p->shape.C, p->shape.T);
+    if (!p->shape.causal && as->mask_rate > 0) printf(" --mask-rate %g", as->mask_rate);
+    printf(" --batch %zu --lr %.4g", p->rows, p->lr);
+    if (!may_be_equal(as->grad_clip, default_settings.grad_clip)) printf(" --grad-clip %g", as->grad_clip);
+    if (!may_be_equal(as->weight_decay, default_settings.weight_decay))
+        printf(" --weight-decay %g", as->weight_decay);
+    if (fit_opt.with_head) printf(" --tokens %.9g", p->shape_D);
+    else printf(" --flops %.9g", p->C);
+    printf(" --out best-%s%s%s-%s\n", g->objective, is_plain_name(g->data) ? "-" : "",
+           is_plain_name(g->data) ? g->data : "", compute);
+    if (!found) printf("  FILE: the training shard of \"%s\", which is not in %s\n", g->data, path);
+}
+
+// --predict: one plan and its command.
 static void print_prediction(const Group *g) {
-    char path[PATH_MAX];
     double low, high;
     Plan p = make_plan(g, fit_opt.predict);
     range_of(g->C, g->n_use, &low, &high);
@@ -1172,26 +1214,40 @@ static void print_prediction(const Group *g) {
     print_plan_line(g, &p, high);
     if (p.C > 10 * high)
         printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
-    if (p.shape.L == 0 || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
-        printf("  no command: the points do not say objective, seq_len, vocab and FLOPs per token\n");
-        return;
-    }
-    int found = find_shard(g, path);
-    printf("  ./train_optibert --objective %s --train %s --layers %zu --channels %zu --seq-len %zu",
-           g->objective, found ? path : "FILE", p.shape.L, p.shape.C, p.shape.T);
-    if (!p.shape.causal && model_run(g)->mask_rate > 0) printf(" --mask-rate %g", model_run(g)->mask_rate);
-    printf(" --batch %zu --lr %.4g", p.rows, p.lr);
-    if (fit_opt.with_head) printf(" --tokens %.9g\n", p.shape_D);
-    else printf(" --flops %.9g\n", p.C);
-    if (!found) printf("  FILE: where the training shard of \"%s\" is; there is no %s here\n", g->data, path);
+    if (p.shape.L && (!strcmp(g->objective, "mlm") || !strcmp(g->objective, "ntp"))) print_command(g, &p);
+    else printf("  no command: the points do not tell objective, seq_len, vocab and FLOPs per token\n");
 }
 
-// What these points cannot carry.
+// Warn of runs that differ in what one law takes for granted. A run that does not tell agrees with any.
+static void print_mixed(FILE *f, const Group *g) {
+    static const struct { const char *name; size_t offset; } alike[] = {
+        {"seq_len", offsetof(Point, seq_len)}, {"vocab", offsetof(Point, vocab)},
+        {"mask_rate", offsetof(Point, mask_rate)}, {"grad_clip", offsetof(Point, grad_clip)},
+        {"weight_decay", offsetof(Point, weight_decay)}, {"val_rows", offsetof(Point, val_rows)},
+        {"val_data", offsetof(Point, val_data)},
+        {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
+    };
+    int any = 0;
+    for (size_t k = 0; k < sizeof alike / sizeof *alike; k++) {
+        double first = NAN;
+        int differ = 0;
+        for (const Point *p = g->point; p < g->point + g->n; p++) {
+            double x = is_sound(p) ? point_number(p, alike[k].offset) : NAN;
+            if (isnan(first)) first = x;
+            differ |= !may_be_equal(first, x);
+        }
+        if (differ) fprintf(f, "%s%s", any++ ? ", " : "  warning: these runs differ in ", alike[k].name);
+    }
+    if (any) fprintf(f, ": one law may not describe them all\n");
+}
+
+// What these points cannot support.
 static void print_warnings(FILE *f, const Group *g) {
     double low, high, least;
     size_t again = 0;
-    int mixed = 0;
     const double *axis[] = {g->F, g->D, g->C};
+    print_mixed(f, g);
+    if (!g->has_law) return;
     for (int k = 0; k < 3; k++) {
         range_of(axis[k], g->n_use, &low, &high);
         if (high < 10 * low)
@@ -1200,36 +1256,29 @@ static void print_warnings(FILE *f, const Group *g) {
     range_of(g->loss, g->n_use, &least, &high);
     for (int k = LAW_ALPHA; k <= LAW_BETA; k++)
         if (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999)
-            fprintf(f, "  warning: %s is at an edge of the grid, %g … %g\n", law_names[k], EXPONENT_MIN,
-                   EXPONENT_MAX);
-    if (g->law.E < 1e-6 * least && isnan(fit_opt.fix_E)) fprintf(f, "  warning: E is pressed to 0\n");
-    if (g->law.E >= least) fprintf(f, "  warning: E is above the smallest loss, %.4f\n", least);
+            fprintf(f, "  warning: %s is at a bound, %g … %g\n", law_names[k], EXPONENT_MIN, EXPONENT_MAX);
+    if (g->law.E < 1e-6 * least && isnan(fit_opt.fix_E)) fprintf(f, "  warning: E went to 0\n");
+    if (g->law.E >= least) fprintf(f, "  warning: E is above the lowest loss, %.4f\n", least);
     if (g->law.A == 0) fprintf(f, "  warning: A is 0: the loss does not depend on F\n");
     if (g->law.B == 0) fprintf(f, "  warning: B is 0: the loss does not depend on D\n");
-    if (!g->converged) fprintf(f, "  warning: the fit did not come to an end\n");
-    if (g->n_use < 12) fprintf(f, "  warning: %zu points for 5 parameters\n", g->n_use);
-    if ((double)g->n_draws < fit_opt.draws)
-        fprintf(f, "  warning: %zu of %.0f resamples determine a law\n", g->n_draws, fit_opt.draws);
-    for (size_t i = 0; i < g->n_use; i++) {
-        const Point *p = &g->point[g->use[i]], *q = model_run(g);
-        again += p->epochs > 4;
-        mixed |= !same(p->seq_len, q->seq_len) || !same(p->vocab, q->vocab);
-        mixed |= !same(p->mask_rate, q->mask_rate);
-    }
-    if (mixed)
-        fprintf(f, "  warning: seq_len, vocab or mask_rate varies: these losses do not follow one law\n");
+    if (!g->converged) fprintf(f, "  warning: the fit did not converge\n");
+    if (g->n_use < 12) fprintf(f, "  warning: only %zu points for 5 parameters\n", g->n_use);
+    if (g->n_draws < fit_opt.draws)
+        fprintf(f, "  warning: only %zu of %zu resamples determine a law\n", g->n_draws, fit_opt.draws);
+    for (size_t i = 0; i < g->n_use; i++) again += g->point[g->use[i]].epochs > 4;
     if (again)
-        fprintf(f, "  warning: %zu runs read their data more than 4 times: D is not all new tokens\n", again);
+        fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
 }
 
-// ntp's group on the same data where this one is mlm's and both have a best split; else NULL.
+// For a group with mlm, the group with ntp on the same data, if both have a best split; else NULL.
 static const Group *counterpart(const Fit *fit, size_t i) {
-    const Group *g = &fit->group[i], *next = g + 1; // by data, then objective
+    const Group *g = &fit->group[i], *next = g + 1; // groups are sorted by data, then objective
     if (i + 1 == fit->n || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
     return !strcmp(g->data, next->data) && has_frontier(g) && has_frontier(next) ? next : NULL;
 }
 
-// The k-th C where their ratios are compared, of RATIOS in equal steps of log C where both have points.
+// The k-th of RATIOS compute budgets, evenly spaced in log C over the range that both groups have points in;
+// NAN if there is no such range.
 enum { RATIOS = 4 };
 static double shared_budget(const Group *mlm, const Group *ntp, int k) {
     double low[2], high[2];
@@ -1238,13 +1287,13 @@ static double shared_budget(const Group *mlm, const Group *ntp, int k) {
     return from > to ? NAN : from * pow(to / from, k / (RATIOS - 1.0));
 }
 
-// The best data/model ratios of two objectives on one data set side by side.
+// The best data/model ratios of the two objectives on one data set, side by side.
 static void print_ratios(const Group *mlm, const Group *ntp) {
     double lo, hi, middle = sqrt(shared_budget(mlm, ntp, 0) * shared_budget(mlm, ntp, RATIOS - 1));
-    printf("mlm and ntp%s%s: D_opt/F_opt side by side (the paper's claim: mlm's is 10 to 100 times ntp's)\n",
+    printf("mlm and ntp%s%s: D_opt/F_opt side by side (the paper: mlm's is 10 to 100 times ntp's)\n",
            *mlm->data ? " on " : "", mlm->data);
     if (isnan(middle)) {
-        printf("  their C do not overlap: no comparison\n\n");
+        printf("  no comparison: their ranges of C do not overlap\n\n");
         return;
     }
     printf("  %10s %12s %12s %12s   95%% interval\n", "C", "mlm D/F", "ntp D/F", "quotient");
@@ -1257,9 +1306,9 @@ static void print_ratios(const Group *mlm, const Group *ntp) {
         printf("\n");
     }
     Plan p = make_plan(mlm, middle), q = make_plan(ntp, middle);
-    if (fit_opt.with_head) printf("  F counts the head here\n");
+    if (fit_opt.with_head) printf("  F includes the head\n");
     else if (p.shape.L && q.shape.L && model_run(mlm)->mask_rate > 0)
-        printf("  F does not count the head (--with-head does): at C = %.3g it is %.0f%% of F_N for mlm, "
+        printf("  F leaves out the head (--with-head includes it): at C = %.3g it is %.0f%% of F_N for mlm, "
                "%.0f%% for ntp\n", p.C,
                flops_per_token_head(&p.shape, model_run(mlm)->mask_rate) / p.shape_F * 100,
                flops_per_token_head(&q.shape, 1) / q.shape_F * 100);
@@ -1269,18 +1318,17 @@ static void print_ratios(const Group *mlm, const Group *ntp) {
 static void print_group(const Group *g) {
     print_points(stdout, g);
     if (g->has_law) print_law(g);
-    else printf("  no law: it takes 5 different (F, D), and 3 different F and D (with --fix-E 4, and 2)\n");
+    else printf("  no law: it needs 5 different (F, D), with 3 different F and D (4 and 2 with --fix-E)\n");
     if (g->n_budgets == 0)
-        printf("\n  isoFLOP parabolas, learning rate and batch: left out, for the points have no budgets\n");
-    else if (fit_opt.with_head)
-        printf("\n  isoFLOP parabolas: left out, for with the head C is not one in a budget\n");
+        printf("\n  no isoFLOP parabolas, learning rate or batch: the points do not form budgets\n");
+    else if (fit_opt.with_head) printf("\n  no isoFLOP parabolas: with the head, C varies within a budget\n");
     else print_parabolas(g);
     if (g->n_budgets && model_run(g)->lr > 0) print_rates(g);
     if (has_frontier(g)) {
         if (isnan(fit_opt.predict)) print_plans(g);
         else print_prediction(g);
     }
-    if (g->has_law) print_warnings(stdout, g);
+    print_warnings(stdout, g);
     printf("\n");
 }
 
@@ -1316,7 +1364,7 @@ static void json_power(FILE *f, const char *name, const PowerLaw *p) {
 }
 
 static void json_group(FILE *f, const Group *g) {
-    static const char *const corr_names[P] = {"E", "log_A", "log_B", "alpha", "beta"};
+    static const char *const corr_names[NP] = {"E", "log_A", "log_B", "alpha", "beta"};
     double low, high;
     fprintf(f, "\n  \"objective\": "), json_text(f, g->objective);
     fprintf(f, ",\n  \"data\": "), json_text(f, g->data);
@@ -1325,7 +1373,7 @@ static void json_group(FILE *f, const Group *g) {
         json_number(f, g->lo.v[k], "%s_lo", law_names[k]), json_number(f, g->hi.v[k], "%s_hi", law_names[k]);
         json_number(f, g->se.v[k], by_log(k) ? "log_%s_se" : "%s_se", law_names[k]);
     }
-    for (int p = 0; p < P; p++)
+    for (int p = 0; p < NP; p++)
         for (int q = 0; q < p; q++)
             json_number(f, g->n_draws ? g->corr[p][q] : NAN, "corr_%s_%s", corr_names[q], corr_names[p]);
     json_number(f, (double)g->n, "points"), json_number(f, (double)g->n_use, "points_used");
@@ -1334,7 +1382,7 @@ static void json_group(FILE *f, const Group *g) {
     json_number(f, (double)g->count[NOT_BEST], "points_not_best");
     json_number(f, g->plateau, "plateau"), json_number(f, mean_floor(g), "floor");
     json_number(f, fit_opt.with_head, "with_head"), json_number(f, fit_opt.fix_E, "fix_E");
-    json_number(f, (double)g->n_draws, "draws"), json_number(f, fit_opt.seed, "seed");
+    json_number(f, (double)g->n_draws, "draws"), json_number(f, (double)fit_opt.seed, "seed");
     range_of(g->C, g->n_use, &low, &high);
     json_number(f, low, "C_min"), json_number(f, high, "C_max");
     json_number(f, g->converged, "converged"), json_number(f, (double)g->held_n, "held_points");
@@ -1372,7 +1420,7 @@ static void json_plans(FILE *f, const Group *g) {
     }
 }
 
-// The quotients of its ratios over those of ntp.
+// The quotients of mlm's ratios by ntp's.
 static void json_ratios(FILE *f, const Group *mlm, const Group *ntp) {
     double lo, hi, C;
     for (int k = 0; k < RATIOS && !isnan(C = shared_budget(mlm, ntp, k)); k++) {
@@ -1384,101 +1432,58 @@ static void json_ratios(FILE *f, const Group *mlm, const Group *ntp) {
 }
 
 static void write_json(const Fit *fit, const char *path) {
-    char *text;
-    size_t size;
     Writer w;
     writer_open(&w, path);
-    FILE *f = open_memstream(&text, &size);
-    if (!f) die("out of memory");
     for (size_t i = 0; i < fit->n; i++) {
         const Group *g = &fit->group[i], *other = counterpart(fit, i);
-        fputs(i ? ", {" : "[{", f), json_group(f, g);
-        if (has_frontier(g)) json_plans(f, g);
-        if (other) json_ratios(f, g, other);
-        fputs("\n}", f);
+        fputs(i ? ", {" : "[{", w.file), json_group(w.file, g);
+        if (has_frontier(g)) json_plans(w.file, g);
+        if (other) json_ratios(w.file, g, other);
+        fputs("\n}", w.file);
     }
-    fputs("]\n", f);
-    if (fclose(f)) die("out of memory");
-    writer_put(&w, text, size);
+    fputs("]\n", w.file);
     writer_close(&w);
-    free(text);
 }
 
 // ----------------------------------------------------------------------------
 // the program
 
-static const char fit_help[] =
-    "usage: fit POINTS… [options]    the scaling law of the training runs in these CSV files\n"
-    "\n"
-    "  --columns F,D,LOSS   their names (flops_per_token,tokens,val_loss); no other column is needed\n"
-    "  --objective NAME     only rows of this objective\n"
-    "  --data NAME          only rows of this data\n"
-    "  --with-head          F is F_N + F_head, not F_N alone\n"
-    "  --fix-E X            E is known: the floor, for one\n"
-    "  --predict C          one best run at this compute, and the command that trains it\n"
-    "  --json FILE          write everything at full precision\n"
-    "  --draws N            bootstrap resamples (1000; 0: no intervals)\n"
-    "  --seed N             of the bootstrap (1)\n"
-    "  --plateau X          the unigram plateau, see below\n"
-    "  --all                no run is left out for its length or its loss\n"
-    "\n"
-    "Runs of fewer than 200 steps say nothing and are left out; so are runs whose loss is above 90% of\n"
-    "the unigram plateau, the loss of a run that has learned nothing but how often each token occurs. The\n"
-    "plateau is the entropy of the training shard's tokens if data/NAME.bin is there. If it is not and no\n"
-    "--plateau is given, ln V stands for it, which is more: too few runs may be left out, never too many.\n"
-    "Where runs differ in learning rate or batch only, the best (mean over seeds) counts for the law.\n";
-
-// Every option: a number from low to high, a text, or a flag.
-static const struct {
-    const char *name;
-    double *number, low, high;
-    const char **text;
-    int *flag;
-} fit_options[] = {
-    {"--fix-E", &fit_opt.fix_E, 0, 1e6, NULL, NULL},
-    {"--plateau", &fit_opt.plateau, 1e-6, 1e6, NULL, NULL},
-    {"--predict", &fit_opt.predict, 1, 1e40, NULL, NULL},
-    {"--draws", &fit_opt.draws, 0, 1e5, NULL, NULL},
-    {"--seed", &fit_opt.seed, 0, 1e15, NULL, NULL},
-    {"--with-head", NULL, 0, 0, NULL, &fit_opt.with_head},
-    {"--all", NULL, 0, 0, NULL, &fit_opt.all},
-    {"--objective", NULL, 0, 0, &fit_opt.objective, NULL},
-    {"--data", NULL, 0, 0, &fit_opt.data, NULL},
-    {"--json", NULL, 0, 0, &fit_opt.json, NULL},
-    {"--columns", NULL, 0, 0, &fit_opt.columns, NULL},
+#define TO(field) .offset = offsetof(FitSettings, field)
+static Option fit_options[] = {
+    {"", FILES, FREE, TO(points), 0, 0, "POINTS", ""},
+    {"columns", TEXT, FREE, TO(columns), 0, 0, "F,D,L",
+     "the columns of F, D and the loss (flops_per_token,tokens,val_loss)"},
+    {"objective", TEXT, FREE, TO(objective), 0, 0, "NAME", "only rows with this objective"},
+    {"data", TEXT, FREE, TO(data), 0, 0, "NAME", "only rows with this data"},
+    {"with-head", FLAG, FREE, TO(with_head), 0, 0, "", "count the head: F is F_N + F_head"},
+    {"fix-E", REAL, FREE, TO(fix_E), 0, 1e6, "X", "fix E, at a known floor for example"},
+    {"predict", REAL, FREE, TO(predict), 1, 1e40, "C", "the best run at this compute, and its command"},
+    {"json", TEXT, FREE, TO(json), 0, 0, "FILE", "write all results at full precision"},
+    {"draws", COUNT, FREE, TO(draws), 0, 1e5, "N", "bootstrap resamples (1000; 0: no intervals)"},
+    {"seed", COUNT, FREE, TO(seed), 0, 1e15, "N", "of the bootstrap (1)"},
+    {"plateau", REAL, FREE, TO(plateau), 1e-6, 1e6, "X", "the unigram plateau: see below"},
+    {"all", FLAG, FREE, TO(all), 0, 0, "", "use runs whatever their length and loss"},
+    {"help", FLAG, FREE, TO(help), 0, 0, "", "print this list"},
+    {0},
 };
-enum { N_FIT_OPTIONS = sizeof fit_options / sizeof *fit_options };
+#undef TO
 
-// Returns how many of the arguments are files; they come first in argv then.
-static int parse_fit_options(int argc, char **argv) {
-    int n_files = 0;
-    for (int i = 1; i < argc; i++) {
-        int k = 0;
-        while (k < N_FIT_OPTIONS && strcmp(argv[i], fit_options[k].name)) k++;
-        if (k == N_FIT_OPTIONS && argv[i][0] == '-')
-            die_usage("%s: there is no such option; --help lists them", argv[i]);
-        if (k == N_FIT_OPTIONS) argv[++n_files] = argv[i];
-        else if (fit_options[k].flag) *fit_options[k].flag = 1;
-        else if (++i == argc) die_usage("%s: a value is missing", argv[i - 1]);
-        else if (fit_options[k].text) *fit_options[k].text = argv[i];
-        else {
-            char *end;
-            double x = *fit_options[k].number = strtod(argv[i], &end);
-            if (end == argv[i] || *end || !(x >= fit_options[k].low && x <= fit_options[k].high))
-                die_usage("%s %s: give a number from %g to %g", argv[i - 1], argv[i], fit_options[k].low,
-                          fit_options[k].high);
-        }
-    }
-    if (n_files == 0) die_usage("no file of points is given; --help tells more");
-    if (fit_opt.draws != floor(fit_opt.draws) || fit_opt.seed != floor(fit_opt.seed))
-        die_usage("--draws, --seed: give whole numbers");
-    if (fit_opt.columns) {
-        char *copy = strdup(fit_opt.columns), *name[3] = {NULL};
-        if (!copy || csv_split(copy, name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
-            die_usage("--columns %s: give three names, F,D,LOSS", fit_opt.columns);
-        memcpy(fit_opt.column, name, sizeof name);
-    }
-    return n_files;
+static const char fit_notes[] =
+    "\nRuns of two kinds tell nothing about the law and are left out: those with fewer than 200 steps, and\n"
+    "those with a loss above 90% of the unigram plateau, the loss of a run that has learned only how\n"
+    "frequent each token is. The plateau is the entropy of the tokens in data/NAME.bin, if that is there.\n"
+    "If not, give it with --plateau; without either, ln V is used, which is higher.\n"
+    "Of runs that differ only in learning rate, batch, clipping or weight decay, the best one is used (by\n"
+    "its mean over seeds).\n";
+
+// Check what concerns several options, and take --columns apart.
+static void settle_fit_settings(void) {
+    if (fit_opt.points.n == 0) die_usage("no file of loss points; give one or more, or see --help");
+    if (!fit_opt.columns) return;
+    char *copy = strdup(fit_opt.columns), *name[3] = {NULL};
+    if (!copy || csv_split(copy, name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
+        die_usage("--columns %s: give three names, of F, D and the loss", fit_opt.columns);
+    memcpy(fit_opt.column, name, sizeof name);
 }
 
 static int compare_groups(const void *a, const void *b) {
@@ -1487,12 +1492,13 @@ static int compare_groups(const void *a, const void *b) {
     return by_data ? by_data : strcmp(g->objective, h->objective);
 }
 
-// Read the files and fit every group, by data, then objective.
-Fit fit_files(char **paths, int n) {
+// Read the files and fit every group, sorted by data, then objective.
+Fit fit_files(const Files *files) {
     Fit fit = {0};
-    for (int i = 0; i < n; i++) read_points(&fit, paths[i]);
-    if (fit.n == 0) die("%s: no points%s", paths[0], fit_opt.objective || fit_opt.data ?
-                        " of this objective and data: look at its columns" : ": give a file with some rows");
+    for (size_t i = 0; i < files->n; i++) read_points(&fit, files->path[i]);
+    if (fit.n == 0)
+        die("%s: no points%s", files->path[0], fit_opt.objective || fit_opt.data ?
+            " with this objective and data; look at these columns" : "; give a file with some rows");
     qsort(fit.group, fit.n, sizeof *fit.group, compare_groups);
     for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
     return fit;
@@ -1501,10 +1507,15 @@ Fit fit_files(char **paths, int n) {
 int fit_main(int argc, char **argv) {
     size_t laws = 0;
     program = "fit";
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--help")) return fputs(fit_help, stdout) < 0;
-    int n_files = parse_fit_options(argc, argv);
-    Fit fit = fit_files(argv + 1, n_files);
+    parse_options(fit_options, &fit_opt, argc, argv);
+    if (fit_opt.help) {
+        printf("usage: fit POINTS… [--option value …]\n\nFit a scaling law to the runs in CSV files.\n\n");
+        print_options(fit_options);
+        fputs(fit_notes, stdout);
+        return 0;
+    }
+    settle_fit_settings();
+    Fit fit = fit_files(&fit_opt.points);
     for (size_t i = 0; i < fit.n; i++) {
         print_group(&fit.group[i]);
         laws += (size_t)fit.group[i].has_law;
@@ -1513,16 +1524,16 @@ int fit_main(int argc, char **argv) {
         if (counterpart(&fit, i)) print_ratios(&fit.group[i], counterpart(&fit, i));
     if (fit_opt.json) write_json(&fit, fit_opt.json);
     if (laws == 0)
-        die("%s: no group of points determines a law: train more runs, of other sizes and lengths",
-            argv[1]);
-    if (fflush(stdout) || ferror(stdout)) die("stdout: cannot write: %s", strerror(errno));
+        die("%s: no group of points determines a law; train runs of more sizes and lengths",
+            fit_opt.points.path[0]);
     return 0;
 }
 
 #ifndef FIT_NO_MAIN
 int main(int argc, char **argv) {
+    open_streams();
     set_threads(0);
-    return fit_main(argc, argv);
+    return close_stdout(fit_main(argc, argv));
 }
 #endif
 #endif

@@ -1,13 +1,13 @@
 /*
-Loss points to pictures: reads the CSV rows that training runs leave, fits their law as dev/fit does, and
-writes one HTML page that needs no script and no other file.
+From loss points to pictures: fits their law as dev/fit does, and writes one HTML page that needs no script
+and no other file.
 
     dev/plot points.csv > report.html                the page
-    dev/plot points.csv --runs runs > report.html    training curves too, from runs/NAME/main.log
+    dev/plot points.csv --runs runs > report.html    with training curves, from runs/NAME/main.log
     dev/plot points.csv --svg figures > report.html  each panel also as a file, for a README
 
-A figure is made of panels, each an <svg> of its own, 420 units wide: on a telephone one is about as wide as
-the screen, so that its text stays readable, and on a wide page several stand side by side.
+A figure consists of panels, each an <svg> 420 units wide: about the width of a telephone's screen, so that
+the text stays readable there. On a wide screen several stand side by side.
 */
 #ifndef PLOT_C
 #define PLOT_C
@@ -20,7 +20,7 @@ the screen, so that its text stays readable, and on a wide page several stand si
 // ----------------------------------------------------------------------------
 // text
 
-// A stream into memory: *text is what was written once it is closed, for the caller to free.
+// Open a stream that writes to memory. After text_close, *text holds what was written; the caller frees it.
 static FILE *text_open(char **text, size_t *size) {
     FILE *f = open_memstream(text, size);
     if (!f) die("out of memory");
@@ -31,9 +31,9 @@ static void text_close(FILE *f) {
     if (fclose(f)) die("out of memory");
 }
 
-// Text inside an element or an attribute. What XML cannot hold, control characters and bytes that are no
-// UTF-8, becomes U+FFFD.
-static void put_text(FILE *f, const char *text) {
+// Write text so that it can be inside an element or an attribute. What XML does not allow, control characters
+// and bytes that are not UTF-8, becomes U+FFFD.
+static void put_escaped(FILE *f, const char *text) {
     for (size_t n; *text; text += MAX(n, 1)) {
         n = utf8_length(text);
         if (n == 0 || (unsigned char)*text < ' ' || *text == 0x7f) fputs("\xef\xbf\xbd", f);
@@ -45,7 +45,7 @@ static void put_text(FILE *f, const char *text) {
     }
 }
 
-// A number as a person writes it: 0.0123, 4500, 2.5×10⁷. The string lives until 16 more are made.
+// A number as a person would write it: 0.0123, 4500, 2.5×10⁷. The string is valid until 16 more are made.
 static const char *number_text(double x, int digits) {
     static char ring[16][64];
     static int next;
@@ -57,7 +57,7 @@ static const char *number_text(double x, int digits) {
     int power = atoi(strchr(e, 'e') + 1), plain = power >= -3 && power < 4;
     if (plain) snprintf(text, 64, "%.*f", MAX(0, digits - 1 - power), x);
     else snprintf(text, 64, "%.*s", (int)(strchr(e, 'e') - e), e);
-    if (strchr(text, '.')) { // trailing zeros say nothing here
+    if (strchr(text, '.')) { // without trailing zeros
         size_t n = strlen(text);
         while (text[n - 1] == '0') n--;
         text[text[n - 1] == '.' ? n - 1 : n] = 0;
@@ -70,21 +70,22 @@ static const char *number_text(double x, int digits) {
     return text;
 }
 
-static const char *num(double x) { return number_text(x, 3); }
+// With three digits, as nearly all numbers here.
+static const char *num3(double x) { return number_text(x, 3); }
 
-// How wide a string is at a font size of 13, at most: in a wide sans-serif, as DejaVu's.
+// The most that a string is wide at a font size of 13: its width in a wide font, DejaVu Sans.
 static double text_width(const char *text) {
     double width = 0;
     for (; *text; text++)
         if ((*text & 0xc0) != 0x80)
-            width += strchr("mwMW", *text) || (unsigned char)*text > 0xe2 ? 13 : // the latter are ideographs
+            width += strchr("mwMW", *text) || (unsigned char)*text > 0xe2 ? 13 : // ideographs and such
                      strchr(" ,.:'()ijlftrI", *text) ? 5.4 :
-                     strchr("\xc2\xe2", *text) ? 6.5 : // raised digits
+                     strchr("\xc2\xe2", *text) ? 6.5 : // superscripts
                      isupper((unsigned char)*text) ? 10 : 8.4;
     return width;
 }
 
-// "mlm on books", cut with an ellipsis after `most` characters.
+// "mlm on books", cut after `most` characters with an ellipsis.
 static void group_name(char *name, size_t room, const char *objective, const char *data, size_t most) {
     snprintf(name, room, "%s%s%s", *objective ? objective : *data ? "" : "all runs",
              *objective && *data ? " on " : "", data);
@@ -100,10 +101,10 @@ typedef struct {
     double lo, hi;
 } Range;
 
-static const Range no_range = {INFINITY, 0};
+static const Range empty_range = {INFINITY, 0};
 
-// Widen a range so that it holds x, if that is a positive number.
-static void stretch(Range *r, double x) {
+// Widen a range so that it includes x, unless x is not a positive number.
+static void range_add(Range *r, double x) {
     if (isfinite(x) && x > 0) r->lo = fmin(r->lo, x), r->hi = fmax(r->hi, x);
 }
 
@@ -111,11 +112,11 @@ enum { MAX_TICKS = 16 };
 
 typedef struct {
     double lo, hi;   // the values at its ends …
-    double from, to; // … and where these lie
+    double from, to; // … and the coordinates of the ends
     int log;
 } Axis;
 
-// An axis that shows a range and a little more; log_scale -1: by logs where that is wide.
+// An axis that shows a range and a little more. log_scale is 1, 0, or -1: logarithmic if the range is wide.
 static Axis axis_over(Range r, int log_scale) {
     Axis a = {.log = log_scale < 0 ? r.lo > 0 && r.hi > 2.5 * r.lo : log_scale};
     if (!(r.lo <= r.hi)) r = (Range){1, 2};
@@ -127,25 +128,26 @@ static Axis axis_over(Range r, int log_scale) {
     return a;
 }
 
-// Where a value lies. What lies far away is brought near: beyond some thousand units nothing is seen.
+// The coordinate of a value. Values far outside the axis are moved to 20 times its length.
 static double axis_place(const Axis *a, double x) {
     double t = a->log ? log(x / a->lo) / log(a->hi / a->lo) : (x - a->lo) / (a->hi - a->lo);
     return isnan(t) ? NAN : a->from + fmin(fmax(t, -20), 20) * (a->to - a->from);
 }
 
-// The value a share t of the way from lo to hi.
+// The value at a share t of the way from lo to hi.
 static double axis_value(const Axis *a, double t) {
     return a->log ? a->lo * pow(a->hi / a->lo, t) : a->lo + t * (a->hi - a->lo);
 }
 
 static int axis_holds(const Axis *a, double x) { return x >= a->lo && x <= a->hi; }
 
-// Round values on the axis, at most `most` of them (and MAX_TICKS): on logs 1, 2 and 5 of each decade, or
-// powers of ten, or where there are too few of these, steps of 1, 2 or 5 times a power of ten.
+// Find round values on the axis, at most `most` of them (and MAX_TICKS): on a log axis 1, 2 and 5 of each
+// decade, or only powers of ten. If that gives too few, or on a linear axis, they are evenly spaced, by 1, 2
+// or 5 times a power of ten.
 static size_t axis_ticks(const Axis *a, double *tick, size_t most) {
     static const double mantissa[] = {1, 2, 5};
     most = MIN(most, MAX_TICKS);
-    for (int every = 0; a->log && every < 640; every++) { // 0: 1, 2, 5; else the powers of 10^every
+    for (int every = 0; a->log && every < 640; every++) { // 0: 1, 2, 5; else powers of 10^every
         size_t n = 0;
         int first = (int)floor(log10(a->lo)), last = (int)ceil(log10(a->hi));
         for (int e = first; e <= last; e++)
@@ -169,17 +171,17 @@ static size_t axis_ticks(const Axis *a, double *tick, size_t most) {
     }
 }
 
-// As many ticks as an axis of this length can hold without that their labels, side by side or one above the
-// other, touch.
+// As many ticks as fit on an axis of this length without their labels touching, be they side by side or one
+// above the other.
 static size_t ticks_apart(Axis a, double *tick, double length, int side_by_side) {
     a.from = 0, a.to = length;
     for (size_t most = 7;; most--) {
         size_t n = axis_ticks(&a, tick, most), touch = 0;
         double free_from = -INFINITY;
         for (size_t i = 0; i < n; i++) {
-            double at = axis_place(&a, tick[i]);
+            double place = axis_place(&a, tick[i]);
             double half = side_by_side ? text_width(number_text(tick[i], 6)) / 2 + 2 : 8;
-            touch |= at - half < free_from, free_from = at + half;
+            touch |= place - half < free_from, free_from = place + half;
         }
         if (!touch || most == 1) return n;
     }
@@ -188,8 +190,8 @@ static size_t ticks_apart(Axis a, double *tick, double length, int side_by_side)
 // ----------------------------------------------------------------------------
 // panels
 
-// s0 … s5 tell series apart (the colours of Okabe and Ito, fit for the colour-blind; lighter in the dark),
-// r0 … r8 are a ramp (viridis, without the end that is too near to the background).
+// s0 … s5 tell series apart: the colours of Okabe and Ito, which colour-blind people can distinguish, lighter
+// on dark backgrounds. r0 … r8 are a ramp: viridis, without the end that is close to the background.
 static const char plot_style[] =
     ":root{--bg:#fff;--ink:#1b1f24;--soft:#57606a;--grid:#e4e7eb}\n"
     ".s0{--c:#0072b2}.s1{--c:#d55e00}.s2{--c:#009e73}.s3{--c:#cc79a7}.s4{--c:#56b4e9}.s5{--c:#3a3a3a}\n"
@@ -221,12 +223,12 @@ typedef struct {
 } Page;
 
 typedef struct {
-    char name[600], title[600]; // of its file, without folder and ending; above it
-    char *body, *words;         // what is drawn; the caption
-    char *outside;              // what is drawn outside the frame at last, or NULL
+    char name[600], title[600]; // name: of its file, without folder and suffix
+    char *body, *words;         // the drawing; the caption
+    char *outside;              // drawn last, and not cut at the frame; or NULL
     size_t body_size, words_size, outside_size;
     FILE *svg, *caption;
-    double pen_x, pen_y;        // where the legend goes on
+    double pen_x, pen_y;        // where the next legend is written
     double right;               // end of the frame
     Axis x, y;
 } Panel;
@@ -239,11 +241,11 @@ static void draw_text(Panel *p, double x, double y, const char *class, const cha
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     fprintf(p->svg, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">", x, y, class);
-    put_text(p->svg, text);
+    put_escaped(p->svg, text);
     fprintf(p->svg, "</text>\n");
 }
 
-// A panel of a figure about an objective and a data set, either of which may be empty. In its file's name,
+// Begin a panel of a figure, about an objective and a data set, which may be "". In the name of its file,
 // bytes other than letters, digits and ._- become ~ and two hex digits.
 static void panel_open(Panel *p, const char *figure, const char *what, const char *objective,
                        const char *data) {
@@ -253,7 +255,7 @@ static void panel_open(Panel *p, const char *figure, const char *what, const cha
     for (size_t most = 60; most > 0; most--) {
         group_name(name, sizeof name, objective, data, most);
         snprintf(p->title, sizeof p->title, "%s: %s", what, name);
-        if (1.2 * text_width(p->title) < PANEL_WIDTH - 2 * MARGIN) break; // its letters are bold and greater
+        if (1.2 * text_width(p->title) < PANEL_WIDTH - 2 * MARGIN) break; // the title is larger and bold
     }
     int n = snprintf(p->name, 80, "%s", figure);
     for (int part = 0; part < 2; part++) {
@@ -266,8 +268,8 @@ static void panel_open(Panel *p, const char *figure, const char *what, const cha
     draw_text(p, MARGIN, 18, "t", "%s", p->title);
 }
 
-// One entry of the legend: a sample of what is drawn so (a class of lines, "band", "dot", "ring", "tiny", or
-// "none"), and what it is. A new row is begun where there is no more room.
+// Write one entry of the legend: a sample (a class of lines, or "band", "dot", "ring", "tiny", "none") and
+// its meaning. Begins a new row if there is no more room.
 __attribute__((format(printf, 4, 5)))
 static void panel_legend(Panel *p, const char *class, const char *colour, const char *format, ...) {
     char text[200];
@@ -290,7 +292,7 @@ static void panel_legend(Panel *p, const char *class, const char *colour, const 
     p->pen_x += width + 12;
 }
 
-// Grid, ticks and labels below the legend. From now on until panel_close drawing is cut at the frame.
+// Draw grid, ticks and labels below the legend. What is drawn from here to panel_close is cut at the frame.
 static void panel_axes(Panel *p, Axis x, Axis y, const char *x_label, const char *y_label) {
     double tick[MAX_TICKS], left = MARGIN;
     size_t n = ticks_apart(y, tick, PLOT_HEIGHT, 0);
@@ -300,17 +302,16 @@ static void panel_axes(Panel *p, Axis x, Axis y, const char *x_label, const char
     double top = p->pen_y + 13, bottom = top + PLOT_HEIGHT, width = p->right - left;
     x.from = left, x.to = p->right, y.from = bottom, y.to = top;
     for (size_t i = 0; i < n; i++) {
-        double at = axis_place(&y, tick[i]);
-        fprintf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fh%.1f\"/>\n", left, at, width);
-        draw_text(p, left - 6, at + 4.5, "tick e", "%s", number_text(tick[i], 6));
+        double place = axis_place(&y, tick[i]);
+        fprintf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fh%.1f\"/>\n", left, place, width);
+        draw_text(p, left - 6, place + 4.5, "tick e", "%s", number_text(tick[i], 6));
     }
     n = ticks_apart(x, tick, width, 1);
     for (size_t i = 0; i < n; i++) {
         const char *text = number_text(tick[i], 6);
-        double at = axis_place(&x, tick[i]);
-        fprintf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fv%d\"/>\n", at, top, PLOT_HEIGHT);
-        double half = text_width(text) / 2;
-        draw_text(p, fmin(fmax(at, half), PANEL_WIDTH - half), bottom + 18, "tick m", "%s", text);
+        double place = axis_place(&x, tick[i]), half = text_width(text) / 2;
+        fprintf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fv%d\"/>\n", place, top, PLOT_HEIGHT);
+        draw_text(p, fmin(fmax(place, half), PANEL_WIDTH - half), bottom + 18, "tick m", "%s", text);
     }
     fprintf(p->svg, "<path class=\"frame\" d=\"M%.1f %.1fh%.1f\"/>\n", left, bottom, width);
     draw_text(p, left + width / 2, bottom + 38, "faint m", "%s", x_label);
@@ -320,50 +321,50 @@ static void panel_axes(Panel *p, Axis x, Axis y, const char *x_label, const char
     p->x = x, p->y = y, p->pen_y = bottom + 46;
 }
 
-// A line through n points; it has gaps where a point is no number.
+// Draw a line through n points, with gaps at points that are NAN.
 static void draw_line(Panel *p, const char *class, const char *colour, const double *x, const double *y,
                       size_t n) {
-    int down = 0;
+    int drawing = 0;
     fprintf(p->svg, "<path class=\"%s %s\" d=\"M0 0", class, colour);
     for (size_t i = 0; i < n; i++) {
-        double at_x = axis_place(&p->x, x[i]), at_y = axis_place(&p->y, y[i]);
-        int good = !isnan(at_x) && !isnan(at_y);
-        if (good) fprintf(p->svg, "%c%.1f %.1f", down ? 'L' : 'M', at_x, at_y);
-        down = good;
+        double place_x = axis_place(&p->x, x[i]), place_y = axis_place(&p->y, y[i]);
+        int good = !isnan(place_x) && !isnan(place_y);
+        if (good) fprintf(p->svg, "%c%.1f %.1f", drawing ? 'L' : 'M', place_x, place_y);
+        drawing = good;
     }
     fprintf(p->svg, "\"/>\n");
 }
 
-// A straight line.
 static void draw_rule(Panel *p, const char *class, const char *colour, double x0, double y0, double x1,
                       double y1) {
     draw_line(p, class, colour, (double[]){x0, x1}, (double[]){y0, y1}, 2);
 }
 
-// The area between two lines through n points.
+// Fill the area between two lines through n points.
 static void draw_band(Panel *p, const char *colour, const double *x, const double *lo, const double *hi,
                       size_t n) {
     if (isnan(lo[0]) || isnan(hi[0])) return; // no resample has a best split
     fprintf(p->svg, "<path class=\"band %s\" d=\"", colour);
     for (size_t i = 0; i < 2 * n; i++) { // there and back
         size_t k = i < n ? i : 2 * n - 1 - i;
-        double at = axis_place(&p->y, i < n ? hi[k] : lo[k]);
-        fprintf(p->svg, "%c%.1f %.1f", i ? 'L' : 'M', axis_place(&p->x, x[k]), at);
+        double place = axis_place(&p->y, i < n ? hi[k] : lo[k]);
+        fprintf(p->svg, "%c%.1f %.1f", i ? 'L' : 'M', axis_place(&p->x, x[k]), place);
     }
     fprintf(p->svg, "Z\"/>\n");
 }
 
-// A point of radius r, if it lies on the axes. The words are shown where a mouse rests; they may be NULL.
+// Draw a point of radius r, unless it is outside the axes. A browser shows the words, which may be NULL, when
+// the mouse is over it.
 static void draw_dot(Panel *p, const char *class, const char *colour, double x, double y, double r,
                      const char *words) {
     if (!axis_holds(&p->x, x) || !axis_holds(&p->y, y)) return;
     fprintf(p->svg, "<circle class=\"%s %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%g\">", class, colour,
             axis_place(&p->x, x), axis_place(&p->y, y), r);
-    if (words) fprintf(p->svg, "<title>"), put_text(p->svg, words), fprintf(p->svg, "</title>");
+    if (words) fprintf(p->svg, "<title>"), put_escaped(p->svg, words), fprintf(p->svg, "</title>");
     fprintf(p->svg, "</circle>\n");
 }
 
-// Put the panel and its caption on the page, and with --svg into a file of its own.
+// Put the panel with its caption on the page, and with --svg the panel into a file too.
 static void panel_close(Panel *p, const Page *page) {
     char *head, path[PATH_MAX];
     size_t size;
@@ -373,13 +374,13 @@ static void panel_close(Panel *p, const Page *page) {
     FILE *f = text_open(&head, &size);
     fprintf(f, " viewBox=\"0 0 %d %.0f\" width=\"%d\" height=\"%.0f\" role=\"img\">\n<title>", PANEL_WIDTH,
             p->pen_y, PANEL_WIDTH, p->pen_y);
-    put_text(f, p->title), fprintf(f, "</title>\n");
+    put_escaped(f, p->title), fprintf(f, "</title>\n");
     text_close(f);
     fprintf(page->html, "<figure>\n<svg%s%s", head, p->body);
     fprintf(page->html, "<figcaption>%s</figcaption>\n</figure>\n", p->words);
     if (page->dir) {
         if (snprintf(path, sizeof path, "%s/%s.svg", page->dir, p->name) >= PATH_MAX)
-            die("%s: this path is too long: choose a shorter one", page->dir);
+            die("%s: this path is too long; choose a shorter one", page->dir);
         const char *parts[] = {"<svg xmlns=\"http://www.w3.org/2000/svg\"", head, "<style>\n", plot_style,
                                "</style>\n<rect class=\"bg\" width=\"100%\" height=\"100%\"/>\n", p->body};
         writer_open(&w, path);
@@ -392,13 +393,13 @@ static void panel_close(Panel *p, const Page *page) {
 // ----------------------------------------------------------------------------
 // what the figures share
 
-enum { SAMPLES = 97 }; // of a line that is drawn
+enum { SAMPLES = 97 }; // points of a curve
 
-// The figures are about n groups: one, or all of one data set.
-typedef int Figure(const Page *, const Group *, size_t n); // returns 0 where there is nothing to draw
+// A figure is drawn of n groups: one, or all of one data set. Returns 0 if there is nothing to draw.
+typedef int Figure(const Page *, const Group *, size_t n);
 typedef double LawFunction(const Law *, double C);
 
-// Labels of axes. What other people's columns count only they know.
+// The labels of the axes. With --columns we do not know the units.
 static const char *flops_label(void) {
     return fit_opt.columns ? fit_opt.column[0] :
            fit_opt.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
@@ -432,12 +433,12 @@ static const char *series_name(const Group *g) {
     return name;
 }
 
-// What a mouse shows of a point.
+// The words that draw_dot shows for a point.
 static const char *point_words(const Point *p) {
     static char text[300];
     int n = 0;
     if (p->layers > 0 && p->channels > 0) n = snprintf(text, 100, "%g×%g, ", p->layers, p->channels);
-    snprintf(text + n, sizeof text - 100, "F %s, D %s, loss %s", num(p->F), num(p->D),
+    snprintf(text + n, sizeof text - 100, "F %s, D %s, loss %s", num3(p->F), num3(p->D),
              number_text(p->loss, 5));
     return text;
 }
@@ -450,11 +451,11 @@ static int has_band(const Group *g) { return has_frontier(g) && g->n_draws > 1; 
 static void draws_interval(const Group *g, LawFunction *of, double C, double *lo, double *hi) {
     double *x = alloc_or_die(g->n_draws * sizeof *x);
     for (size_t i = 0; i < g->n_draws; i++) x[i] = of(&g->draw[i], C);
-    interval(x, g->n_draws, lo, hi);
+    interval_95(x, g->n_draws, lo, hi);
     free(x);
 }
 
-// The floor is drawn where that leaves the losses half of the axis at least; else the legend alone tells it.
+// The floor is drawn if that leaves at least half of the axis to the losses. If not, the legend tells it.
 static int floor_is_near(double floor_value, Range loss) {
     return floor_value > 0 && loss.lo / floor_value < fmax(loss.hi / loss.lo, 1.2);
 }
@@ -470,26 +471,27 @@ static void legend_floor(Panel *p, double floor_value, int near) {
 
 static int figure_isoflop(const Page *page, const Group *g, size_t n) {
     Panel p;
-    Range F = no_range, loss = no_range;
+    Range F = empty_range, loss = empty_range;
     double x[SAMPLES], y[SAMPLES], floor_value = mean_floor(g);
     size_t inside = 0, off = 0, beyond = 0;
     const Budget *first = NULL, *last = NULL;
     if (n != 1 || g->n_budgets == 0) return 0;
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        for (size_t i = b->use; i < b->use + b->n_use; i++) stretch(&F, g->F[i]), stretch(&loss, g->loss[i]);
+        for (size_t i = b->use; i < b->use + b->n_use; i++)
+            range_add(&F, g->F[i]), range_add(&loss, g->loss[i]);
         if (!has_minimum(b)) continue;
         if (inside++ == 0) first = b;
         off += (size_t)b->off;
         last = b;
-        stretch(&loss, b->loss);
+        range_add(&loss, b->loss);
     }
     int near = floor_is_near(floor_value, loss);
-    if (near) stretch(&loss, floor_value);
+    if (near) range_add(&loss, floor_value);
     panel_open(&p, "isoflop", "isoFLOP curves", g->objective, g->data);
-    size_t named = MIN(g->n_budgets, 9); // there are no more colours
+    size_t named = MIN(g->n_budgets, 9); // as many as there are colours
     for (size_t k = 0; k < named; k++) {
         size_t i = k * (g->n_budgets - 1) / MAX(1, named - 1);
-        panel_legend(&p, "dot", nth_colour(i, g->n_budgets), "%s%s", i ? "" : "C = ", num(g->budget[i].C));
+        panel_legend(&p, "dot", nth_colour(i, g->n_budgets), "%s%s", i ? "" : "C = ", num3(g->budget[i].C));
     }
     if (inside) panel_legend(&p, "ring", "ink", "minimum");
     if (g->n_use < g->n) panel_legend(&p, "tiny", "soft", "left out of the law");
@@ -497,14 +499,14 @@ static int figure_isoflop(const Page *page, const Group *g, size_t n) {
     panel_axes(&p, axis_over(F, 1), axis_over(loss, -1), flops_label(), loss_label());
     if (near) draw_rule(&p, "dash", "soft", p.x.lo, floor_value, p.x.hi, floor_value);
     for (const Point *q = g->point; q < g->point + g->n; q++)
-        if (q->verdict != COUNTS) {
+        if (q->verdict != USED) {
             draw_dot(&p, "tiny", "soft", q->F, q->loss, 2.5, point_words(q));
             beyond += !axis_holds(&p.x, q->F) || !axis_holds(&p.y, q->loss);
         }
     for (size_t i = 0; i < g->n_budgets; i++) {
         const Budget *b = &g->budget[i];
-        Range its = no_range;
-        for (size_t k = b->use; k < b->use + b->n_use; k++) stretch(&its, g->F[k]);
+        Range its = empty_range;
+        for (size_t k = b->use; k < b->use + b->n_use; k++) range_add(&its, g->F[k]);
         for (int k = 0; k < SAMPLES; k++) {
             double z = log(its.lo) + log(its.hi / its.lo) * k / (SAMPLES - 1) - b->center;
             x[k] = exp(z + b->center), y[k] = b->c[0] + z * (b->c[1] + z * b->c[2]);
@@ -517,17 +519,18 @@ static int figure_isoflop(const Page *page, const Group *g, size_t n) {
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         if (has_minimum(b)) draw_dot(&p, "ring", "ink", b->F_opt, b->loss, 4.5, NULL);
     if (fit_opt.with_head)
-        fputs("No parabolas: with the head in F, the runs of a budget are not of one C.", p.caption);
+        fputs("No parabolas: with the head in F, C varies within a budget.", p.caption);
     else {
-        fprintf(p.caption, "%zu of %zu budgets have their minimum inside the sizes tried", inside,
+        fprintf(p.caption, "%zu of %zu budgets have their minimum within the sizes tried", inside,
                 g->n_budgets);
-        if (off) fprintf(p.caption, ", %zu of them off their centre, where parabolas are biased", off);
+        if (off) fprintf(p.caption, ", %zu of them off centre, where parabolas are biased", off);
         fputc('.', p.caption);
     }
     if (inside > 1)
-        fprintf(p.caption, " From C = %s to %s it moves from F = %s to %s, the loss there from %.3f to %.3f.",
-                num(first->C), num(last->C), num(first->F_opt), num(last->F_opt), first->loss, last->loss);
-    if (beyond) fprintf(p.caption, " %zu of the runs left out lie outside this frame.", beyond);
+        fprintf(p.caption, " From C = %s to %s it moves from F = %s to %s, and its loss from %.3f to %.3f.",
+                num3(first->C), num3(last->C), num3(first->F_opt), num3(last->F_opt), first->loss,
+                last->loss);
+    if (beyond) fprintf(p.caption, " %zu of the runs left out are outside this frame.", beyond);
     panel_close(&p, page);
     return 1;
 }
@@ -535,61 +538,63 @@ static int figure_isoflop(const Page *page, const Group *g, size_t n) {
 // ----------------------------------------------------------------------------
 // 2 and 5: the best split against C
 
-// What is shown: a function of the law, which for a run at C with F is C^C_power F^F_power.
+// What a panel shows: F_opt, D_opt or their ratio. For a run at C with F it is C^C_power F^F_power.
 typedef struct {
     const char *file, *title, *symbol, *unit;
     LawFunction *of;
     double C_power, F_power;
-} Split;
+} BestSplit;
 
-static double split_of(const Split *s, double C, double F) { return pow(C, s->C_power) * pow(F, s->F_power); }
+static double split_of(const BestSplit *s, double C, double F) {
+    return pow(C, s->C_power) * pow(F, s->F_power);
+}
 
-// What is seen in numbers: exponents, and values halfway (in log) through the compute that was measured.
-static void split_caption(FILE *f, const Split *s, const Group *g, size_t n, double C) {
+// The panel in numbers: exponents, and the values at C, which is halfway (in log) through the measured range.
+static void split_caption(FILE *f, const BestSplit *s, const Group *g, size_t n, double C) {
     double lo, hi;
     for (const Group *h = g; h < g + n; h++) {
         if (!has_frontier(h)) continue;
-        put_text(f, series_name(h));
+        put_escaped(f, series_name(h));
         fprintf(f, ": %s ∝ C<sup>%.3f</sup>", s->symbol, s->C_power + s->F_power * h->law.a);
         if (h->iso.n) fprintf(f, " (parabolas C<sup>%.3f</sup>)", s->C_power + s->F_power * h->iso.exponent);
-        fprintf(f, ", %s at C = %s", num(s->of(&h->law, C)), num(C));
-        if (has_band(h)) draws_interval(h, s->of, C, &lo, &hi), fprintf(f, " (%s … %s)", num(lo), num(hi));
+        fprintf(f, ", %s at C = %s", num3(s->of(&h->law, C)), num3(C));
+        if (has_band(h)) draws_interval(h, s->of, C, &lo, &hi), fprintf(f, " (%s … %s)", num3(lo), num3(hi));
         fprintf(f, ". ");
     }
     if (s->of == law_ratio && n == 2 && has_band(&g[0]) && has_band(&g[1])) {
         ratio_interval(&g[0], &g[1], C, &lo, &hi);
-        put_text(f, series_name(&g[0]));
-        fprintf(f, "’s is %s times ", num(law_ratio(&g[0].law, C) / law_ratio(&g[1].law, C)));
-        put_text(f, series_name(&g[1]));
-        fprintf(f, "’s (%s … %s). ", num(lo), num(hi));
+        put_escaped(f, series_name(&g[0]));
+        fprintf(f, "’s is %s times ", num3(law_ratio(&g[0].law, C) / law_ratio(&g[1].law, C)));
+        put_escaped(f, series_name(&g[1]));
+        fprintf(f, "’s (%s … %s). ", num3(lo), num3(hi));
     }
-    fprintf(f, "Right of the dotted line no run counts.");
+    fprintf(f, "The dotted line marks the largest C of the runs used.");
 }
 
-// For each group: the law with its band, the power law of the parabolas' minima, and these minima.
-static int draw_split(const Page *page, const Split *s, const Group *g, size_t n) {
+// Draw for each group the law with its band, the minima of the parabolas, and their power law.
+static int draw_split(const Page *page, const BestSplit *s, const Group *g, size_t n) {
     Panel p;
-    Range C = no_range, value = no_range;
+    Range C = empty_range, value = empty_range;
     double x[SAMPLES], y[SAMPLES], low[SAMPLES], high[SAMPLES];
     int bands = 0, parabolas = 0, minima = 0;
     char label[100];
     for (const Group *h = g; h < g + n; h++)
-        for (size_t i = 0; i < h->n_use && (has_frontier(h) || h->iso.n); i++) stretch(&C, h->C[i]);
+        for (size_t i = 0; i < h->n_use && (has_frontier(h) || h->iso.n); i++) range_add(&C, h->C[i]);
     if (C.hi == 0) return 0;
     double measured = C.hi;
-    C.hi *= 10; // the law looks ahead
+    C.hi *= 10; // to show what the law predicts
     for (const Group *h = g; h < g + n; h++) {
         bands |= has_band(h), parabolas |= h->iso.n > 0;
-        for (int end = 0; end < 2; end++) { // bands may be far wider than what can be shown
-            double at = end ? C.hi : C.lo, here = has_frontier(h) ? s->of(&h->law, at) : NAN;
-            stretch(&value, here);
-            if (h->iso.n) stretch(&value, split_of(s, at, power_at(&h->iso, at)));
+        for (int end = 0; end < 2; end++) { // a band may be far wider than what can be shown
+            double c = end ? C.hi : C.lo, here = has_frontier(h) ? s->of(&h->law, c) : NAN;
+            range_add(&value, here);
+            if (h->iso.n) range_add(&value, split_of(s, c, power_at(&h->iso, c)));
             if (!has_band(h)) continue;
-            draws_interval(h, s->of, at, &low[0], &high[0]);
-            stretch(&value, fmax(low[0], here / 30)), stretch(&value, fmin(high[0], here * 30));
+            draws_interval(h, s->of, c, &low[0], &high[0]);
+            range_add(&value, fmax(low[0], here / 30)), range_add(&value, fmin(high[0], here * 30));
         }
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++)
-            if (has_minimum(b)) stretch(&value, split_of(s, b->C, b->F_opt)), minima = 1;
+            if (has_minimum(b)) range_add(&value, split_of(s, b->C, b->F_opt)), minima = 1;
     }
     panel_open(&p, s->file, s->title, n == 1 ? g->objective : "", g->data);
     for (size_t i = 0; i < n; i++)
@@ -623,31 +628,32 @@ static int draw_split(const Page *page, const Split *s, const Group *g, size_t n
 }
 
 static int figure_best(const Page *page, const Group *g, size_t n) {
-    static const Split F = {"fopt", "best model size", "F_opt", "FLOPs per token", law_F_opt, 0, 1};
-    static const Split D = {"dopt", "best tokens", "D_opt", "training tokens", law_D_opt, 1, -1};
+    static const BestSplit F = {"fopt", "best model size", "F_opt", "FLOPs per token", law_F_opt, 0, 1};
+    static const BestSplit D = {"dopt", "best tokens", "D_opt", "training tokens", law_D_opt, 1, -1};
     return draw_split(page, &F, g, n) && draw_split(page, &D, g, n);
 }
 
 static int figure_ratio(const Page *page, const Group *g, size_t n) {
-    static const Split ratio = {"ratio", "best data/model ratio", "D_opt/F_opt", "tokens per FLOP per token",
-                                law_ratio, 1, -2};
+    static const BestSplit ratio = {"ratio", "best data/model ratio", "D_opt/F_opt",
+                                    "tokens per FLOP per token", law_ratio, 1, -2};
     return draw_split(page, &ratio, g, n);
 }
 
 // ----------------------------------------------------------------------------
 // 3: the loss surface
 
-// The point of the iso-loss line at this level where A/F^alpha and B/D^beta share what is above E at these
-// odds (as a log).
+// The point on the line of equal loss `level` where A/F^alpha and B/D^beta divide the loss above E at these
+// log odds.
 static void iso_loss(const Law *law, double level, double odds, double *F, double *D) {
     *F = pow(law->A * (1 + exp(-odds)) / (level - law->E), 1 / law->alpha);
     *D = pow(law->B * (1 + exp(odds)) / (level - law->E), 1 / law->beta);
 }
 
-// The log odds of a share; infinite where it is all, or more.
+// The log odds of a share; infinite if it is 1 or more.
 static double log_odds(double share) { return share < 1 ? log(share / (1 - share)) : INFINITY; }
 
-// Round levels from lo to hi, even in the log of what is above E, with as many digits as tell them apart.
+// Levels from lo to hi, evenly spaced in the log of the loss above E, and rounded to as few digits as tell
+// them apart.
 enum { LEVELS = 7 };
 static void iso_levels(double level[LEVELS], double E, double lo, double hi) {
     for (int digits = 2, apart = 0; !apart && digits < 8; digits++) {
@@ -662,14 +668,14 @@ static void iso_levels(double level[LEVELS], double E, double lo, double hi) {
     }
 }
 
-// The lines of equal loss, each with its level in the margin where it leaves the frame.
+// Draw the lines of equal loss, each with its level in the margin where it meets the frame.
 static void draw_levels(Panel *p, const Law *law, double above, double hi) {
     double level[LEVELS], x[SAMPLES], y[SAMPLES], last = INFINITY;
     FILE *labels = text_open(&p->outside, &p->outside_size);
     iso_levels(level, law->E, law->E + above, hi);
     for (int i = 0; i < LEVELS; i++) {
         if (!(level[i] > law->E)) continue;
-        // the odds where the line enters the frame, from the right or from below, and where it leaves it
+        // the log odds where the line enters the frame (from the right or from below) and where it leaves it
         double rest = level[i] - law->E, right = log_odds(law->A * pow(p->x.hi, -law->alpha) / rest);
         double from = fmax(right, -log_odds(law->B * pow(p->y.lo, -law->beta) / rest));
         double to = fmin(log_odds(law->A * pow(p->x.lo, -law->alpha) / rest),
@@ -678,11 +684,11 @@ static void draw_levels(Panel *p, const Law *law, double above, double hi) {
         for (int k = 0; k < SAMPLES; k++)
             iso_loss(law, level[i], from + (to - from) * k / (SAMPLES - 1), &x[k], &y[k]);
         draw_line(p, "hair", ramp_colour(1 - (double)i / (LEVELS - 1)), x, y, SAMPLES);
-        double at = axis_place(&p->y, y[0]);
-        if (from > right || fabs(at - last) < 11) continue;
-        fprintf(labels, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%s</text>\n", p->right + 5, at + 4.5,
-                number_text(level[i], 6));
-        last = at;
+        double place = axis_place(&p->y, y[0]);
+        if (from > right || fabs(place - last) < 11) continue;
+        fprintf(labels, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick\">%s</text>\n", p->right + 5,
+                place + 4.5, number_text(level[i], 6));
+        last = place;
     }
     text_close(labels);
 }
@@ -692,13 +698,13 @@ static double frontier_D(const Law *law, double F) { return pow(F / law->G, 1 / 
 static int figure_surface(const Page *page, const Group *g, size_t n) {
     Panel p;
     const Law *law = &g->law;
-    Range F = no_range, D = no_range, C = no_range, loss = no_range;
+    Range F = empty_range, D = empty_range, C = empty_range, loss = empty_range;
     double equal[MAX_TICKS], x[SAMPLES], y[SAMPLES];
     size_t n_C = 0;
     int frontier = has_frontier(g);
     if (n != 1 || !g->has_law) return 0;
     for (size_t i = 0; i < g->n_use; i++)
-        stretch(&F, g->F[i]), stretch(&D, g->D[i]), stretch(&C, g->C[i]), stretch(&loss, g->loss[i]);
+        range_add(&F, g->F[i]), range_add(&D, g->D[i]), range_add(&C, g->C[i]), range_add(&loss, g->loss[i]);
     for (; n_C < MIN(g->n_budgets, MAX_TICKS); n_C++) equal[n_C] = g->budget[n_C].C;
     Axis compute = axis_over(C, 1);
     if (n_C == 0) n_C = axis_ticks(&compute, equal, 7);
@@ -709,30 +715,30 @@ static int figure_surface(const Page *page, const Group *g, size_t n) {
     if (seen) panel_legend(&p, "line", "ink", "efficient frontier");
     panel_legend(&p, "dot", "r4", "run");
     if (n_C)
-        panel_legend(&p, "dots", "soft", n_C > 1 ? "equal C, %s … %s" : "equal C, %s", num(equal[0]),
-                     num(equal[n_C - 1]));
+        panel_legend(&p, "dots", "soft", n_C > 1 ? "equal C, %s … %s" : "equal C, %s", num3(equal[0]),
+                     num3(equal[n_C - 1]));
     p.right -= 34; // for the levels
     panel_axes(&p, of_F, of_D, flops_label(), tokens_label());
     for (size_t i = 0; i < n_C; i++)
         draw_rule(&p, "dots", "soft", p.x.lo, equal[i] / p.x.lo, p.x.hi, equal[i] / p.x.hi);
-    double above = fmax(loss.lo - law->E, 0.02 * (loss.hi - law->E)); // noise may bring a loss below E
+    double above = fmax(loss.lo - law->E, 0.02 * (loss.hi - law->E)); // with noise a loss may be below E
     double scale = log((loss.hi - law->E) / above);
     if (frontier) draw_levels(&p, law, above, loss.hi);
     for (size_t i = 0; i < g->n_use; i++)
         draw_dot(&p, "dot", ramp_colour(log((loss.hi - law->E) / fmax(g->loss[i] - law->E, above)) / scale),
                  g->F[i], g->D[i], 4, point_words(&g->point[g->use[i]]));
     for (int k = 0; k < SAMPLES; k++) {
-        double at = C.lo / 1e3 * pow(1e6 * C.hi / C.lo, k / (SAMPLES - 1.0));
-        x[k] = law_F_opt(law, at), y[k] = law_D_opt(law, at);
+        double c = C.lo / 1e3 * pow(1e6 * C.hi / C.lo, k / (SAMPLES - 1.0));
+        x[k] = law_F_opt(law, c), y[k] = law_D_opt(law, c);
     }
     if (frontier) {
         draw_line(&p, "line", "ink", x, y, SAMPLES);
         fprintf(p.caption, "Along the frontier%s F_opt = %s C<sup>%.3f</sup>, D_opt = %s C<sup>%.3f</sup>: ",
-                seen ? "" : ", which lies outside this frame,", num(law->G), law->a, num(1 / law->G), law->b);
-        fprintf(p.caption, "ten times the compute wants %s times the F and %s times the D.",
+                seen ? "" : ", which is outside this frame,", num3(law->G), law->a, num3(1 / law->G), law->b);
+        fprintf(p.caption, "for ten times the compute, take %s times the F and %s times the D.",
                 number_text(pow(10, law->a), 2), number_text(pow(10, law->b), 2));
     } else
-        fprintf(p.caption, "The law does not depend on %s: it has no frontier.", law->A > 0 ? "D" : "F");
+        fprintf(p.caption, "The law does not depend on %s, so it has no frontier.", law->A > 0 ? "D" : "F");
     panel_close(&p, page);
     return 1;
 }
@@ -740,7 +746,7 @@ static int figure_surface(const Page *page, const Group *g, size_t n) {
 // ----------------------------------------------------------------------------
 // 4: learning rate and batch against C
 
-// How many learning rates or batches the best of a budget was chosen from.
+// How many learning rates or batches were tried at a budget's best size.
 static size_t choices(const Budget *b, int of_batch) { return of_batch ? b->batches : b->lrs; }
 
 static int has_choices(const Group *g, int of_batch) {
@@ -751,7 +757,7 @@ static int has_choices(const Group *g, int of_batch) {
 
 static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) {
     Panel p;
-    Range C = no_range, value = no_range;
+    Range C = empty_range, value = empty_range;
     double x[SAMPLES], y[SAMPLES];
     size_t offset = of_batch ? offsetof(Point, batch_tokens) : offsetof(Point, lr);
     int edges = 0, laws = 0;
@@ -760,9 +766,9 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
             if (choices(b, of_batch) < 2) continue;
             edges |= of_batch ? b->batch_edge : b->lr_edge;
             laws |= (of_batch ? h->best_batch : h->best_lr).n > 0;
-            stretch(&C, b->C);
+            range_add(&C, b->C);
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
-                if (q->F == b->F) stretch(&value, *column((Point *)q, offset));
+                if (q->F == b->F) range_add(&value, point_number(q, offset));
         }
     if (C.hi == 0) return 0;
     panel_open(&p, of_batch ? "batch" : "lr", of_batch ? "best batch" : "best learning rate",
@@ -787,16 +793,16 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
             if (choices(b, of_batch) < 2) continue;
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
                 if (q->F == b->F)
-                    draw_dot(&p, "tiny", series_colour(i), b->C * aside, *column((Point *)q, offset), 2,
+                    draw_dot(&p, "tiny", series_colour(i), b->C * aside, point_number(q, offset), 2,
                              point_words(q));
             draw_dot(&p, (of_batch ? b->batch_edge : b->lr_edge) ? "ring" : "dot", series_colour(i),
                      b->C * aside, of_batch ? b->batch_tokens : b->lr, 4.5, NULL);
         }
-        put_text(p.caption, series_name(h));
+        put_escaped(p.caption, series_name(h));
         if (law->n)
-            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num(law->k),
-                    law->exponent, law->n, num(power_at(law, C.hi)), num(C.hi));
-        else fprintf(p.caption, ": no power law, which takes two budgets whose best is not at an edge. ");
+            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law->k),
+                    law->exponent, law->n, num3(power_at(law, C.hi)), num3(C.hi));
+        else fprintf(p.caption, ": no power law; it needs two budgets whose best is not at an edge. ");
     }
     panel_close(&p, page);
     return 1;
@@ -812,13 +818,13 @@ static int figure_rates(const Page *page, const Group *g, size_t n) {
 
 enum { MAX_CURVES = 8, BINS = 140 };
 
-// A run with a log, known by how its log ends: at this step, with this validation loss.
+// The log of a run, and how it ends: after this step, with this validation loss.
 struct RunLog {
     char *path;
     double steps, val;
 };
 
-// All DIR/NAME/main.log.
+// Find all DIR/NAME/main.log.
 static void find_logs(Page *page, const char *dir) {
     struct dirent *entry;
     DIR *d = opendir(dir);
@@ -839,14 +845,15 @@ static void find_logs(Page *page, const char *dir) {
     closedir(d);
 }
 
-// The log of a point: the one that ends as it does. (Logs have six digits behind the point.)
+// The log that ends as a point does (logs have six decimals), or NULL.
 static const char *find_log(const Page *page, const Point *p) {
     for (const struct RunLog *log = page->log; log < page->log + page->n_logs; log++)
         if (log->steps == p->steps && fabs(log->val - p->loss) < 1e-6) return log->path;
     return NULL;
 }
 
-// A curve (at most BINS points, the rest NAN): mean training loss in equal parts, by log, of a tokens axis.
+// Read a curve: the mean training loss in each of BINS equal parts, in log, of a tokens axis. If it has fewer
+// points the rest is NAN.
 static void read_curve(const char *path, double batch, const Axis *axis, double *tokens, double *loss) {
     char line[256];
     double sum[BINS] = {0}, count[BINS] = {0}, step, trl;
@@ -864,18 +871,18 @@ static void read_curve(const char *path, double batch, const Axis *axis, double 
     for (; n < BINS; n++) tokens[n] = loss[n] = NAN;
 }
 
-// One curve for each size of the largest budget whose runs have logs.
+// One curve for each size, from the largest budget whose runs have logs.
 static int figure_curves(const Page *page, const Group *g, size_t n) {
     Panel p;
-    Range D = no_range, loss = no_range;
+    Range D = empty_range, loss = empty_range;
     const Point *point[1000], *best;
     double x[MAX_CURVES][BINS], y[MAX_CURVES][BINS], floor_value = mean_floor(g);
     size_t sizes = 0;
     for (size_t b = g->n_budgets; n == 1 && b-- > 0 && sizes == 0;)
         for (size_t k = g->budget[b].use; k < g->budget[b].use + g->budget[b].n_use && sizes < 1000; k++) {
             const Point *q = &g->point[g->use[k]];
-            if (sizes && same(point[sizes - 1]->F, q->F)) continue;
-            if (q->batch_tokens > 0 && find_log(page, q)) point[sizes++] = q, stretch(&D, q->D);
+            if (sizes && point[sizes - 1]->F == q->F) continue;
+            if (q->batch_tokens > 0 && find_log(page, q)) point[sizes++] = q, range_add(&D, q->D);
         }
     if (sizes == 0) return 0;
     size_t shown = MIN(sizes, MAX_CURVES);
@@ -884,18 +891,18 @@ static int figure_curves(const Page *page, const Group *g, size_t n) {
     for (size_t k = 0; k < shown; k++) {
         const Point *q = point[k] = point[shown < sizes ? k * (sizes - 1) / (shown - 1) : k];
         read_curve(find_log(page, q), q->batch_tokens, &tokens, x[k], y[k]);
-        for (int i = 0; i < BINS; i++) stretch(&loss, y[k][i]);
-        stretch(&loss, q->loss);
+        for (int i = 0; i < BINS; i++) range_add(&loss, y[k][i]);
+        range_add(&loss, q->loss);
         if (q->loss < best->loss) best = q;
     }
     int near = floor_is_near(floor_value, loss);
-    if (near) stretch(&loss, floor_value);
+    if (near) range_add(&loss, floor_value);
     panel_open(&p, "curves", "training curves", g->objective, g->data);
     for (size_t k = 0; k < shown; k++) {
         const char *colour = nth_colour(k, shown);
         if (point[k]->layers > 0)
             panel_legend(&p, "line", colour, "%g×%g", point[k]->layers, point[k]->channels);
-        else panel_legend(&p, "line", colour, "F = %s", num(point[k]->F));
+        else panel_legend(&p, "line", colour, "F = %s", num3(point[k]->F));
     }
     panel_legend(&p, "dot", "soft", "validation, at the end");
     legend_floor(&p, floor_value, near);
@@ -905,9 +912,9 @@ static int figure_curves(const Page *page, const Group *g, size_t n) {
         draw_line(&p, "hair", nth_colour(k, shown), x[k], y[k], BINS);
     for (size_t k = 0; k < shown; k++)
         draw_dot(&p, "dot", nth_colour(k, shown), point[k]->D, point[k]->loss, 4, point_words(point[k]));
-    fprintf(p.caption, "%zu of %zu sizes at C = %s. The best of them, %s FLOPs per token, ends at a "
-            "validation loss of %.3f after %s tokens.", shown, sizes, num(best->C), num(best->F), best->loss,
-            num(best->D));
+    fprintf(p.caption, "%zu of %zu sizes at C = %s. The best, with %s FLOPs per token, reaches a "
+            "validation loss of %.3f after %s tokens.", shown, sizes, num3(best->C), num3(best->F),
+            best->loss, num3(best->D));
     panel_close(&p, page);
     return 1;
 }
@@ -932,30 +939,29 @@ static const char page_style[] =
 static const struct {
     const char *heading, *words, *missing;
     Figure *draw;
-    int whole_data; // the groups of one data set together, not one by one
+    int together; // all groups of one data set in one figure
 } sections[] = {
     {"isoFLOP curves",
-     "Each colour is one compute budget, spent on models of different size; the curve is a parabola in log "
-     "F, and its minimum the best size.", "its points have no budgets", figure_isoflop, 0},
-    {"The best model and the best data",
-     "How F and D of the best run grow with compute: by the law, and by the minima of the parabolas alone.",
-     "there is neither a law with a best split nor a minimum in two budgets", figure_best, 1},
+     "Each colour is one compute budget, spent on models of different sizes. The curve is a parabola in log "
+     "F, and its minimum the best size.", "the points do not form budgets", figure_isoflop, 0},
+    {"The best model size and amount of data",
+     "How F and D of the best run grow with compute, by the law and by the minima of the parabolas alone.",
+     "neither a law with a best split nor two budgets with a minimum", figure_best, 1},
     {"The loss surface",
-     "Lines of equal loss of the fitted law, with the loss at their right end where there is room; a point "
-     "is a run, in the colour of its loss. Dotted lines are of equal compute.", "there is no law",
-     figure_surface, 0},
-    {"The best data/model ratio", "Training tokens for each training FLOP per token, against compute.",
-     "there is neither a law with a best split nor a minimum in two budgets", figure_ratio, 1},
+     "Lines of equal loss by the fitted law, labelled at their right end where there is room. Each point is "
+     "a run, in the colour of its loss. Compute is equal along a dotted line.", "no law", figure_surface, 0},
+    {"The best data/model ratio", "Training tokens per training FLOP per token, against compute.",
+     "neither a law with a best split nor two budgets with a minimum", figure_ratio, 1},
     {"Learning rate and batch",
-     "Of the best size of each compute budget: means of the runs within 0.25% of its least loss, and all its "
-     "runs; the objectives stand side by side.",
-     "no budget has runs that differ in learning rate or batch alone", figure_rates, 1},
-    {"Training curves", "Of the largest compute budget with logs.",
+     "All runs at the best size of each compute budget, and the geometric mean of those within 0.25% of the "
+     "lowest loss. The objectives are drawn side by side.",
+     "no budget has runs that differ only in learning rate or batch", figure_rates, 1},
+    {"Training curves", "From the largest compute budget whose runs have logs.",
      "no budget has runs with logs (--runs DIR) that end as its points do", figure_curves, 0},
 };
 enum { N_SECTIONS = sizeof sections / sizeof *sections };
 
-// The lines that `print` writes, as items of a list.
+// Put the lines that `print` writes on the page, as items of a list.
 static void put_report(FILE *html, const Group *g, void (*print)(FILE *, const Group *)) {
     char *text, *save = NULL;
     size_t size;
@@ -965,21 +971,21 @@ static void put_report(FILE *html, const Group *g, void (*print)(FILE *, const G
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         line += strspn(line, " ");
         fputs(strncmp(line, "warning", 7) ? "<li>" : "<li class=\"warning\">", html);
-        put_text(html, line), fputs("</li>\n", html);
+        put_escaped(html, line), fputs("</li>\n", html);
     }
     free(text);
 }
 
-// What the law of a group says, and what it rests on.
+// Put the law of a group on the page, and what it is based on.
 static void put_law(FILE *html, const Group *g) {
     static const char *const names[N_LAW] = {"E", "A", "B", "α", "β", "", "a", "b", "G"};
     char name[400];
     double floor_value = mean_floor(g);
     group_name(name, sizeof name, g->objective, g->data, 90);
-    fputs("<div>\n<h3>", html), put_text(html, name), fputs("</h3>\n", html);
+    fputs("<div>\n<h3>", html), put_escaped(html, name), fputs("</h3>\n", html);
     if (g->has_law) fputs("<table>\n<tr><th></th><th>value</th><th>95% interval</th></tr>\n", html);
     else
-        fprintf(html, "<p class=\"note\">No law: it takes %d different (F, D), and %d different F and "
+        fprintf(html, "<p class=\"note\">No law: it needs %d different (F, D), with %d different F and "
                 "D.</p>\n", isnan(fit_opt.fix_E) ? 5 : 4, isnan(fit_opt.fix_E) ? 3 : 2);
     for (int k = 0; g->has_law && k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
@@ -995,10 +1001,10 @@ static void put_law(FILE *html, const Group *g) {
         fprintf(html, "<li>the exact floor is %.4f: E − floor = %+.4f</li>\n", floor_value,
                 g->law.E - floor_value);
     if (g->held_n)
-        fprintf(html, "<li>held out: fitted without C ≥ %s, its %zu points are predicted %+.2f%% off (root "
-                "mean square %.2f%%)</li>\n", num(g->budget[g->n_budgets - 1].C), g->held_n,
+        fprintf(html, "<li>held out: a fit without C ≥ %s predicts its %zu points %+.2f%% off (rms "
+                "%.2f%%)</li>\n", num3(g->budget[g->n_budgets - 1].C), g->held_n,
                 100 * g->held_mean, 100 * g->held_rms);
-    if (g->has_law) put_report(html, g, print_warnings);
+    put_report(html, g, print_warnings);
     fputs("</ul>\n</div>\n", html);
 }
 
@@ -1008,11 +1014,11 @@ static void put_section(const Page *page, const Fit *fit, int k) {
             sections[k].words);
     for (size_t i = 0, n; i < fit->n; i += n) {
         const Group *g = &fit->group[i];
-        for (n = 1; sections[k].whole_data && i + n < fit->n && !strcmp(g[n].data, g->data);) n++;
+        for (n = 1; sections[k].together && i + n < fit->n && !strcmp(g[n].data, g->data);) n++;
         if (sections[k].draw(page, g, n)) continue;
         group_name(name, sizeof name, n == 1 ? g->objective : "", g->data, 90);
-        fputs("<p class=\"note\">", page->html), put_text(page->html, name);
-        fprintf(page->html, ": left out, for %s.</p>\n", sections[k].missing);
+        fputs("<p class=\"note\">", page->html), put_escaped(page->html, name);
+        fprintf(page->html, ": left out: %s.</p>\n", sections[k].missing);
     }
     fputs("</div>\n</section>\n", page->html);
 }
@@ -1024,12 +1030,13 @@ static void put_page(const Page *page, const Fit *fit) {
             "<meta name=\"color-scheme\" content=\"light dark\">\n<title>Scaling law of %zu runs</title>\n"
             "<style>\n%s%s</style>\n</head>\n<body>\n<h1>Scaling law of %zu runs</h1>\n", fit->points,
             plot_style, page_style, fit->points);
-    fprintf(html, "<p>Loss L against model and data: L(F, D) = E + A/F<sup>α</sup> + B/D<sup>β</sup>, where "
-            "F is the %s of the model%s, D the training %s, and C = F D the compute. The best split of C is "
-            "F_opt = G C<sup>a</sup>, D_opt = C<sup>b</sup>/G, with a = β/(α+β) and b = α/(α+β).</p>\n",
+    fprintf(html, "<p>The loss as a function of model and data: L(F, D) = E + A/F<sup>α</sup> + "
+            "B/D<sup>β</sup>, where F is the %s of the model%s, D the training %s, and C = F D the compute. "
+            "The best split of C is F_opt = G C<sup>a</sup> and D_opt = C<sup>b</sup>/G, with a = β/(α+β) "
+            "and b = α/(α+β).</p>\n",
             fit_opt.columns ? "size" : "training FLOPs per token", fit_opt.with_head ? " with its head" : "",
             fit_opt.columns ? "data" : "tokens");
-    fputs("<section>\n<h2>The law</h2>\n<p>Intervals are of a bootstrap over runs.</p>\n"
+    fputs("<section>\n<h2>The law</h2>\n<p>The intervals come from a bootstrap over runs.</p>\n"
           "<div class=\"panels\">\n", html);
     for (size_t i = 0; i < fit->n; i++) put_law(html, &fit->group[i]);
     fputs("</div>\n</section>\n", html);
@@ -1037,48 +1044,53 @@ static void put_page(const Page *page, const Fit *fit) {
     fputs("</body>\n</html>\n", html);
 }
 
-static const char plot_help[] =
-    "usage: plot POINTS… [options] > report.html    the scaling law of these training runs, in pictures\n"
-    "\n"
-    "  --svg DIR    also write each panel alone, as DIR/FIGURE-OBJECTIVE-DATA.svg\n"
-    "  --runs DIR   training curves from DIR/NAME/main.log, of runs that are among the points\n"
-    "\n"
-    "and, as dev/fit has them: --columns --objective --data --with-head --fix-E --draws --seed --plateau\n"
-    "--all\n";
+typedef struct {
+    FitSettings fit; // first, so that the offsets in fit_options are right
+    const char *svg, *runs;
+} PlotSettings;
+
+#define TO(field) .offset = offsetof(PlotSettings, field)
+static Option plot_options[2 + sizeof fit_options / sizeof *fit_options] = {
+    {"svg", TEXT, FREE, TO(svg), 0, 0, "DIR", "write each panel also as DIR/FIGURE-OBJECTIVE-DATA.svg"},
+    {"runs", TEXT, FREE, TO(runs), 0, 0, "DIR", "training curves from DIR/NAME/main.log of the points' runs"},
+}; // plot_main adds those of dev/fit
+#undef TO
 
 int plot_main(int argc, char **argv) {
-    const char *runs = NULL;
-    char **rest = alloc_or_die((size_t)(argc + 1) * sizeof *rest), *text;
-    int n = 0;
-    size_t size;
+    PlotSettings s = {.fit = fit_opt};
     Page page = {0};
+    char *text;
+    size_t size, n = 2;
     program = "plot";
-    for (int i = 0; i < argc; i++) {
-        if (!strcmp(argv[i], "--help")) return fputs(plot_help, stdout) < 0;
-        int is_runs = !strcmp(argv[i], "--runs"), is_svg = !strcmp(argv[i], "--svg");
-        if (!is_runs && !is_svg) rest[n++] = argv[i];
-        else if (++i == argc) die_usage("%s: a folder is missing", argv[i - 1]);
-        else *(is_runs ? &runs : &page.dir) = argv[i];
+    for (const Option *o = fit_options; o->name; o++)
+        if (strcmp(o->name, "json") && strcmp(o->name, "predict")) plot_options[n++] = *o;
+    parse_options(plot_options, &s, argc, argv);
+    fit_opt = s.fit, page.dir = s.svg;
+    if (fit_opt.help) {
+        printf("usage: plot POINTS… [--option value …] > report.html\n\n"
+               "Fit a scaling law to the runs in CSV files, and draw it.\n\n");
+        print_options(plot_options);
+        fputs(fit_notes, stdout);
+        return 0;
     }
-    int n_files = parse_fit_options(n, rest);
-    if (fit_opt.json || !isnan(fit_opt.predict)) die_usage("--json, --predict: these are dev/fit's");
-    if (runs) find_logs(&page, runs);
-    Fit fit = fit_files(rest + 1, n_files);
+    settle_fit_settings();
+    if (s.runs) find_logs(&page, s.runs);
+    Fit fit = fit_files(&fit_opt.points);
     if (page.dir && mkdir(page.dir, 0777) && errno != EEXIST)
         die("--svg %s: cannot make this folder: %s", page.dir, strerror(errno));
-    page.html = text_open(&text, &size);
+    page.html = text_open(&text, &size); // so that a page is printed whole or not at all
     put_page(&page, &fit);
     text_close(page.html);
-    if (fwrite(text, 1, size, stdout) != size || fflush(stdout))
-        die("stdout: cannot write: %s", strerror(errno));
-    free(text), free(rest);
+    fwrite(text, 1, size, stdout);
+    free(text);
     return 0;
 }
 
 #ifndef PLOT_NO_MAIN
 int main(int argc, char **argv) {
+    open_streams();
     set_threads(0);
-    return plot_main(argc, argv);
+    return close_stdout(plot_main(argc, argv));
 }
 #endif
 #endif

@@ -1,0 +1,1340 @@
+/*
+Proves the programs of the laboratory, a chapter for each. Run it from the top folder, after make tools.
+
+    dev/test                   all tests but the slow ones; with OPTIBERT_SLOW=1 those too
+    dev/test plot              the tests whose name contains this word
+*/
+#define HARNESS_ONLY
+#define FIT_NO_MAIN
+#define PLOT_NO_MAIN
+#define SWEEP_NO_MAIN
+#define EVAL_NO_MAIN
+#include "../test_optibert.c"
+#include "fit.c"
+#include "plot.c"
+#include "sweep.c"
+#include "eval.c"
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+// ----------------------------------------------------------------------------
+// dev/fit.c
+
+static Law make_law(double E, double A, double B, double alpha, double beta) {
+    Law law = {.E = E, .alpha = alpha, .beta = beta};
+    law_close(&law, log(A), log(B));
+    return law;
+}
+
+static double random_normal(uint64_t seed, uint64_t i) { // Box-Muller
+    return sqrt(-2 * log(1 - uniform(seed, 400, 2 * i))) * cos(2 * acos(-1) * uniform(seed, 400, 2 * i + 1));
+}
+
+// A group of points on a law, all of them used: budgets from 1e11 to 1e13, each with sizes from 1/around to
+// around times `shift` times the best one. noise: standard deviation of log loss.
+static Group make_group(Law law, int budgets, int sizes, double around, double shift, double noise,
+                        uint64_t seed) {
+    Group g = {.objective = "mlm", .data = ""};
+    for (int i = 0; i < budgets * sizes; i++) {
+        double C = 1e11 * pow(100, i / sizes / (budgets - 1.0));
+        double F = law_F_opt(&law, C) * shift * pow(around, 2 * (i % sizes) / (sizes - 1.0) - 1);
+        double loss = law_loss(&law, F, C / F) * exp(noise * random_normal(seed, (uint64_t)i));
+        add_point(&g, &(Point){.F = F, .F_N = F, .D = C / F, .C = C, .budget = C, .steps = 1e9, .loss = loss,
+                               .lr = 1, .batch_tokens = 1, .vocab = NAN, .seq_len = NAN, .val_floor = NAN});
+    }
+    return g;
+}
+
+// A row of a file of points. What is 0 or NULL here gets a default. rest: the columns that older files lack.
+typedef struct {
+    const char *objective, *data, *floor, *rest;
+    double channels, F, D, C, batch, steps, lr, seed, loss;
+} Row;
+
+static void put_row(FILE *f, Row r) {
+    double C = r.C ?: r.F * r.D;
+    fprintf(f, "%s,2,%g,2,176,128,931,160320,100672,%.17g,%.17g,%.17g,%.17g,%g,%g,%.17g,0.2,%g,%.17g,%.17g,",
+            r.objective ?: "mlm", r.channels ?: 64, r.F, r.F / 9, r.D, C, r.batch ?: 4096, r.steps ?: 1000,
+            r.lr ?: 0.008, r.seed ?: 1, r.loss, r.loss);
+    fprintf(f, "%s,1,1,0.01,0.3,%.17g,%s%s%s\n", r.floor ?: "", C, r.data ?: "village_train",
+            r.rest ? "," : "", r.rest ?: "");
+}
+
+// Open a file of points. `older`: without the columns that were added later.
+static FILE *open_points(const char *path, int older) {
+    FILE *f = fopen(path, "w");
+    size_t n = older ? (size_t)(strstr(result_header, ",val_rows") - result_header) : strlen(result_header);
+    fprintf(f, "%.*s%s", (int)n, result_header, older ? "\n" : "");
+    return f;
+}
+
+// The objective from its definition, and its gradient and Hessian by central differences: once with all
+// residuals larger than delta, once with all smaller.
+static void test_fit_derivatives(void) {
+    Law law = make_law(1.5, 300, 2e4, 0.4, 0.6);
+    for (int near = 0; near < 2; near++) {
+        Group g = make_group(law, 3, 5, 10, 1, near ? 1e-5 : 0.1, 3);
+        judge_points(&g);
+        Surface s = surface_make(g.F, g.D, g.loss, 15, NAN);
+        Objective o, up, down;
+        double w[15], sum = 0, worst = 0, worst_H = 0, h = near ? 1e-6 : 1e-7;
+        double t[NP] = {log(law.E), log(law.A) - law.alpha * s.mean_x, log(law.B) - law.beta * s.mean_y,
+                        law.alpha, law.beta};
+        for (int p = 0; p < NP; p++) t[p] += (near ? 1e-5 : 0.02) * (p % 2 ? -1 : 1);
+        for (int i = 0; i < 15; i++) {
+            double x = log(g.F[i]) - s.mean_x, y = log(g.D[i]) - s.mean_y;
+            double r = fabs(log(exp(t[0]) + exp(t[1] - t[3] * x) + exp(t[2] - t[4] * y)) - log(g.loss[i]));
+            w[i] = i % 3, sum += w[i] * (r <= 1e-3 ? r * r / 2 : 1e-3 * (r - 1e-3 / 2));
+        }
+        law_objective(&s, w, t, &o);
+        check(fabs(o.value / sum - 1) < 1e-9, "objective %.12g, not %.12g", o.value, sum);
+        for (int p = 0; p < NP; p++) {
+            double was = t[p];
+            t[p] = was + h, law_objective(&s, w, t, &up);
+            t[p] = was - h, law_objective(&s, w, t, &down);
+            t[p] = was;
+            double slope = (up.value - down.value) / (2 * h);
+            worst = larger(worst, fabs(slope - o.gradient[p]) / (fabs(o.gradient[p]) + 1e-6));
+            for (int q = p; q < NP; q++) {
+                double bend = (up.gradient[q] - down.gradient[q]) / (2 * h);
+                worst_H = larger(worst_H, fabs(bend - o.H[q][p]) / (fabs(o.H[q][p]) + 1e-3));
+            }
+        }
+        check(worst < 1e-5 && worst_H < 1e-4, "near %d: slopes off by %g, %g", near, worst, worst_H);
+    }
+}
+
+// The conditions of Karush, Kuhn and Tucker, which hold at the minimum and nowhere else: no number is
+// negative, the gradient is 0 where a number is positive and not negative where it is 0.
+static void test_fit_least_squares(void) {
+    int zeros = 0;
+    for (uint64_t trial = 0; trial < 300; trial++) {
+        double X[8][3], y[8], G[3][3] = {{0}}, h[3] = {0}, c[3], yy = 0, left = 0;
+        for (uint64_t i = 0; i < 24; i++) X[i / 3][i % 3] = uniform(trial, 402, i) - (i % 3 == 2 ? 0.5 : 0);
+        for (uint64_t i = 0; i < 8; i++) {
+            y[i] = uniform(trial, 401, i) - 0.3;
+            for (int p = 0; p < 9; p++) G[p / 3][p % 3] += X[i][p / 3] * X[i][p % 3];
+            for (int p = 0; p < 3; p++) h[p] += X[i][p] * y[i];
+        }
+        int allowed = trial % 4 == 3 ? 6 : 7;
+        double explained = least_squares(G, h, allowed, c);
+        for (int i = 0; i < 8; i++)
+            yy += y[i] * y[i], left += pow(y[i] - X[i][0] * c[0] - X[i][1] * c[1] - X[i][2] * c[2], 2);
+        check(fabs(yy - explained - left) < 1e-9, "%g explained, not %g", explained, yy - left);
+        for (int p = 0; p < 3; p++) {
+            double slope = G[p][0] * c[0] + G[p][1] * c[1] + G[p][2] * c[2] - h[p];
+            int ok = allowed >> p & 1 ? c[p] >= 0 && slope > -1e-9 && (c[p] == 0 || slope < 1e-9) : c[p] == 0;
+            check(ok, "trial %d: c[%d] = %g with gradient %g", (int)trial, p, c[p], slope);
+            zeros += c[p] == 0;
+        }
+    }
+    check(zeros > 100 && zeros < 800, "%d of 900 numbers are 0: the test proves little", zeros);
+}
+
+// From points exactly on a law, the fit recovers all its numbers to rounding.
+static void test_fit_recovery(void) {
+    static const struct {
+        const char *name;
+        double E, A, B, alpha, beta;
+        int budgets, sizes;
+        double shift;
+    } cases[] = {
+        {"Chinchilla's (Besiroglu et al.)", 1.8172, 482.01, 2085.43, 0.3478, 0.3658, 9, 12, 1},
+        {"symmetric", 1, 100, 100, 0.5, 0.5, 4, 8, 1}, {"asymmetric", 0.5, 3000, 20, 0.8, 0.25, 4, 8, 1},
+        {"off centre", 1.5, 50, 1e4, 0.3, 0.6, 4, 8, 20}, {"further", 1.5, 50, 1e4, 0.3, 0.6, 4, 8, 0.02},
+        {"nine points", 2, 200, 3e4, 0.4, 0.7, 3, 3, 1}, {"six", 1.5, 50, 1e4, 0.3, 0.6, 2, 3, 1},
+        {"steep", 0.3, 1e12, 1e14, 2.2, 1.9, 4, 8, 1}, {"flat", 0.3, 5, 6, 0.06, 0.05, 4, 8, 1},
+        {"no E", 0, 200, 3e4, 0.4, 0.7, 4, 8, 1}, {"small E", 1e-3, 200, 3e4, 0.4, 0.7, 4, 8, 1},
+    };
+    for (size_t k = 0; k < LENGTH(cases); k++) {
+        Law want = make_law(cases[k].E, cases[k].A, cases[k].B, cases[k].alpha, cases[k].beta), got;
+        Group g = make_group(want, cases[k].budgets, cases[k].sizes, 10, cases[k].shift, 0, 1);
+        judge_points(&g);
+        for (int fixed = 0; fixed < 2; fixed++) {
+            int possible = law_fit(&got, g.F, g.D, g.loss, g.n_use, fixed ? want.E : NAN);
+            check(possible, "%s: no law", cases[k].name);
+            for (int p = 0; p < N_LAW && possible; p++)
+                check(p == LAW_HUBER || fabs(got.v[p] - want.v[p]) < 1e-9 * (p == LAW_E ? 1 : want.v[p]),
+                      "%s: %s is %.12g, not %.12g", cases[k].name, law_names[p], got.v[p], want.v[p]);
+        }
+    }
+}
+
+// With noise, none of many random starts ends lower than the fit. A small E is the harder case: there are
+// minima at E = 0, from which no descent returns.
+static void test_fit_minimum(void) {
+    for (uint64_t trial = 0; trial < 16; trial++) {
+        double w[24], t[NP], value, least = INFINITY;
+        Law law = make_law(trial < 4 ? 1.2 : 0.1, 300, 1e4, 0.45, 0.6);
+        Group g = make_group(law, 4, 6, 10, 1, trial < 4 ? 0.03 : 0.05, trial);
+        judge_points(&g);
+        law_fit(&law, g.F, g.D, g.loss, g.n_use, NAN);
+        Surface s = surface_make(g.F, g.D, g.loss, g.n_use, NAN);
+        for (int i = 0; i < 24; i++) w[i] = 1;
+        for (uint64_t i = 0; i < 100; i++) {
+            for (uint64_t p = 0; p < NP; p++)
+                t[p] = (p < 3 ? -3 : 0.05) + (p < 3 ? 5 : 2) * uniform(trial, 403, 5 * i + p);
+            check(law_descend(&s, w, t, &value), "start %d of set %d did not converge", (int)i, (int)trial);
+            least = fmin(least, value);
+        }
+        check(law.huber <= least * (1 + 1e-9), "%.12g, where random starts find %.12g", law.huber, least);
+    }
+}
+
+// The best split in closed form, against a search for the lowest loss along F D = C.
+static void test_fit_closed_form(void) {
+    for (uint64_t trial = 0; trial < 50; trial++) {
+        double u[4], C = 1e12 * pow(10, trial % 5), low = -30, high = 90;
+        for (uint64_t i = 0; i < 4; i++) u[i] = uniform(trial, 404, i);
+        Law law = make_law(1, exp(3 + 5 * u[0]), exp(3 + 8 * u[1]), 0.2 + u[2], 0.2 + u[3]);
+        for (int i = 0; i < 200; i++) { // ternary search in log F
+            double x = low + (high - low) / 3, y = high - (high - low) / 3;
+            if (law_loss(&law, exp(x), C / exp(x)) < law_loss(&law, exp(y), C / exp(y))) high = y;
+            else low = x;
+        }
+        double F = law_F_opt(&law, C), ratio = pow(C, law.b - law.a) / (law.G * law.G);
+        check(fabs(low - log(F)) < 1e-5, "F_opt %g, by search %g", F, exp(low));
+        check(fabs(F * law_D_opt(&law, C) / C - 1) < 1e-9, "F_opt D_opt is not C");
+        check(fabs(law_ratio(&law, C) / ratio - 1) < 1e-9, "D/F is %g, not %g", law_ratio(&law, C), ratio);
+    }
+}
+
+// Quantiles, intervals, power laws, and what counts as an edge: worked out by hand.
+static void test_fit_statistics(void) {
+    const double x[] = {1, 2, 3, 4, 10};
+    check(quantile(x, 5, 0.5) == 3 && quantile(x, 4, 0.5) == 2.5 && quantile(x, 4, 0.25) == 1.75 &&
+          quantile(x, 5, 0) == 1 && quantile(x, 5, 1) == 10 && fabs(quantile(x, 5, 0.975) - 9.4) < 1e-12 &&
+          quantile(x, 1, 0.3) == 1 && isnan(quantile(x, 0, 0.5)), "quantiles");
+    double mixed[42] = {[41] = NAN}, low, high; // 0 … 40, and NAN
+    for (int i = 0; i < 41; i++) mixed[i] = (i * 7) % 41;
+    interval_95(mixed, 42, &low, &high);
+    check(fabs(low - 1) < 1e-12 && fabs(high - 39) < 1e-12, "the interval of 0 … 40: %g … %g", low, high);
+    Point tries[3] = {{.F = 1, .lr = 1}, {.F = 1, .lr = 2}, {.F = 1, .lr = 4}};
+    for (int i = 0; i < 3; i++) {
+        int edge;
+        size_t n = count_tried(tries, 3, 1, offsetof(Point, lr), tries[i].lr, &edge);
+        check(n == 3 && edge == (i != 1), "%zu rates tried; is number %d at an edge: %d", n, i, edge);
+    }
+    const double C[] = {1e10, 1e11, 5e11, 1e12}, w[] = {1, 1, 0, 1}, one[] = {0, 1, 0, 0};
+    double y[4];
+    for (int i = 0; i < 4; i++) y[i] = i == 2 ? 17 : 3 * pow(C[i], -0.25);
+    PowerLaw p = power_law(C, y, w, 4);
+    check(p.n == 3 && fabs(p.k - 3) < 1e-12 && fabs(p.exponent + 0.25) < 1e-13, "%g C^%g", p.k, p.exponent);
+    p = power_law(C, y, one, 4);
+    check(p.n == 1 && p.exponent == 0 && fabs(power_at(&p, 1e15) - y[1]) < 1e-12, "a power law of one point");
+}
+
+// Parabolas: one with its minimum inside, one outside the sizes, one that is open downwards, one off centre.
+static void test_fit_parabolas(void) {
+    fit_opt.draws = 0;
+    for (int kind = 0; kind < 4; kind++) {
+        Group g = {.objective = "", .data = ""};
+        for (int i = 0; i < 7; i++) {
+            double z = i - (kind == 1 ? 8 : kind == 3 ? 5 : 2.75), F = 1e5 * exp(i);
+            Point p = {.F = F, .F_N = F, .D = 1e12 / F, .C = 1e12, .budget = 1e12, .steps = 1e6, .vocab = NAN,
+                       .loss = kind == 2 ? 5 - 0.01 * z * z : 2 + 0.03 * z * z};
+            add_point(&g, &p);
+        }
+        fit_group(&g);
+        const Budget *b = g.budget;
+        check(g.n_budgets == 1 && b->n_use == 7 && b->sizes == 7 && fabs(b->C / 1e12 - 1) < 1e-12,
+              "parabola %d: the budget", kind);
+        check(b->open == (kind == 2) && b->edge == (kind == 1) && (kind == 2 || b->off == (kind % 2)),
+              "parabola %d: open %d, edge %d, off centre %d", kind, b->open, b->edge, b->off);
+        if (kind == 0) check(fabs(b->F_opt / (1e5 * exp(2.75)) - 1) < 1e-9 && fabs(b->loss - 2) < 1e-9 &&
+                             fabs(b->F_opt * b->D_opt / 1e12 - 1) < 1e-9, "the minimum of a parabola");
+        check(g.held_n == 0, "the only budget is held out");
+    }
+    fit_opt.draws = 1000;
+}
+
+// What makes a budget: the same number in the column, or an F D that nearly agrees; not chance.
+static void test_fit_budgets(void) {
+    for (int kind = 0; kind < 4; kind++) {
+        Group g = {.objective = "", .data = ""};
+        for (uint64_t i = 0; i < 120; i++) {
+            double C = 1e12 * pow(2, (double)(i / 8)), F = 1e5 * pow(1.5, (double)(i % 8));
+            if (kind == 1) C *= 1 + 0.015 * uniform(1, 405, i);      // nearly equal
+            if (kind == 2) C = 1e12 * pow(1e3, uniform(1, 405, i));  // scattered
+            if (kind == 3 && i % 8 > 1) C *= 1.15 * (double)(i % 8); // only two of each
+            Point p = {.F = F, .F_N = F, .D = C / F, .C = C, .budget = kind == 1 ? NAN : C, .steps = 1e6,
+                       .vocab = NAN, .loss = 2};
+            add_point(&g, &p);
+        }
+        qsort(g.point, g.n, sizeof *g.point, compare_points);
+        judge_points(&g), find_budgets(&g);
+        check(g.n_budgets == (kind < 2 ? 15 : 0), "%zu budgets of kind %d", g.n_budgets, kind);
+        for (size_t b = 0; b < g.n_budgets; b++)
+            check(g.budget[b].n == 8 && g.budget[b].n_use == 8 && g.budget[b].sizes == 8 &&
+                  g.budget[b].first == 8 * b && g.budget[b].use == 8 * b, "budget %zu of kind %d", b, kind);
+    }
+}
+
+// The trainer accepts the shapes of plans, and no other allowed shape is much nearer.
+static void test_fit_shapes(void) {
+    for (int i = 0; i < 60; i++) {
+        double F = 5e4 * pow(1.4, i), nearest = INFINITY;
+        Config c = ladder_shape(F, 128, 1000, 0, 0);
+        check(c.L >= 2 && c.C >= 16 && c.C % 16 == 0 && c.NH == MAX(1, c.C / 32) &&
+              c.H == default_hidden(c.C) && (c.L == 2 || c.C / c.L >= 8) && c.C <= 64 * c.L,
+              "shape %zux%zu", c.L, c.C);
+        check_config(&c);
+        for (size_t C = 16; C <= 8192; C += 16)
+            for (size_t L = MAX(2, (C + 63) / 64); L <= C / 8; L++) {
+                Config other = {L, C, MAX(1, C / 32), default_hidden(C), 128, 1000, 0};
+                if (C % other.NH == 0 && C / other.NH % 2 == 0)
+                    nearest = fmin(nearest, fabs(log(flops_per_token(&other) / F)));
+            }
+        if (F < 1e10)
+            check(fabs(log(flops_per_token(&c) / F)) <= nearest + 0.041, "%zux%zu for F %g", c.L, c.C, F);
+    }
+    Config c = ladder_shape(798720, 128, 1000, 0, 0); // 2 x 64
+    check(c.L == 2 && c.C == 64, "%zux%zu is not the shape with F_N = 798720", c.L, c.C);
+}
+
+// A plan: losses from the law, D and steps from C and the shape, a batch that leaves 200 steps.
+static void test_fit_plan(void) {
+    Point p = {.seq_len = 128, .vocab = 1000, .mask_rate = 0.2, .batch_tokens = 32 * 128};
+    size_t use = 0;
+    Group g = {.objective = "mlm", .data = "", .n_use = 1, .use = &use, .point = &p,
+               .law = make_law(1.2, 300, 1e4, 0.45, 0.6)};
+    for (double C = 1e10; C < 1e15; C *= 10) {
+        Plan plan = make_plan(&g, C);
+        double F = flops_per_token(&plan.shape), tokens = (double)(plan.steps * plan.rows * 128);
+        double third = law_loss(&g.law, plan.F / 3, 3 * C / plan.F) - plan.loss;
+        double triple = law_loss(&g.law, plan.F * 3, C / plan.F / 3) - plan.loss;
+        check(fabs(plan.loss - law_loss(&g.law, plan.F, C / plan.F)) < 1e-12, "loss %g", plan.loss);
+        check(fabs(plan.smaller - third) < 1e-12 && fabs(plan.larger - triple) < 1e-12 && third > 0 &&
+              triple > 0, "3 times off: %g more, %g more", plan.smaller, plan.larger);
+        check(plan.shape_F == F && fabs(plan.shape_D * F / C - 1) < 1e-12, "D is not C / F");
+        check(plan.rows <= 32 && (plan.rows == 1 || (plan.steps >= 200 && fabs(tokens * F / C - 1) < 0.01)),
+              "%zu steps of %zu rows", plan.steps, plan.rows);
+        check(plan.lr == default_lr(plan.shape.C) && plan.params == parameter_count(&plan.shape), "rate");
+    }
+    p.lr = 0.004, p.channels = 128;
+    Plan plan = make_plan(&g, 1e12);
+    check(fabs(plan.lr / (0.004 * sqrt(128.0 / (double)plan.shape.C)) - 1) < 1e-12, "%g: not as 1/√channels",
+          plan.lr);
+    g.best_lr = (PowerLaw){2, -0.25, NAN, NAN, 2}, g.best_batch = (PowerLaw){0.512, 0.25, NAN, NAN, 2};
+    plan = make_plan(&g, 1e16);
+    check(fabs(plan.lr - 2e-4) < 1e-12 && plan.rows == 40, "by power laws: rate %g, %zu rows", plan.lr,
+          plan.rows);
+}
+
+static Group bootstrap_with(size_t seed, int threads) {
+    int before = omp_get_max_threads();
+    Group g = make_group(make_law(1.2, 300, 1e4, 0.45, 0.6), 4, 6, 10, 1, 0.02, 5);
+    omp_set_num_threads(threads);
+    fit_opt.draws = 40, fit_opt.seed = seed;
+    fit_group(&g);
+    fit_opt.draws = 1000, fit_opt.seed = 1;
+    omp_set_num_threads(before);
+    return g;
+}
+
+// Resamples keep the number of points of each budget and draw all points alike. They do not depend on the
+// number of threads, but on the seed and the objective.
+static void test_fit_resamples(void) {
+    Group g = bootstrap_with(1, 1), threads = bootstrap_with(1, 3), seed = bootstrap_with(2, 1);
+    double w[24], ntp[24], all[24] = {0}, equal = 0;
+    check(g.n_draws == 40 && !memcmp(g.draw, threads.draw, 40 * sizeof(Law)), "it depends on threads");
+    check(memcmp(g.draw, seed.draw, 40 * sizeof(Law)) != 0, "it does not depend on the seed");
+    for (uint64_t draw = 0; draw < 200; draw++) {
+        resample(&g, w, draw);
+        g.objective = "ntp", resample(&g, ntp, draw), g.objective = "mlm";
+        for (int b = 0; b < 4; b++) {
+            double sum = 0;
+            for (int i = 6 * b; i < 6 * b + 6; i++) sum += w[i], all[i] += w[i], equal += w[i] == ntp[i];
+            check(sum == 6, "a resample has %g points of a budget of 6", sum);
+        }
+    }
+    for (int i = 0; i < 24; i++) check(fabs(all[i] - 200) < 60, "point %d: drawn %g times", i, all[i]);
+    check(equal < 0.5 * 24 * 200, "mlm and ntp draw the same points: %g of 4800 weights agree", equal);
+}
+
+// Standard errors, correlations, intervals and the held-out budget, from the draws.
+static void test_fit_bootstrap(void) {
+    Group g = bootstrap_with(1, 1);
+    double x[40], lo, hi, mean = 0, mean_log = 0, xx = 0, yy = 0, xy = 0;
+    for (int i = 0; i < 40; i++)
+        x[i] = g.draw[i].alpha, mean += x[i] / 40, mean_log += log(g.draw[i].A) / 40;
+    for (int i = 0; i < 40; i++) {
+        double u = log(g.draw[i].A) - mean_log, v = x[i] - mean;
+        xx += u * u, yy += v * v, xy += u * v;
+    }
+    check(fabs(g.se.alpha / sqrt(yy / 39) - 1) < 1e-9 && fabs(g.se.A / sqrt(xx / 39) - 1) < 1e-9 &&
+          fabs(g.corr[1][3] - xy / sqrt(xx * yy)) < 1e-9, "errors %g, %g, correlation %g", g.se.alpha, g.se.A,
+          g.corr[1][3]);
+    interval_95(x, 40, &lo, &hi);
+    check(lo == g.lo.alpha && hi == g.hi.alpha && lo < g.law.alpha && g.law.alpha < hi,
+          "alpha %g is not in %g … %g", g.law.alpha, lo, hi);
+    ratio_interval(&g, &g, 1e12, &lo, &hi);
+    check(fabs(lo - 1) < 1e-12 && fabs(hi - 1) < 1e-12, "the quotient of a law by itself: %g … %g", lo, hi);
+    check(g.held_n == 6 && fabs(g.held_mean) < 0.1 && g.held_rms < 0.1, "held out: %g", g.held_rms);
+}
+
+// How often the 95% intervals contain the truth, over many noisy sets of points. (Of 200 sets, a true 95%
+// shows as 90.5% to 98.5% in 99 of 100 cases.)
+static void test_fit_coverage(void) {
+    enum { SETS = 200 };
+    Law truth = make_law(1.2, 300, 1e4, 0.45, 0.6);
+    int holds[N_LAW] = {0}, ratio = 0;
+    double lo, hi, want = law_ratio(&truth, 1e12);
+    fit_opt.draws = 200;
+    for (size_t set = 0; set < SETS; set++) {
+        Group g = make_group(truth, 4, 8, 20, 1, 0.01, 1000 + set);
+        fit_opt.seed = set;
+        fit_group(&g);
+        for (int k = 0; k < N_LAW; k++) holds[k] += g.lo.v[k] <= truth.v[k] && truth.v[k] <= g.hi.v[k];
+        ratio_interval(&g, NULL, 1e12, &lo, &hi);
+        ratio += lo <= want && want <= hi;
+    }
+    fit_opt.draws = 1000, fit_opt.seed = 1;
+    for (int k = 0; k < N_LAW; k++) {
+        if (k == LAW_HUBER) continue;
+        printf("  %-5s: %.1f%% of the intervals contain the truth\n", law_names[k], 100.0 * holds[k] / SETS);
+        check(holds[k] >= 0.88 * SETS, "coverage of %s: %d of %d", law_names[k], holds[k], SETS);
+    }
+    check(ratio >= 0.88 * SETS, "coverage of D/F: %d of %d", ratio, SETS);
+}
+
+// Which points of a file are used, and what was tried of learning rates.
+static void test_fit_rules(void) {
+    FILE *f = open_points(scratch("rules.csv"), 1);
+    Fit fit = {0};
+    for (int i = 0; i < 6; i++) { // the second of three rates is best in the mean over seeds, not in each
+        double loss = (i / 2 == 1 ? 2 : 2.1) + (i % 2 ? -0.3 : 0.3), lr[] = {0.004, 0.008, 0.064};
+        put_row(f, (Row){.F = 1e6, .D = 1e6, .lr = lr[i / 2], .seed = 1 + i % 2, .loss = loss});
+    }
+    put_row(f, (Row){.F = 2e6, .D = 5e5, .steps = 199, .loss = 2.2}); // too short
+    put_row(f, (Row){.F = 2e6, .D = 5.001e5, .steps = 200, .loss = 2.2});
+    put_row(f, (Row){.F = 4e6, .D = 2.5e5, .loss = 0.901 * 5}); // on the plateau
+    put_row(f, (Row){.F = 5e5, .D = 2e6, .loss = 0.899 * 5});
+    put_row(f, (Row){.objective = "ntp", .F = 5e5, .D = 2e6, .loss = 3});
+    fclose(f);
+    fit_opt.plateau = 5;
+    read_points(&fit, scratch("rules.csv"));
+    check(fit.n == 2 && fit.group[0].n == 10 && fit.group[1].n == 1, "groups");
+    Group *g = &fit.group[0];
+    fit_group(g);
+    check(g->count[TOO_SHORT] == 1 && g->count[ON_PLATEAU] == 1 && g->count[NOT_BEST] == 4 &&
+          g->count[USED] == 4, "%zu short, %zu on the plateau, %zu not best, %zu used", g->count[TOO_SHORT],
+          g->count[ON_PLATEAU], g->count[NOT_BEST], g->count[USED]);
+    for (size_t i = 0; i < g->n_use; i++) {
+        const Point *p = &g->point[g->use[i]];
+        check(p->F == 1e6 ? p->lr == 0.008 : p->steps >= 200 && p->loss < 4.5, "a wrong point is used");
+    }
+    const Budget *b = g->budget;
+    check(g->n_budgets == 1 && b->sizes == 3 && b->lrs == 3 && !b->lr_edge && b->batches == 1 &&
+          b->batch_edge && fabs(b->lr / 0.008 - 1) < 1e-12, "the rates of a budget");
+    check(!g->has_law && isnan(g->law.E), "four points make a law");
+    fit_opt.plateau = NAN;
+}
+
+// The unigram entropy of a shard with the tokens 0 0 0 1 and two ends of text (2).
+static void test_fit_entropy(void) {
+    struct { int32_t head[HEADER]; uint16_t token[6]; } shard = {{SHARD_MAGIC, 1, 6, 3, 3}, {2, 0, 0, 2, 1}};
+    const char *path = scratch("unigram.bin");
+    write_bytes(path, &shard, sizeof shard);
+    check(fabs(unigram_entropy(path, 3, 0) - (log(4) - 0.75 * log(3))) < 1e-12, "without end of text");
+    check(fabs(unigram_entropy(path, 3, 1) - (log(6) - (3 * log(3) + 2 * log(2)) / 6)) < 1e-12, "with it");
+    check(isnan(unigram_entropy(path, 4, 0)), "a shard with another vocabulary");
+}
+
+// A row of an older file and two seeds that differ in a column: how many are used, and the warning (NULL:
+// none).
+static void test_fit_mixed(void) {
+    static const struct { const char *second, *warning; size_t used; } cases[] = {
+        {"512,v,1,0.1,32,1234567890abcdef", NULL, 3},
+        {"512,v,1,0.1,8,1234567890abcdef", NULL, 3}, // another micro-batch
+        {",,,,,", NULL, 2}, // which may be of another setting
+        {"512,v,0.5,0.1,32,1234567890abcdef", "in grad_clip:", 2},
+        {"512,v,1,0.2,32,1234567890abcdef", "in weight_decay:", 2},
+        {"256,v,1,0.1,32,1234567890abcdef", "in val_rows:", 3},
+        {"512,w,1,0.1,32,1234567890abcdef", "in val_data:", 3},
+        {"512,v,1,0.1,32,1234567890abcdee", "in the data itself (fingerprint):", 3},
+        {"512,w,1,0.1,32,0", "in val_data, the data itself", 3},
+    };
+    for (size_t k = 0; k < LENGTH(cases); k++) {
+        FILE *old = open_points(scratch("old.csv"), 1), *new = open_points(scratch("new.csv"), 0);
+        put_row(old, (Row){.F = 2e6, .D = 1e6, .loss = 2});
+        put_row(new, (Row){.F = 1e6, .D = 1e6, .loss = 2, .rest = "512,v,1,0.1,32,1234567890abcdef"});
+        put_row(new, (Row){.F = 1e6, .D = 1e6, .loss = 2.1, .seed = 2, .rest = cases[k].second});
+        put_row(new, (Row){.F = 1e6, .D = 1e6, .steps = 9, .loss = 2, .rest = "9,x,9,9,9,9"}); // left out
+        fclose(old), fclose(new);
+        Fit fit = {0};
+        char *text;
+        size_t size;
+        read_points(&fit, scratch("old.csv")), read_points(&fit, scratch("new.csv"));
+        group_budgets(&fit.group[0]);
+        FILE *f = text_open(&text, &size);
+        print_warnings(f, &fit.group[0]), text_close(f);
+        check(fit.n == 1 && fit.group[0].n_use == cases[k].used, "case %zu: %zu used", k, fit.group[0].n_use);
+        check(cases[k].warning ? strstr(text, cases[k].warning) != NULL : size == 0, "case %zu: %s", k, text);
+        free(text);
+    }
+}
+
+// CSV as other programs write it: quotes, blanks, CRLF, a byte-order mark, columns in any order, broken rows.
+static void test_fit_csv(void) {
+    char line[] = " a , \"b,\"\"c\"\"\" ,,x\"y\",d \r\n", *field[8];
+    const char *const want[] = {"a", "b,\"c\"", "", "xy", "d"};
+    check(csv_split(line, field, 8) == 5, "not 5 fields");
+    for (size_t i = 0; i < 5; i++) check(!strcmp(field[i], want[i]), "field %s, not %s", field[i], want[i]);
+    char open_quote[] = "a,\"b,c", many[] = "1,2,3,4", nothing[] = "";
+    check(csv_split(open_quote, field, 8) == 2 && !strcmp(field[1], "b,c"), "a quote that does not end");
+    check(csv_split(many, field, 2) == 4 && !strcmp(field[1], "2"), "more fields than there is room for");
+    check(csv_split(nothing, field, 2) == 1, "an empty line");
+
+    Law law = make_law(1.8172, 482.01, 2085.43, 0.3478, 0.3658);
+    FILE *f = fopen(scratch("awkward.csv"), "w");
+    fprintf(f, "\xef\xbb\xbf\"Training Tokens\",note,\"Model \"\"Size\"\"\",loss\r\n");
+    for (int i = 0; i < 30; i++) {
+        double F = 1e8 * pow(1.5, i % 6), D = 1e9 * pow(2, i / 6);
+        fprintf(f, " %.17g ,\"a, b\",\"%.17g\",%.17g\r\n", D, F, law_loss(&law, F, D));
+        if (i == 7)
+            fprintf(f, "\r\n1,2\r\nnan,,1e8,2\r\n1e9,,-1e8,2\r\n1e9,,1e8,0\r\n1e9,,x,2\r\n"
+                    "1e9,,1e999,1\r\n1,,2,3,4\r\n");
+    }
+    fclose(f);
+    check(shell("dev/fit @/awkward.csv --columns 'Training Tokens,loss,loss' --draws 0") == 0, "any columns");
+    check(shell("dev/fit @/awkward.csv --columns '\"Model \"\"Size\"\"\",Training Tokens,loss' --draws 0 "
+                "--json @/awkward.json") == 0, "an awkward file");
+    check_printed("stderr", "skipped 7 rows, the first on line 11");
+    char *text = slurp(scratch("awkward.json"), NULL), *place = text;
+    for (int k = 0; k < N_LAW; k++) { // the first keys, in this order
+        char key[32];
+        snprintf(key, sizeof key, "\"%s\": ", law_names[k]);
+        char *found = strstr(place, key);
+        double x = found ? strtod(found + strlen(key), NULL) : NAN;
+        check(found && (k == LAW_HUBER || fabs(x / law.v[k] - 1) < 1e-6), "JSON: %s is %.17g", key, x);
+        if (found) place = found;
+    }
+    const char *first = "[{\n  \"objective\": \"\",\n  \"data\": \"\",\n  \"E\": ";
+    check(!strncmp(text, first, strlen(first)) && strstr(text, "\"E_lo\": null"), "JSON: %.60s", text);
+    free(text);
+}
+
+// The program: reports, several files, and commands that the trainer accepts, each with a folder of its own.
+static void test_fit_program(void) {
+    FILE *f[2] = {open_points(scratch("ntp.csv"), 1), open_points(scratch("mlm.csv"), 0)};
+    for (int i = 0; i < 48; i++) {
+        Law law = make_law(0.5, i % 2 ? 300 : 100, 1e3, 0.4, 0.5);
+        double C = 1e11 * pow(10, i / 12), F = law_F_opt(&law, C) * pow(2, i / 2 % 6 - 2.5);
+        put_row(f[i % 2], (Row){.objective = i % 2 ? "mlm" : "ntp", .F = F, .D = C / F, .C = C,
+                                .loss = law_loss(&law, F, C / F), .rest = i % 2 ? "9,v,1,0.05,32,ab" : NULL});
+    }
+    fclose(f[0]), fclose(f[1]);
+    check(shell("dev/fit @/ntp.csv @/mlm.csv --draws 50 --predict 1e13") == 0, "two files");
+    static const char *const parts[] = {"held out", " --objective mlm ", " --weight-decay 0.05 ",
+                                        " --out best-mlm-village_train-1e13\n", " --objective ntp ",
+                                        " --out best-ntp-village_train-1e13\n", "quotient"};
+    char *out = slurp(scratch("stdout"), NULL), *place = out;
+    for (size_t k = 0; k < LENGTH(parts); k++) {
+        place = place ? strstr(place, parts[k]) : NULL;
+        check(place != NULL, "\"%s\" expected here in: %s", parts[k], out);
+    }
+    check(!strstr(out, "nan"), "NAN in: %s", out);
+    for (char *run = out; (run = strstr(run, "./train_optibert ")); run += strlen(run) + 1) {
+        run[strcspn(run, "\n")] = 0;
+        check(shell("%s --dry-run", run) == 0, "refused: %s", run);
+    }
+    free(out);
+    check(shell("dev/fit @/mlm.csv --with-head --all --draws 9 --fix-E 0.5") == 0, "options");
+    out = slurp(scratch("stdout"), NULL);
+    check(strstr(out, "given") && strstr(out, "F_N + F_head") && !strstr(out, "nan"), "the report: %s", out);
+    free(out);
+    check(shell("dev/fit --help") == 0, "--help");
+    check_printed("stdout", "--predict");
+    static const Refusal refusals[] = {
+        {2, "no file", "dev/fit"},
+        {2, "--colour", "dev/fit @/mlm.csv --colour"},
+        {2, "--predict", "dev/fit @/mlm.csv --predict"},
+        {2, "--predict x", "dev/fit @/mlm.csv --predict x"},
+        {2, "--fix-E nan", "dev/fit @/mlm.csv --fix-E nan"},
+        {2, "whole", "dev/fit @/mlm.csv --draws 1.5"},
+        {2, "--columns a,b", "dev/fit @/mlm.csv --columns a,b"},
+        {1, "nowhere.csv", "dev/fit nowhere.csv"},
+        {1, "not a regular file", "dev/fit /dev/null"},
+        {1, "\"none\"", "dev/fit @/mlm.csv --columns val_loss,none,tokens"},
+        {1, "objective", "dev/fit @/mlm.csv --objective clm"},
+        {1, "/nowhere/o", "dev/fit @/mlm.csv --draws 0 --json /nowhere/o >@/o"},
+        {1, "empty", ": >@/bad.csv; dev/fit @/bad.csv"},
+        {1, "no column", "printf '\\n\\n' >@/bad.csv; dev/fit @/bad.csv"},
+        {1, "no points", "echo F,D,L >@/bad.csv; dev/fit @/bad.csv --columns F,D,L"},
+        {1, "\"L\"", "echo F,D >@/bad.csv; dev/fit @/bad.csv --columns F,D,L"},
+        {1, "no column", "printf 'PK\\003\\004\\377\\n\\001\\n' >@/bad.csv; dev/fit @/bad.csv"},
+        {1, "--with-head", "echo flops_per_token,tokens,val_loss >@/bad.csv; dev/fit @/bad.csv --with-head"},
+        {1, "no group", "(echo F,D,L; echo 1,2,3) >@/bad.csv; dev/fit @/bad.csv --columns F,D,L >@/o"},
+        {1, "no group", "seq 2 9 | sed 's/.*/9,&e5,&/; 1s/.*/F,D,L/' >@/bad.csv; "
+                        "dev/fit @/bad.csv --columns F,D,L >@/o"},
+        {1, "no group", "seq 2 9 | sed 's/.*/&e5,9,&/; 1s/.*/F,D,L/' >@/bad.csv; "
+                        "dev/fit @/bad.csv --columns F,D,L >@/o"},
+        {1, "than 10000", "(echo F,D,L; seq -f %g,9,2 20000) >@/bad.csv; dev/fit @/bad.csv --columns F,D,L"},
+    };
+    check_refusals(refusals, LENGTH(refusals));
+}
+
+// ----------------------------------------------------------------------------
+// dev/sweep.c
+
+// A sweep over these sizes without a command line, on made-up data of 10^9 tokens. Nothing is opened.
+static void sweep_made_up(Sweep *s, const Shape *shapes, size_t n_shapes) {
+    static const char *path = "folder/x_train.bin";
+    static size_t tokens = 1000000000;
+    for (Option *o = trainer_options; o->name; o++) o->given = 0;
+    *s = (Sweep){.set = {.out = "/nonexistent", .points = "/nonexistent/points.csv"}, .n_shapes = n_shapes};
+    memcpy(s->shapes, shapes, n_shapes * sizeof *shapes);
+    s->passed = (char *[]){NULL};
+    s->mask_rate = (List){1, {0.2}}, s->seed = (List){1, {1}}, s->objective = (List){1, {0}};
+    s->base.s = default_settings;
+    s->base.s.train = s->base.s.val = (Files){1, &path};
+    s->base.train = s->base.val = (Shards){.n_files = 1, .tokens = &tokens, .total = tokens, .V = 931};
+}
+
+static void test_sweep_ladder(void) {
+    double last = 0;
+    check(ladder[0].L == 2 && ladder[0].C == 16, "sweep: the ladder does not begin at 2x16");
+    for (int i = 0; i < N_LADDER; i++) {
+        size_t L = ladder[i].L, C = ladder[i].C, NH = C < 32 ? 1 : C / 32, H = (size_t)rint(C / 6.0) * 16;
+        double F = 6.0 * L * (4 * C * C + 3 * C * H) + 12.0 * L * C * 128;
+        check(L >= 2 && C % NH == 0 && C / NH % 2 == 0, "sweep: ladder: %zux%zu", L, C);
+        check(i == 0 || (F / last > 1.25 && F / last < 1.8), "sweep: ladder: %zux%zu is %.2f times the last", L,
+              C, F / last);
+        last = F;
+    }
+}
+
+// Rows, steps and learning rates, worked out by hand.
+static void test_sweep_plans(void) {
+    static const struct {
+        Shape size;
+        double budget, batch;
+        size_t rows, steps;
+        double lr, mask_rate;
+    } want[] = {
+        // F = 89,088: D = 1,122,485.6 is 8,769.4 rows of 128: 8.77 rows in 1,000 steps; 0.5/16 (8/32)^(1/4)
+        {{2, 16}, 1e11, 0, 8, 1096, 0.0221, 0.2},
+        // F = 798,720: 978.1 rows: one row a step; 0.5/64 / 32^(1/4)
+        {{2, 64}, 1e11, 0, 1, 978, 0.00328, 0.2},
+        {{2, 16}, 1e13, 0, 32, 27404, 0.0312, 0.2}, // 876,942 rows: never more than 32 a step
+        {{2, 16}, 1e11, 100, 100, 88, 0.0415, 0.2}, // a batch that was asked for; 0.5/16 (100/32)^(1/4)
+        {{2, 64}, 1e6, 0, 1, 1, 0.00328, 0.2},      // a hundredth of a row: one step of one row is the least
+        // one token in a hundred is masked: none of 2,062 once in 10^9; 0.5/64 (17/32)^(1/4)
+        {{2, 64}, 1e11, 0, 17, 58, 0.00667, 0.01},
+    };
+    static Sweep s;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        Series series = {.budget = want[i].budget, .mask_rate = want[i].mask_rate, .seed = 1,
+                         .batch = want[i].batch, .lr_factor = 1};
+        Job j = {.series = &series};
+        sweep_made_up(&s, &want[i].size, 1);
+        plan_job(&s, &j);
+        const Settings *run = &j.run.s;
+        check(run->batch == want[i].rows && run->steps == want[i].steps && fabs(run->lr / want[i].lr - 1) < 1e-9,
+              "sweep: case %zu: %zu steps of %zu rows at %g", i, run->steps, run->batch, run->lr);
+    }
+}
+
+// Words come through the shell unchanged.
+static void test_sweep_quoting(void) {
+    static const char *words[] = {"plain-1e+11", "two words", "it's", "$HOME `id` \"x\"", "a\\b", "*", "~", "a;b&c|d",
+                                  "#", "{a,b}", "[x]", "(", "!", "\xc3\xa9", "tab\there"};
+    size_t n = sizeof words / sizeof *words, size, place = 0;
+    FILE *f = fopen(scratch("quoted"), "w");
+    fprintf(f, "printf '%%s\\0'");
+    for (size_t i = 0; i < n; i++) fputc(' ', f), put_quoted(f, words[i]);
+    fclose(f);
+    check(shell("sh @/quoted") == 0, "sweep: quoting makes a syntax error");
+    char *got = slurp(scratch("stdout"), &size);
+    for (size_t i = 0; i < n; place += strlen(got + place) + 1, i++)
+        check(place < size && strcmp(got + place, words[i]) == 0, "sweep: \"%s\" becomes \"%s\"", words[i],
+              got + place);
+    check(place == size, "sweep: the shell reads more words than were quoted");
+    free(got);
+}
+
+static void sweep_lr_row(FILE *f, const char *objective, double C, int rows, int steps, double lr, double loss) {
+    fprintf(f, "%s,2,32,1,80,128,931,1,1,239616,1,%.9g,1,%d,%d,%g,0.2,1,9,%g,,1,1,,1,%g,x_train,512,x_val,1,0.1,"
+            "%d,0\n", objective, C / 239616, rows * 128, steps, lr, loss, C, rows);
+}
+
+// The laws of learning rate and batch, from a grid whose best runs are known.
+static void test_sweep_lr_points(void) {
+    static Sweep s;
+    uint16_t tokens[64] = {0};
+    int32_t header[HEADER] = {SHARD_MAGIC, 1, 64, 931, 931};
+    sweep_made_up(&s, (Shape[]){{2, 32}}, 1);
+    FILE *f = fopen(scratch("x_train.bin"), "wb"); // whose entropy is the plateau: below all losses here
+    for (int i = 0; i < 64; i++) tokens[i] = (uint16_t)(i % 60);
+    fwrite(header, sizeof header, 1, f), fwrite(tokens, sizeof tokens, 1, f), fclose(f);
+    const char *path = strdup(scratch("x_train.bin"));
+    s.base.s.train = (Files){1, &path};
+    f = fopen(scratch("grid.csv"), "w");
+    fputs(result_header, f);
+    sweep_lr_row(f, "mlm", 1e10, 8, 500, 0.02, 3), sweep_lr_row(f, "mlm", 1e10, 4, 1000, 0.01, 2.5);
+    sweep_lr_row(f, "mlm", 1e10, 4, 1000, 0.02, 2); // the best
+    sweep_lr_row(f, "mlm", 1e10, 32, 120, 0.04, 1); // too few steps
+    sweep_lr_row(f, "mlm", 1e11, 16, 600, 0.01, 1.8), sweep_lr_row(f, "mlm", 1e11, 16, 600, 0.02, 1.9);
+    sweep_lr_row(f, "mlm", 1e11, 8, 1200, 0.01, 1.9);
+    sweep_lr_row(f, "mlm", 1e12, 64, 900, 0.005, 1), sweep_lr_row(f, "mlm", 1e12, 64, 900, 0.01, 1.5);
+    sweep_lr_row(f, "mlm", 1e12, 32, 1800, 0.01, 1.2);
+    sweep_lr_row(f, "mlm", 1e13, 1, 900, 9, 0.1), sweep_lr_row(f, "mlm", 1e13, 1, 900, 8, 0.2); // two are no grid
+    for (int i = 1; i <= 3; i++) sweep_lr_row(f, "ntp", 1e11, 16, 900, 0.01 * i, 1.0 / i);
+    sweep_lr_row(f, "ntp", 1e11, 32, 450, 0.06, 1.0024 / 3);
+    sweep_lr_row(f, "ntp", 1e11, 64, 225, 0.06, 1.0026 / 3);
+    fclose(f);
+    int err = dup(2), null = open("/dev/null", O_WRONLY); // it says what it found
+    dup2(null, 2);
+    fit_lr_points(&s, scratch("grid.csv"));
+    const PowerLaw *lr = s.lr_law, *batch = s.batch_law;
+    // rates: 0.02, 0.01, 0.005, a factor of 1/4 over 100 in C; batch: 512, 2,048, 8,192 tokens, of 16 over 100 in D
+    check(lr[0].n == 3 && fabs(lr[0].exponent - log(0.25) / log(100)) < 1e-9, "sweep: lr: C^%g", lr[0].exponent);
+    check(fabs(batch[0].exponent - log(16) / log(100)) < 1e-9, "sweep: batch: D^%g", batch[0].exponent);
+    // as good as the best: 0.03 with 16 rows, 0.06 with 32
+    double rate = power_at(&lr[1], 5e12), rows = power_at(&batch[1], 5e9) / 128;
+    check(lr[1].n == 1 && lr[1].exponent == 0 && fabs(rate / sqrt(0.03 * 0.06 * 32) - 1) < 1e-9,
+          "sweep: one budget of ntp gives %g C^%g", rate, lr[1].exponent);
+    check(fabs(rows / sqrt(16 * 32) - 1) < 1e-9, "sweep: one budget of ntp gives %g rows", rows);
+    Series series = {.budget = 5e10, .mask_rate = 0.2, .seed = 1, .lr_factor = 1};
+    Job j = {.series = &series};
+    plan_job(&s, &j); // 0.01232 for 10.54 rows; but 1,630 rows make 200 steps of only 8: (8/10.54)^(1/4) of it
+    check(j.run.s.batch == 8 && fabs(j.run.s.lr / 0.0115 - 1) < 1e-9, "sweep: by the laws %zu rows at %g",
+          j.run.s.batch, j.run.s.lr);
+    // at ten times C, twice the width and 15 times the tokens of the first best run (41,733): 20.42 rows for
+    // 512 * 15^0.602 tokens; 0.02 * 50^-0.301 / sqrt(2) * (20/20.42)^(1/4)
+    s.shapes[0] = (Shape){2, 64}, series.budget = 5e11;
+    plan_job(&s, &j);
+    check(j.run.s.batch == 20 && fabs(j.run.s.lr / 0.00433 - 1) < 1e-9, "sweep: 2x64: %zu rows at %g",
+          j.run.s.batch, j.run.s.lr);
+    // points of other data tune nothing
+    write_bytes(scratch("y_train.bin"), header, sizeof header), shell("cp @/x_train.bin @/y_train.bin");
+    path = strdup(scratch("y_train.bin")), s.lr_law[0].n = 0;
+    s.base.s.train = (Files){1, &path};
+    fit_lr_points(&s, scratch("grid.csv"));
+    check(s.lr_law[0].n == 0, "sweep: points of other data are used");
+    fit_opt.plateau = NAN;
+    dup2(err, 2), close(err), close(null);
+}
+
+// Sizes are added until the best is inside or the ladder ends: made-up losses for each place of the best.
+static void test_sweep_widening(void) {
+    for (int world = 0; world < N_LADDER; world++) {
+        static Sweep s;
+        size_t low = N_LADDER, high = 0;
+        sweep_made_up(&s, ladder, N_LADDER);
+        s.is_auto = 1, s.flops = (List){1, {1e14}};
+        make_series(&s);
+        check(s.n_jobs == 6 && !widen_series(&s), "sweep: auto begins with %zu sizes", s.n_jobs);
+        do {
+            for (size_t i = 0; i < s.n_jobs; i++)
+                s.jobs[i].state = DONE, s.jobs[i].loss = fabs((double)s.jobs[i].size - world);
+        } while (widen_series(&s));
+        for (size_t i = 0; i < s.n_jobs; i++)
+            low = MIN(low, s.jobs[i].size), high = MAX(high, s.jobs[i].size);
+        int inside = (int)low < world && world < (int)high;
+        int ended = (world == 0 && low == 0) || (world == N_LADDER - 1 && high == N_LADDER - 1);
+        check((inside || ended) && s.n_jobs == high - low + 1, "sweep: best %d, tried %zu … %zu", world, low, high);
+        free(s.jobs), free(s.series);
+    }
+}
+
+#define SWEEP_DATA " -- --train @/v_train.bin --seq-len 32 --val-rows 4"
+#define SWEEP_WHAT "--flops 2e8,4e8 --sizes 2x16,2x24 --objective mlm,ntp "
+
+// Has a points file of the scratch folder this many rows, none of them twice (but for seconds and threads), and
+// the losses of another file?
+static void sweep_check_points(const char *name, int rows, const char *like) {
+    check(shell("cd @ && tail -n +2 %s | cut -d, -f1-21,24- | sort >%s.sorted && "
+                "[ $(wc -l <%s.sorted) = %d ] && [ $(cut -d, -f1-18 %s.sorted | uniq | wc -l) = %d ] && "
+                "cmp %s.sorted %s.sorted", name, name, name, rows, name, rows, name, like) == 0,
+          "sweep: %s should have %d different rows, those of %s", name, rows, like);
+}
+
+static void sweep_make_data(void) {
+    check(shell("data/village --out @/v --tokens 20000 --val-tokens 1200 --people 40") == 0, "sweep: no data");
+}
+
+// A sweep; the same again; its dry run given to a shell; two at once on the same folder; points that were lost.
+static void test_sweep_program(void) {
+    sweep_make_data();
+    check(shell("dev/sweep " SWEEP_WHAT "--points @/a.csv --out @/a" SWEEP_DATA) == 0, "sweep: fails");
+    sweep_check_points("a.csv", 8, "a.csv");
+    check(shell("cp @/a.csv @/again.csv; dev/sweep " SWEEP_WHAT "--points @/a.csv --out @/a" SWEEP_DATA) == 0 &&
+              same_file(scratch("a.csv"), scratch("again.csv")), "sweep: a second one changes the points");
+    check(shell("rm @/a.csv; dev/sweep " SWEEP_WHAT "--points @/a.csv --out @/a" SWEEP_DATA) == 0 &&
+              same_file(scratch("a.csv"), scratch("again.csv")), "sweep: points are not gathered again");
+    check(shell("dev/sweep --dry-run " SWEEP_WHAT "--out @/a" SWEEP_DATA " >@/lines && [ ! -s @/lines ]") == 0,
+          "sweep: --dry-run prints runs that are done");
+    check(shell("dev/sweep --dry-run " SWEEP_WHAT "--points @/b.csv --out @/b" SWEEP_DATA " >@/lines && "
+                "[ ! -e @/b ] && [ ! -e @/b.csv ] && [ $(wc -l <@/lines) = 8 ]") == 0,
+          "sweep: --dry-run prints other than 8 lines, or does something");
+    check(shell("sh -e @/lines && sh -e @/lines") == 0, "sweep: the commands of --dry-run fail, or fail again");
+    check(shell("dev/sweep " SWEEP_WHAT "--points @/b.csv --out @/b" SWEEP_DATA) == 0, "sweep: after a shell");
+    sweep_check_points("b.csv", 8, "a.csv");
+    check(shell("for i in 1 2; do dev/sweep " SWEEP_WHAT "--points @/c.csv --out @/c" SWEEP_DATA
+                " & eval p$i=$!; done; wait $p1 && wait $p2") == 0, "sweep: of two at once one fails");
+    sweep_check_points("c.csv", 8, "a.csv");
+    // beside the lines of a dry run in the hands of a shell: neither fails, and nothing is trained twice
+    check(shell("dev/sweep --dry-run " SWEEP_WHAT "--out @/f" SWEEP_DATA " >@/lines; sh @/lines & "
+                "dev/sweep " SWEEP_WHAT "--points @/f.csv --out @/f" SWEEP_DATA "; code=$?; wait; exit $code") == 0,
+          "sweep: fails beside other trainers");
+    sweep_check_points("f.csv", 8, "b.csv");
+    check(shell("dev/sweep --dry-run --flops 1e14 --out @/n" SWEEP_DATA " --heads 8 | grep -q 'channels 48'") == 1,
+          "sweep: --heads 8 is tried with 48 channels");
+}
+
+// What is not the same run is not taken for it: other settings get a folder of their own, and a result of other
+// data in a run's folder is neither skipped nor replaced.
+static void test_sweep_identity(void) {
+    sweep_make_data();
+    check(shell("dev/sweep --flops 2e8 --sizes 2x16 --points @/i.csv --out @/i" SWEEP_DATA " && "
+                "dev/sweep --flops 2e8 --sizes 2x16 --points @/i.csv --out @/i" SWEEP_DATA " --weight-decay 5 && "
+                "[ $(wc -l <@/i.csv) = 3 ]") == 0, "sweep: a run of another weight decay is taken for done");
+    check(shell("mkdir -p @/w && data/village --seed 2 --out @/w/v --tokens 20000 --val-tokens 1200 --people 40 && "
+                "cp -r @/i @/j && cp @/i.csv @/j.csv") == 0, "sweep: no other data");
+    check_refused(1, "fingerprint", "dev/sweep --flops 2e8 --sizes 2x16 --points @/j.csv --out @/j -- "
+                  "--train @/w/v_train.bin --seq-len 32 --val-rows 4");
+    check(shell("diff -r @/i @/j") == 0, "sweep: a refused sweep changed a folder");
+    // another sweep's file is not overwritten by one that is not points
+    check(shell("echo precious >@/precious") == 0, "sweep: no file");
+    check_refused(1, "precious", "dev/sweep --flops 2e8 --sizes 2x16 --points @/precious --out @/i" SWEEP_DATA);
+    // a run that cannot go on is named; the others are trained
+    check(shell("dev/sweep --dry-run " SWEEP_WHAT "--out @/e" SWEEP_DATA " >@/lines; "
+                "f=$(sed 's/.*--out \\([^ ]*\\).*/\\1/;1q' @/lines); mkdir -p $f; echo >$f/checkpoint.bin; "
+                "dev/sweep " SWEEP_WHAT "--points @/e.csv --out @/e" SWEEP_DATA) == 1,
+          "sweep: a run fails and the sweep does not");
+    check_printed("stderr", "checkpoint.bin: not a checkpoint"), check_printed("stderr", "1 of 8 runs failed");
+    check(shell("[ $(wc -l <@/e.csv) = 8 ]") == 0, "sweep: when one fails, others are not trained");
+}
+
+// Stopped and killed in the middle: no row is lost, none is there twice, and the losses are those of a sweep that
+// was never stopped. A run of days, whose first checkpoint is hours away, saves when its sweep is killed.
+static void test_sweep_killed(void) {
+    const char *what = "--flops 2e9 --sizes 2x16,2x24,2x32 --seed 1,2 --batch 8 --jobs 2";
+    sweep_make_data();
+    check(shell("dev/sweep %s --points @/calm.csv --out @/calm" SWEEP_DATA, what) == 0, "sweep: calm");
+    sweep_check_points("calm.csv", 6, "calm.csv");
+    for (int kill9 = 0; kill9 < 2; kill9++) {
+        const char *name = kill9 ? "killed" : "stopped";
+        int code = 0, tries = 0, ended = 1;
+        for (; tries < 3; tries++) { // each time when there are more rows than before
+            code = shell("n=$(cat @/%s.csv | wc -l); dev/sweep %s --points @/%s.csv --out @/%s" SWEEP_DATA
+                         " & p=$!; for i in $(seq 3000); do [ $(cat @/%s.csv | wc -l) -gt $n ] && break; "
+                         "sleep 0.01; done; sleep 0.03; kill -%d $p; wait $p",
+                         name, what, name, name, name, kill9 ? 9 : 15);
+            if (code == 0) break; // it was done before the signal came
+            ended &= code == (kill9 ? 137 : 143);
+        }
+        check(tries > 0 && ended, "sweep: %s was never interrupted, or exits %d", name, code);
+        code = shell("dev/sweep %s --points @/%s.csv --out @/%s" SWEEP_DATA, what, name, name);
+        check(code == 0, "sweep: after it was %s: exit %d", name, code);
+        sweep_check_points(kill9 ? "killed.csv" : "stopped.csv", 6, "calm.csv");
+    }
+#ifdef __linux__
+    check(shell("dev/sweep --flops 1e16 --sizes 2x16 --points @/days.csv --out @/days" SWEEP_DATA
+                " & p=$!; for i in $(seq 6000); do [ \"$(cat @/days/*/main.log)\" ] && break; sleep 0.01; "
+                "done; kill -9 $p; wait $p; for i in $(seq 6000); do "
+                "[ \"$(grep -lsa '@/[d]ays/v_' /proc/[0-9]*/cmdline)\" ] || break; sleep 0.01; done; "
+                "[ $i -lt 6000 ] && ls @/days/*/checkpoint.bin") == 0,
+          "sweep: after kill -9 a child goes on, or does not save");
+#endif
+}
+
+static void test_sweep_refusals(void) {
+    static const Refusal refusals[] = {
+        {2, "--flops 0: ", "dev/sweep --dry-run --flops 0"},
+        {2, "--flops nan", "dev/sweep --dry-run --flops nan"},
+        {2, "--flops", "dev/sweep --dry-run --flops ''"},
+        {2, "--flops", "dev/sweep --dry-run --flops 1e11,"},
+        {2, "--flops 1e40", "dev/sweep --dry-run --flops 1e40"},
+        {2, "--flops: needs", "dev/sweep --dry-run --flops"},
+        {2, "--sizes 2", "dev/sweep --dry-run --sizes 2"},
+        {2, "33", "dev/sweep --dry-run --out @/r --sizes 2x33"},
+        {2, "112", "dev/sweep --dry-run --out @/r --sizes 2x112"},
+        {2, "--sizes 0x32", "dev/sweep --dry-run --sizes 0x32"},
+        {2, "--sizes", "dev/sweep --dry-run --sizes 2x32x"},
+        {2, "gpt", "dev/sweep --dry-run --objective gpt"},
+        {2, "--batch 1.5", "dev/sweep --dry-run --batch 1.5"},
+        {2, "--mask-rate", "dev/sweep --dry-run --mask-rate 2"},
+        {2, "--jobs", "dev/sweep --dry-run --jobs 1,2"},
+        {2, "--stage both", "dev/sweep --dry-run --stage both"},
+        {2, "--lrs", "dev/sweep --dry-run --lrs 1"},
+        {2, "extra", "dev/sweep --dry-run extra"},
+        {2, "--out", "dev/sweep --dry-run --out ''"},
+        {2, "--steps", "dev/sweep --dry-run -- --steps 5"},
+        {2, "--bogus", "dev/sweep --dry-run -- --bogus"},
+        {2, "--flops", "dev/sweep --dry-run --out @/r --flops 1e3"},
+        {2, "--seed -1", "dev/sweep --dry-run --seed -1"},
+        {2, "--lr", "dev/sweep --dry-run --lr ,1"},
+        {2, "--flops: is given twice", "dev/sweep --dry-run --flops 1e11 --flops 2e11"},
+        {2, "1e12 steps", "dev/sweep --dry-run --out @/r --flops 1e30 --sizes 2x16"},
+        {2, "line", "dev/sweep --dry-run --out 'two\nlines'"},
+        {2, "--heads 13", "dev/sweep --dry-run -- --heads 13"},
+        {1, "/nowhere", "dev/sweep --dry-run -- --train /nowhere_train.bin"},
+        {1, "/nonexistent", "dev/sweep --flops 1e11 --points /nonexistent/p.csv --out @/r"},
+        {1, "/nonexistent", "dev/sweep --dry-run --lr-points /nonexistent"},
+        {1, "/dev/full", "dev/sweep --dry-run --points /dev/full"},
+        {1, "run make", "mkdir -p @/x && program=$PWD/dev/sweep && cd @/x && $program"},
+    };
+    check_refusals(refusals, sizeof refusals / sizeof *refusals);
+}
+
+// ----------------------------------------------------------------------------
+// dev/eval.c
+
+// A tiny model in @/eval, trained on a tiny village in @/e_….
+static void eval_setup(void) {
+    int code = shell("data/village --out @/e --tokens 5000 --val-tokens 1200 --people 40 && "
+                     "./train_optibert --train @/e_train.bin --layers 2 --channels 20 --heads 2 --hidden 24 "
+                     "--seq-len 16 --batch 6 --val-rows 9 --steps 60 --lr 0.02 --overwrite --out @/eval");
+    check(code == 0, "eval: no model to ask: exit %d", code);
+}
+
+// --fill must say what the model says about: end of text, He, has, [MASK], and, [MASK], full stop. Here the same
+// is computed from the logits, with the ids looked up by hand.
+static void test_eval_fill(void) {
+    Encoder e;
+    Vocab v;
+    Model m;
+    eval_setup();
+    load_model(&m, &v, scratch("eval/model.bin"), 1);
+    encoder_make(&e, &v);
+    int32_t in[7] = {v.eot, vocab_find(&e, " He", 3), vocab_find(&e, " has", 4), (int32_t)v.V,
+                     vocab_find(&e, " and", 4), (int32_t)v.V, vocab_find(&e, ".", 1)};
+    check(in[1] > 0 && in[2] > 0 && in[4] > 0 && in[6] >= 0, "eval: the village lost a word");
+    size_t rows[2] = {3, 5};
+    Document whole = {0, 7, 0, 2};
+    Batch batch = {1, 2, 1, in, rows, (int32_t[2]){0, 0}, &whole};
+    m.c.T = 7;
+    model_forward(&m, &batch);
+    // the model alone is enough: no vocabulary, no data, no current folder
+    check(shell("mkdir -p @/alone && cp @/eval/model.bin @/alone && program=$PWD/dev/eval && cd @/alone && "
+                "$program model.bin --fill 'He has [MASK] and [MASK].'") == 0, "eval: --fill fails");
+    char *out = slurp(scratch("stdout"), NULL), *place = out;
+    for (int k = 0; k < 2; k++) {
+        const float *x = m.logits + (size_t)k * (v.V + 1);
+        double sum = 0, last = INFINITY;
+        for (size_t i = 0; i <= v.V; i++) sum += exp((double)x[i]);
+        for (int j = 0; j < 5; j++) {
+            size_t best = v.V;
+            char want[300];
+            for (size_t i = 0; i < v.V; i++)
+                if (x[i] < last && (best == v.V || x[i] > x[best])) best = i;
+            last = x[best];
+            snprintf(want, sizeof want, "  \"%.*s\" %.1f%%", v.length[best], v.string[best],
+                     100 * exp((double)x[best]) / sum);
+            place = place ? strstr(place, want) : NULL; // in this order
+            check(place != NULL, "eval: guess %d of [MASK] %d should be %s: %s", j + 1, k + 1, want, out);
+        }
+    }
+    free(out), model_free(&m);
+}
+
+static void test_eval_errors(void) {
+    eval_setup();
+    check(shell("dev/eval @/eval --fill "
+                "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'") == 0,
+          "eval: 16 tokens do not fit into a row of 16");
+    check(shell("./train_optibert --train @/e_train.bin --seq-len 16 --steps 1 --objective ntp --overwrite "
+                "--out @/causal && ./train_optibert --train @/e_train.bin --vocab @/e_val.bin --seq-len 16 "
+                "--steps 1 --overwrite --out @/no; mkdir -p @/bare && cp @/e_train.bin @/bare/x_train.bin && "
+                "cp @/e_val.bin @/bare/x_val.bin && ./train_optibert --train @/bare/x_train.bin --seq-len 16 "
+                "--steps 1 --out @/wordless") == 0, "eval: no models to ask");
+    static const Refusal refusals[] = {
+        {2, "--fill", "dev/eval @/eval"},
+        {2, "no [MASK]", "dev/eval @/eval --fill 'He has a cat.'"},
+        {1, "17 tokens", "dev/eval @/eval --fill 'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK]"
+                         "[MASK][MASK][MASK][MASK].'"},
+        {1, "not [MASK]", "dev/eval @/causal --fill 'He [MASK]'"},
+        {1, "without a vocabulary", "dev/eval @/wordless --fill 'He [MASK]'"},
+        {1, "zebrafish", "dev/eval @/eval --fill 'a zebrafish [MASK]'"},
+        {1, "/nowhere", "dev/eval /nowhere --fill '[MASK]'"},
+        {1, "not a model", "dev/eval @/e_train.bin --fill '[MASK]'"},
+        {2, "one model", "dev/eval @/eval @/causal --fill '[MASK]'"},
+        {2, "--frob", "dev/eval --frob"},
+    };
+    check_refusals(refusals, sizeof refusals / sizeof *refusals);
+}
+
+// ----------------------------------------------------------------------------
+// dev/plot.c
+
+// Numbers as a person would write them; escaping; cutting.
+static void test_plot_text(void) {
+    static const struct {
+        double x;
+        int digits;
+        const char *want;
+    } numbers[] = {
+        {0, 3, "0"},        {1, 3, "1"},           {0.5, 3, "0.5"},         {2.346, 3, "2.35"},
+        {99.96, 3, "100"},  {4096, 3, "4096"},     {0.00123, 3, "0.00123"}, {0.000123, 2, "1.2×10⁻⁴"},
+        {1e5, 3, "10⁵"},    {2e5, 6, "2×10⁵"},     {9.999e11, 3, "10¹²"},   {1.5e-12, 3, "1.5×10⁻¹²"},
+        {-2.5, 3, "-2.5"},  {100, 3, "100"},       {10, 2, "10"},           {NAN, 3, "–"},
+        {INFINITY, 3, "–"}, {1234.5, 6, "1234.5"}, {1e-300, 3, "10⁻³⁰⁰"},
+    };
+    for (size_t k = 0; k < LENGTH(numbers); k++) {
+        const char *got = number_text(numbers[k].x, numbers[k].digits);
+        check(!strcmp(got, numbers[k].want), "%g is written %s, not %s", numbers[k].x, got, numbers[k].want);
+    }
+    static const char *const texts[][2] = {
+        {"a<b>&\"c\"", "a&lt;b&gt;&amp;&quot;c&quot;"}, {"é — 𝛼", "é — 𝛼"},
+        {"a\x01\n\x7f", "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, {"\xff", "\xef\xbf\xbd"},
+        {"\xe9t\xe9", "\xef\xbf\xbdt\xef\xbf\xbd"}, {"\xc3", "\xef\xbf\xbd"}, // Latin-1, cut off
+        {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"}, {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"}, // overlong
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, // a surrogate, and U+FFFE
+        {"\xef\xbf\xbe", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+    };
+    for (size_t k = 0; k < LENGTH(texts); k++) {
+        char *got;
+        size_t size;
+        FILE *f = text_open(&got, &size);
+        put_escaped(f, texts[k][0]), text_close(f);
+        check(!strcmp(got, texts[k][1]), "text %zu is escaped as %s", k, got);
+        free(got);
+    }
+    char name[64];
+    group_name(name, sizeof name, "mlm", "ééééé", 10);
+    check(!strcmp(name, "mlm on ééé…"), "a name is cut to %s", name);
+    group_name(name, sizeof name, "", "", 10);
+    check(!strcmp(name, "all runs"), "no name: %s", name);
+}
+
+// Places, values and ticks worked out by hand.
+static void test_plot_axes(void) {
+    Axis a = {1, 1000, 0, 300, 1}, b = {2, 4, 100, 0, 0};
+    check(fabs(axis_place(&a, 10) - 100) < 1e-9 && fabs(axis_place(&a, 1000) - 300) < 1e-9 &&
+          fabs(axis_place(&a, 0.1) + 100) < 1e-9, "places on a log axis");
+    check(axis_place(&b, 2) == 100 && axis_place(&b, 3) == 50 && axis_place(&b, 5) == -50, "linear places");
+    check(fabs(axis_value(&a, 2 / 3.0) - 100) < 1e-9 && axis_value(&b, 0.25) == 2.5, "values");
+    check(isnan(axis_place(&a, NAN)) && isnan(axis_place(&a, -1)) && axis_place(&a, 0) == -6000 &&
+          axis_place(&b, INFINITY) == 100 - 2000, "places outside the axis");
+    static const struct {
+        Axis axis;
+        size_t most, n;
+        double tick[10];
+    } cases[] = {
+        {{1, 1000, 0, 300, 1}, 7, 4, {1, 10, 100, 1000}},
+        {{1, 1000, 0, 300, 1}, 10, 10, {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}},
+        {{1, 1000, 0, 300, 1}, 3, 2, {1, 100}},
+        {{9e4, 6e5, 0, 1, 1}, 7, 3, {1e5, 2e5, 5e5}},
+        {{2.9, 4.1, 0, 1, 1}, 7, 6, {3, 3.2, 3.4, 3.6, 3.8, 4}},
+        {{0.1, 1.05, 0, 1, 0}, 7, 5, {0.2, 0.4, 0.6, 0.8, 1}},
+        {{3.1, 3.9, 0, 1, 0}, 4, 4, {3.2, 3.4, 3.6, 3.8}},
+    };
+    for (size_t k = 0; k < LENGTH(cases); k++) {
+        double tick[MAX_TICKS];
+        size_t n = axis_ticks(&cases[k].axis, tick, cases[k].most);
+        check(n == cases[k].n, "axis %zu has %zu ticks, not %zu", k, n, cases[k].n);
+        for (size_t i = 0; i < MIN(n, cases[k].n); i++)
+            check(fabs(tick[i] / cases[k].tick[i] - 1) < 1e-12, "axis %zu: tick %g", k, tick[i]);
+    }
+    check(axis_over((Range){2, 4}, -1).log == 0 && axis_over((Range){1, 9}, -1).log == 1, "log or linear");
+    Axis poor[] = {axis_over((Range){3, 3}, 1), axis_over((Range){3, 3}, 0), axis_over(empty_range, 1),
+                   axis_over(empty_range, -1)};
+    for (int k = 0; k < 4; k++) check(poor[k].lo < poor[k].hi && isfinite(poor[k].hi), "poor axis %d", k);
+}
+
+// On many axes: ticks are not too many, inside and ascending, and their labels do not touch.
+static void test_plot_ticks(void) {
+    double tick[MAX_TICKS];
+    for (size_t i = 0; i < 100; i++) {
+        Axis axis = {pow(10, (double)i / 7), pow(10, (double)i / 7 + 0.1 * (double)(i % 37 + 1)), 0, 340, 1};
+        double end = -INFINITY;
+        size_t n = ticks_apart(axis, tick, 340, 1);
+        check(n > 0, "no tick fits %g … %g", axis.lo, axis.hi);
+        for (size_t k = 0; k < n; k++) {
+            double half = text_width(number_text(tick[k], 6)) / 2, place = axis_place(&axis, tick[k]);
+            check(place - half > end, "tick %g touches the one before it", tick[k]);
+            end = place + half;
+        }
+    }
+    for (uint64_t i = 0; i < 3000; i++) {
+        double lo = pow(10, 40 * uniform(5, 1, i) - 20), hi = lo * (1 + pow(10, 24 * uniform(5, 2, i) - 4));
+        Axis axis = axis_over((Range){lo, hi}, i % 2 ? 1 : 0);
+        size_t most = 2 + i % 8, n = axis_ticks(&axis, tick, most), good = n <= most && n >= 1;
+        for (size_t k = 0; k < n; k++)
+            good &= tick[k] >= axis.lo * (1 - 1e-9) && tick[k] <= axis.hi * (1 + 1e-9) &&
+                    (k == 0 || tick[k] > tick[k - 1]);
+        check(good && axis.lo < lo && axis.hi > hi, "%g … %g: %zu ticks of at most %zu", lo, hi, n, most);
+    }
+}
+
+// The first thing wrong with the tags or entities of a page, or NULL.
+static const char *ill_formed(const char *text) {
+    char open[64][16];
+    int depth = 0;
+    for (const char *s = text; *s; s++) {
+        if (*s == '&' && strncmp(s, "&lt;", 4) && strncmp(s, "&gt;", 4) && strncmp(s, "&amp;", 5) &&
+            strncmp(s, "&quot;", 6))
+            return s;
+        if (*s == '>') return s;
+        if (*s != '<') continue;
+        const char *tag = s++;
+        int closing = *s == '/', n = 0;
+        char name[16] = "";
+        for (s += closing; (isalnum((unsigned char)*s) || *s == '!') && n < 15; s++) name[n++] = *s;
+        for (int quoted = 0; *s && (quoted || *s != '>'); s++) {
+            if (*s == '<') return tag;
+            quoted ^= *s == '"';
+        }
+        if (!*s || n == 0) return tag;
+        if (s[-1] == '/' || !strcmp(name, "meta") || !strcmp(name, "!DOCTYPE")) continue;
+        if (closing && (depth == 0 || strcmp(open[--depth], name))) return tag;
+        if (!closing && depth == 64) return tag;
+        if (!closing) strcpy(open[depth++], name);
+        if (!closing && !strcmp(name, "style")) s = strstr(s, "</style>") - 1;
+    }
+    return depth ? "not closed" : NULL;
+}
+
+static void test_plot_well_formed(void) {
+    static const char *const bad[] = {"<a>", "</a>", "<a><b></a></b>", "a&b", "<a", "<a b=\"<\"></a>", "a>b"};
+    check(!ill_formed("<!DOCTYPE html><a b=\"x>\"><c/>&lt;<meta q=\"1\"></a>"), "a good page");
+    for (size_t k = 0; k < LENGTH(bad); k++) check(ill_formed(bad[k]) != NULL, "%s", bad[k]);
+}
+
+// Run dev/plot and check that its page is well formed. Returns the page, which the caller frees.
+static char *plot_page(const char *arguments) {
+    int code = shell("dev/plot %s", arguments);
+    char *page = slurp(scratch("stdout"), NULL), *err = slurp(scratch("stderr"), NULL);
+    const char *wrong = ill_formed(page);
+    check(code == 0 && !*err && strstr(page, "</html>"), "dev/plot %s: exit %d, %s", arguments, code, err);
+    check(!wrong, "dev/plot %s: not well formed at %.80s", arguments, wrong ? wrong : "");
+    check(!strstr(page, "nan") && !strstr(page, "inf\""), "dev/plot %s: a number that is none", arguments);
+    free(err);
+    return page;
+}
+
+// Draw a figure of one group, which must be well formed, into *text. The caller frees it.
+static void draw_figure(Figure *figure, const Group *g, char **text) {
+    size_t size;
+    Page page = {.html = text_open(text, &size)};
+    int drawn = figure(&page, g, 1);
+    text_close(page.html);
+    check(drawn && !ill_formed(*text), "a figure is not drawn, or not well formed: %s", *text);
+}
+
+// Lines of equal loss have that loss, and levels can be told apart.
+static void test_plot_iso_loss(void) {
+    Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
+    double worst = 0, level[LEVELS], F, D;
+    for (uint64_t i = 0; i < 200; i++) {
+        double L = 1.2 + exp(4 * uniform(6, 1, i) - 3), share = 0.01 + 0.98 * uniform(6, 2, i);
+        iso_loss(&law, L, log_odds(share), &F, &D);
+        worst = larger(worst, fabs(law_loss(&law, F, D) / L - 1));
+        worst = larger(worst, fabs(300 * pow(F, -0.45) / (L - 1.2) - share));
+    }
+    check(worst < 1e-12, "lines of equal loss are %g off", worst);
+    iso_levels(level, 1.2, 2, 6);
+    check(level[0] == 2 && level[LEVELS - 1] == 6, "levels from %g to %g", level[0], level[LEVELS - 1]);
+    iso_levels(level, 1.2, 3.1234, 3.1244);
+    for (int k = 1; k < LEVELS; k++) check(level[k] > level[k - 1], "levels %g, %g", level[k - 1], level[k]);
+}
+
+// Panels measured back from their coordinates: the runs are where they should be, and so is the frontier,
+// where the loss at the same F D is lowest.
+static void test_plot_panels(void) {
+    Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
+    Group g = make_group(law, 4, 5, 10, 1, 0, 1);
+    Range of_F = empty_range, of_D = empty_range;
+    double left, top, width, height, cx, cy;
+    int dots = 0, points = 0, inside = 0, used;
+    fit_opt.draws = 0, fit_group(&g), fit_opt.draws = 1000;
+    for (size_t i = 0; i < g.n_use; i++) range_add(&of_F, g.F[i]), range_add(&of_D, g.D[i]);
+    char *text;
+    draw_figure(figure_surface, &g, &text);
+    const char *s = strstr(text, "<svg x="), *path = "<path class=\"line ink\" d=\"M0 0";
+    sscanf(s, "<svg x=\"%lf\" y=\"%lf\" width=\"%lf\" height=\"%lf\"", &left, &top, &width, &height);
+    Axis x = axis_over(of_F, 1), y = axis_over(of_D, 1);
+    double px = log(x.hi / x.lo) / width, py = log(y.hi / y.lo) / height; // logs per unit
+    for (; (s = strstr(s, "<circle class=\"dot")); dots++, s++) {
+        cx = atof(strstr(s, "cx=\"") + 4), cy = atof(strstr(s, "cy=\"") + 4);
+        check(dots < 20 && fabs(log(x.lo / g.F[dots]) + (cx - left) * px) < 0.06 * px &&
+              fabs(log(y.hi / g.D[dots]) - (cy - top) * py) < 0.06 * py, "surface: point %d", dots);
+    }
+    check(dots == 20, "surface: %d points", dots);
+    s = strstr(text, path);
+    for (; s && sscanf(s += points ? 1 : strlen(path) + 1, "%lf %lf%n", &cx, &cy, &used) == 2; points++) {
+        check(s[-1] == (points ? 'L' : 'M'), "the frontier is not one line");
+        s += used;
+        if (cx < left || cx > left + width || cy < top || cy > top + height) continue;
+        double F = x.lo * exp((cx - left) * px), D = y.hi * exp(-(cy - top) * py);
+        double here = law_loss(&law, F, D);
+        check(here < law_loss(&law, F * 1.1, D / 1.1) && here < law_loss(&law, F / 1.1, D * 1.1),
+              "F = %g, D = %g is not on the frontier", F, D);
+        inside++;
+    }
+    check(inside > 10, "surface: %d points of the frontier", inside);
+    free(text);
+    draw_figure(figure_isoflop, &g, &text);
+    check(strstr(text, "C = 10¹¹") && strstr(text, "4 of 4 budgets") && !strstr(text, "tiny"), "isoFLOP: %s",
+          text);
+    for (s = text, dots = 0; (s = strstr(s, "<circle class=\"dot")); s++) dots++;
+    check(dots == 4 + 20, "isoFLOP: %d points and legends", dots);
+    free(text);
+    g.law.A = 0, g.law.G = 0;
+    draw_figure(figure_surface, &g, &text);
+    check(strstr(text, "does not depend on F") && !strstr(text, "nan"), "without a frontier: %s", text);
+    free(text);
+}
+
+// The rows of one group, and for the largest budget logs of its runs in @/runs.
+static void put_plot_rows(FILE *f, Law law, const char *objective, const char *data, const char *floor_text) {
+    for (int i = 0; i < 18; i++) {
+        double C = 1e11 * pow(10, i / 6), F = law_F_opt(&law, C) * pow(2, i % 6 - 2);
+        double loss = law_loss(&law, F, C / F) * exp(0.01 * random_normal(9, (uint64_t)i));
+        Row row = {.objective = objective, .data = data, .floor = floor_text, .channels = 16 + 16 * (i % 6),
+                   .F = F, .D = C / F, .C = C, .lr = i % 6 == 2 ? 3e-3 : 6e-3, .loss = loss};
+        put_row(f, row);
+        if (i % 6 == 2) { // another rate, another batch
+            row.loss += 0.1, row.lr = 6e-3, put_row(f, row);
+            row.lr = 3e-3, row.batch = 8192, put_row(f, row);
+        }
+        if (i < 12) continue;
+        char path[32];
+        shell("mkdir -p @/runs/%s%d", objective, i);
+        snprintf(path, sizeof path, "runs/%s%d/main.log", objective, i);
+        FILE *log = fopen(scratch(path), "w");
+        fprintf(log, "s:0 tel:7\n");
+        for (int s = 1; s <= 1000; s++) fprintf(log, "s:%d trl:%.6f lr:1e-3 norm:1\n", s, loss + 3.0 / s);
+        fprintf(log, "s:1000 tel:%.6f\n", loss);
+        fclose(log);
+    }
+}
+
+// Pages: two objectives on data with an odd name, and a group that has no law.
+static void test_plot_pages(void) {
+    static const char odd[] = "\"x<b>&, \"\"y\"\"\"";
+    FILE *f = open_points(scratch("plot.csv"), 1);
+    put_plot_rows(f, make_law(1.2, 300, 1e4, 0.45, 0.6), "mlm", odd, "0.9");
+    put_plot_rows(f, make_law(1.4, 300, 1e4, 0.5, 0.6), "ntp", odd, "");
+    put_row(f, (Row){.objective = "ntp", .data = "one", .F = 1e5, .D = 1e6, .loss = 3});
+    fclose(f);
+    char *page = plot_page("@/plot.csv --draws 30 --svg @/svg --runs @/runs"), text[150];
+    check(!strstr(page, "<script") && !strstr(page, "http") && !strstr(page, "url(") && !strstr(page, "x<b>"),
+          "the page is not alone, or not escaped");
+    check(strstr(page, "isoFLOP curves: mlm on x&lt;b&gt;&amp;, &quot;y&quot;") && strstr(page, "floor 0.9"),
+          "the page does not name the data or the floor");
+    check(strstr(page, "ntp on one: left out: the points do not form budgets") != NULL, "what is left out");
+    Fit fit = {0};
+    read_points(&fit, scratch("plot.csv"));
+    fit_opt.draws = 30, fit_group(&fit.group[0]), fit_opt.draws = 1000;
+    const Group *mlm = &fit.group[0];
+    for (int k = 0; k < N_LAW; k++) {
+        snprintf(text, sizeof text, "<td>%s</td><td>%s … %s</td>", number_text(mlm->law.v[k], 4),
+                 number_text(mlm->lo.v[k], 4), number_text(mlm->hi.v[k], 4));
+        check(k == LAW_HUBER || strstr(page, text), "the table lacks %s = %s", law_names[k], text);
+    }
+    const double exponent[] = {mlm->law.a, mlm->law.b, mlm->law.b - mlm->law.a};
+    for (int k = 0; k < 3; k++) {
+        static const char *const of[] = {"F_opt", "D_opt", "D_opt/F_opt"};
+        snprintf(text, sizeof text, "mlm: %s ∝ C<sup>%.3f</sup>", of[k], exponent[k]);
+        check(strstr(page, text) != NULL, "no caption has %s", text);
+    }
+    static const char *const names[] = {"isoflop-mlm", "fopt", "dopt", "surface-ntp", "ratio", "lr", "batch",
+                                        "curves-mlm", "curves-ntp"};
+    for (size_t k = 0; k < LENGTH(names); k++) {
+        snprintf(text, sizeof text, "svg/%s-x~3cb~3e~26~2c~20~22y~22.svg", names[k]);
+        char *svg = slurp(scratch(text), NULL);
+        check(!strncmp(svg, "<svg xmlns=\"http://www.w3.org/2000/svg\"", 39) && !ill_formed(svg) &&
+              strstr(svg, "prefers-color-scheme") && strstr(svg, "<title>"), "%s: %.80s", text, svg);
+        free(svg);
+    }
+    free(page);
+    page = plot_page("@/plot.csv --draws 0");
+    check(strstr(page, "no budget has runs with logs") && !strstr(page, "95% interval</text>"), "--draws 0");
+    free(page);
+    page = plot_page("@/plot.csv --draws 9 --with-head --all --objective mlm");
+    check(strstr(page, "FLOPs per token F_N + F_head") && !strstr(page, "ntp"), "a page with the head");
+    free(page);
+}
+
+// A table with three columns and losses over decades; refusals; garbage, which is refused or drawn.
+static void test_plot_table(void) {
+    Law law = {.E = 0.01, .A = 1e6, .B = 1e6, .alpha = 1.2, .beta = 1};
+    FILE *f = fopen(scratch("table.csv"), "w");
+    fprintf(f, "size,D,L\n");
+    for (int i = 0; i < 25; i++) {
+        double F = 1e5 * pow(3, i % 5), D = 1e6 * pow(4, i / 5);
+        fprintf(f, "%g,%g,%.9g\n", F, D, law_loss(&law, F, D));
+    }
+    fclose(f);
+    char *page = plot_page("@/table.csv --columns size,D,L --draws 9 --svg @/table");
+    check(strstr(page, "loss surface: all runs") != NULL, "the page of a table");
+    check(access(scratch("table/surface.svg"), R_OK) == 0, "no surface.svg");
+    free(page);
+    static const Refusal refusals[] = {
+        {2, "no file", "dev/plot"},
+        {2, "--colour", "dev/plot @/table.csv --colour"},
+        {2, "--svg", "dev/plot @/table.csv --svg"},
+        {2, "--runs", "dev/plot @/table.csv --runs"},
+        {2, "--json", "dev/plot @/table.csv --json x"},
+        {2, "--predict", "dev/plot @/table.csv --predict 1e12"},
+        {1, "nowhere.csv", "dev/plot nowhere.csv"},
+        {1, "no column", "dev/plot @/table.csv"},
+        {1, "/nowhere/o", "dev/plot @/table.csv --draws 0 --columns size,D,L --svg /nowhere/o"},
+        {1, "/nowhere", "dev/plot @/table.csv --draws 0 --columns size,D,L --runs /nowhere"},
+        {1, "cannot write", "dev/plot @/table.csv --draws 0 --columns size,D,L --svg @/table.csv"},
+        {1, "stdout", "dev/plot @/table.csv --draws 0 --columns size,D,L >/dev/full"},
+    };
+    check_refusals(refusals, LENGTH(refusals) - (access("/dev/full", W_OK) != 0)); // macOS has none
+    check(shell("dev/plot --help") == 0, "--help");
+    check_printed("stdout", "--with-head");
+    static const char some[] = "0123456789.e-,,,,,\n\n\"<&\xff";
+    for (uint64_t k = 0; k < 20; k++) {
+        char bytes[4000] = "flops_per_token,tokens,val_loss,budget,data,objective\n";
+        for (size_t n = strlen(bytes); n < sizeof bytes; n++)
+            bytes[n] = some[random_size(k << 20 | n, 0, sizeof some - 2)];
+        write_bytes(scratch("garbage.csv"), bytes, sizeof bytes);
+        int code = shell("dev/plot @/garbage.csv --draws 3");
+        page = slurp(scratch("stdout"), NULL);
+        check(code == 1 || (code == 0 && !ill_formed(page)), "garbage %d: exit %d", (int)k, code);
+        free(page);
+    }
+}
+
+static const Test tests[] = {
+    {"fit derivatives", test_fit_derivatives, 0},
+    {"fit least squares", test_fit_least_squares, 0},
+    {"fit recovery", test_fit_recovery, 0},
+    {"fit minimum", test_fit_minimum, 0},
+    {"fit closed form", test_fit_closed_form, 0},
+    {"fit statistics", test_fit_statistics, 0},
+    {"fit parabolas", test_fit_parabolas, 0},
+    {"fit budgets", test_fit_budgets, 0},
+    {"fit shapes", test_fit_shapes, 0},
+    {"fit plan", test_fit_plan, 0},
+    {"fit resamples", test_fit_resamples, 0},
+    {"fit bootstrap", test_fit_bootstrap, 0},
+    {"fit coverage", test_fit_coverage, 1},
+    {"fit rules", test_fit_rules, 0},
+    {"fit entropy", test_fit_entropy, 0},
+    {"fit mixed", test_fit_mixed, 0},
+    {"fit csv", test_fit_csv, 0},
+    {"fit program", test_fit_program, 0},
+    {"plot text", test_plot_text, 0},
+    {"plot axes", test_plot_axes, 0},
+    {"plot ticks", test_plot_ticks, 0},
+    {"plot well formed", test_plot_well_formed, 0},
+    {"plot iso-loss", test_plot_iso_loss, 0},
+    {"plot panels", test_plot_panels, 0},
+    {"plot pages", test_plot_pages, 0},
+    {"plot table", test_plot_table, 0},
+    {"sweep ladder", test_sweep_ladder, 0},
+    {"sweep plans", test_sweep_plans, 0},
+    {"sweep quoting", test_sweep_quoting, 0},
+    {"sweep lr points", test_sweep_lr_points, 0},
+    {"sweep widening", test_sweep_widening, 0},
+    {"sweep program", test_sweep_program, 0},
+    {"sweep identity", test_sweep_identity, 0},
+    {"sweep killed", test_sweep_killed, 0},
+    {"sweep refusals", test_sweep_refusals, 0},
+    {"eval fill", test_eval_fill, 0},
+    {"eval refusals", test_eval_errors, 0},
+};
+
+int main(int argc, char **argv) {
+    wait_passively(argv);
+    return run_tests(tests, LENGTH(tests), argc, argv);
+}
