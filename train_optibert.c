@@ -700,28 +700,40 @@ static float *layer_backward(Model *m, const Batch *in, size_t l, float *dx) {
     return dx;
 }
 
-// The loss of each predicted position goes to m->losses (M). Called by all threads together.
-void model_forward(Model *m, const Batch *in) {
-    size_t L = m->c.L, C = m->c.C, V1 = m->c.V + 1, N = in->B * m->c.T, M = in->M;
+// The encoder alone: m->nf (M,C), the final norm of the positions in->rows. Called by all threads together.
+void encoder_forward(Model *m, const Batch *in) {
+    size_t L = m->c.L, C = m->c.C, N = in->B * m->c.T;
     embedding_forward(m->x, in->inputs, weights_of(m, WTE, 0), N, C);
     for (size_t l = 0; l < L; l++) layer_forward(m, in, l);
-    rmsnorm_forward(m->nf, m->rstdf, m->x + L * N * C, weights_of(m, NORMF, 0), M, C);
+    rmsnorm_forward(m->nf, m->rstdf, m->x + L * N * C, weights_of(m, NORMF, 0), in->M, C);
+}
+
+// Add to m->grads what follows from m->dc (M,C), the gradient of m->nf.
+void encoder_backward(Model *m, const Batch *in) {
+    size_t L = m->c.L, C = m->c.C, N = in->B * m->c.T;
+    float *dx = m->dxg;
+    rmsnorm_backward(dx, NULL, gradient_of(m, NORMF, 0), m->partial, m->dc, m->x + L * N * C,
+                     weights_of(m, NORMF, 0), m->rstdf, in->M, C);
+    for (size_t l = L; l-- > 0;) dx = layer_backward(m, in, l, dx);
+    embedding_backward(gradient_of(m, WTE, 0), dx, in->inputs, N, C);
+}
+
+// The encoder and its head: the loss of each predicted position goes to m->losses (M).
+void model_forward(Model *m, const Batch *in) {
+    size_t C = m->c.C, V1 = m->c.V + 1, M = in->M;
+    encoder_forward(m, in);
     matmul_forward(m->logits, NULL, m->nf, weights_of(m, WTE, 0), M, C, V1);
     crossentropy_forward(m->losses, m->loss_lse, m->logits, in->targets, M, V1);
 }
 
 // Add to m->grads the gradient of dloss times the sum of the losses of the last forward pass. On the way the
-// logits become their gradient. Called by all threads together.
+// logits become their gradient.
 void model_backward(Model *m, const Batch *in, float dloss) {
-    size_t L = m->c.L, C = m->c.C, V1 = m->c.V + 1, N = in->B * m->c.T, M = in->M;
+    size_t C = m->c.C, V1 = m->c.V + 1, M = in->M;
     crossentropy_backward(m->logits, m->loss_lse, in->targets, dloss, M, V1);
     matmul_backward_weight(gradient_of(m, WTE, 0), m->logits, m->nf, M, C, V1);
     matmul_backward_inp(m->dc, NULL, m->logits, weights_of(m, WTE, 0), M, C, V1);
-    rmsnorm_backward(m->dxg, NULL, gradient_of(m, NORMF, 0), m->partial, m->dc, m->x + L * N * C,
-                     weights_of(m, NORMF, 0), m->rstdf, M, C);
-    float *dx = m->dxg;
-    for (size_t l = L; l-- > 0;) dx = layer_backward(m, in, l, dx);
-    embedding_backward(gradient_of(m, WTE, 0), dx, in->inputs, N, C);
+    encoder_backward(m, in);
 }
 
 // One pass of all threads over a batch: forward, and if dloss > 0 backward.
