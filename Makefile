@@ -13,24 +13,35 @@ CFLAGS ?= -O3
 FLAGS := -std=gnu11 -ffp-contract=fast -fno-math-errno -Wall -Wextra
 LIBS  := -lm
 
-# Does the compiler take these flags, for a program that uses OpenMP (1) or any program (0)?
-try = $(shell t=$$(mktemp) && printf '%s\n' "$(if $(filter 1,$(1)),int omp_get_max_threads(void); )int main(void) \
-      { return $(if $(filter 1,$(1)),omp_get_max_threads() < 1,0); }" | $(CC) -x c - -o $$t $(2) >/dev/null 2>&1 && echo yes; rm -f $$t)
+# Does a program with these flags compile and start? $(1) says which: one that uses OpenMP, one that does so without
+# libgomp.so, or any. (Status 126: it is for another machine, so cross-compiling may go on.)
+any    := int main(void) { return 0; }
+openmp := int omp_get_max_threads(void); int main(void) { return omp_get_max_threads() < 1; }
+static := int omp_get_max_threads(void); int system(const char *); int main(void) \
+          { return omp_get_max_threads() < 1 || !system("grep -q libgomp[.]so /proc/$$PPID/maps"); }
+try = $(shell p=./.probe$$$$; echo '$($(1))' > $$p.c; $(CC) $$p.c -o $$p $(2) >/dev/null 2>&1 && \
+      { $$p >/dev/null 2>&1; s=$$?; [ $$s = 0 ] || [ $$s = 126 ]; } && echo yes; rm -f $$p $$p.c)
 
 ifneq ($(PORTABLE),1)
-  ifeq ($(call try,0,-march=native),yes)
+  ifeq ($(call try,any,-march=native),yes)
     FLAGS += -march=native
-  else ifeq ($(call try,0,-mcpu=native),yes)
+  else ifeq ($(call try,any,-mcpu=native),yes)
     FLAGS += -mcpu=native
   endif
 endif
 
+# gcc's OpenMP library is linked statically if possible: see before_openmp() in train_optibert.c. (clang has its own.)
 ifneq ($(OPENMP),no)
   BREW := $(shell brew --prefix libomp 2>/dev/null)
-  ifeq ($(call try,1,-fopenmp),yes)
+  STATIC := $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-l-none-,-Wl,-Bstatic -lgomp -Wl,-Bdynamic)
+  ifeq ($(call try,static,-fopenmp $(STATIC)),yes)
+    FLAGS += -fopenmp
+    LIBS  += $(STATIC)
+    HAVE_OPENMP := yes
+  else ifeq ($(call try,openmp,-fopenmp),yes)
     FLAGS += -fopenmp
     HAVE_OPENMP := yes
-  else ifeq ($(call try,1,-Xpreprocessor -fopenmp -I$(BREW)/include -L$(BREW)/lib -lomp),yes)
+  else ifeq ($(call try,openmp,-Xpreprocessor -fopenmp -I$(BREW)/include -L$(BREW)/lib -lomp),yes)
     FLAGS += -Xpreprocessor -fopenmp -I$(BREW)/include
     LIBS  += -L$(BREW)/lib -lomp
     HAVE_OPENMP := yes
@@ -38,7 +49,7 @@ ifneq ($(OPENMP),no)
 endif
 ifneq ($(HAVE_OPENMP),yes)
   FLAGS += -Wno-unknown-pragmas
-  ifeq ($(call try,0,-fopenmp-simd),yes)
+  ifeq ($(call try,any,-fopenmp-simd),yes)
     FLAGS += -fopenmp-simd
   endif
   $(info built without OpenMP: one core will be used. Install libgomp (with gcc), libomp-dev, or `brew install libomp`.)
@@ -56,7 +67,7 @@ train_optibert: train_optibert.c .flags
 	$(BUILD)
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
-dev/eval: data/tokenize.c
+dev/eval data/village: data/tokenize.c
 dev/sweep dev/plot: dev/fit.c
 test_optibert: test_optibert.c train_optibert.c .flags
 	$(BUILD)

@@ -9,6 +9,12 @@ finite differences, numbers worked out by hand. data/test.c and dev/test.c do th
 #ifndef OPTIBERT_NO_MAIN
 #define OPTIBERT_NO_MAIN
 #endif
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/file.h>
+static int locks_work = 1; // 0: a file system without locks, for one test
+static int test_flock(int fd, int operation) { return locks_work ? flock(fd, operation) : (errno = ENOLCK, -1); }
+#define flock test_flock
 #include "train_optibert.c"
 #include <sys/wait.h>
 
@@ -1506,7 +1512,7 @@ static void test_refusals(void) {
         {1, "less than one row", REFUSED "--seq-len 401 --train @/v100.bin --val @/v100.bin"},
         {1, "less than one row", REFUSED "--seq-len 400 --objective ntp --train @/v100.bin --val @/v100.bin"},
         {2, "only 75 rows", REFUSED "--seq-len 16 --train @/t_train.bin --val-rows 76"},
-        {1, "--mask-rate 0", RUN TINY "--steps 2 --mask-rate 0 --out @/zero >/dev/null"},
+        {2, "--mask-rate 0", RUN TINY "--steps 2 --mask-rate 0 --out @/zero"},
         // an unfinished run is not replaced, nor resumed with other settings or data
         {1, "unfinished", "./train_optibert --out @/un " TINY "--steps 8"},
         {1, "--layers", CHANGED "--layers 3"},
@@ -1527,7 +1533,7 @@ static void test_refusals(void) {
         {1, "--val-rows", CHANGED "--val-rows 8"},
         {1, "--train", CHANGED "--train @/o_train.bin"},
         {1, "--val", CHANGED "--val @/t_val.bin"},
-        {1, "--vocab", CHANGED "--vocab @/o.vocab"},
+        {1, "not the vocabulary", CHANGED "--vocab @/o.vocab"},
         // while it runs
         {1, "no longer finite", RUN TINY "--steps 400 --lr 1e3 --weight-decay 1e3 --out @/nan >/dev/null"},
         {1, "stdout", "./train_optibert --help >/dev/full"},
@@ -1660,15 +1666,20 @@ static void test_damaged_files(void) {
 
 // SIGINT and SIGTERM finish the step, save, and exit.
 static void test_signals(void) {
+    static const struct { const char *name; int number; } polite[] = {
+        {"INT", SIGINT}, {"TERM", SIGTERM}, {"HUP", SIGHUP}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"XCPU", SIGXCPU}};
     make_data();
-    check_exit(130, UNTIL("./train_optibert " TINY "--steps 1e6 --val-every 1e6 --out @/sig",
-                          "grep -qs '^s:1 ' @/sig/main.log", "INT"));
-    check_printed("stdout", "stopped by signal 2 after step");
-    check_exit(143, UNTIL("./train_optibert --out @/sig --resume --val-every 3",
-                          "[ $(grep -c tel @/sig/main.log) -gt 1 ]", "TERM"));
-    check_printed("stdout", "resumed     after step");
+    for (int i = 0; i < 6; i++) {
+        check_exit(128 + polite[i].number, "n=$(cat @/sig/main.log | wc -l); "
+                   UNTIL(RUN TINY "--steps 1e6 --val-every 1e6 --resume --out @/sig",
+                         "[ $(cat @/sig/main.log | wc -l) -gt $((n + 1)) ]", "%s"), polite[i].name);
+        check_printed("stdout", i ? "resumed     after step" : "validation loss before training");
+        check_printed("stdout", "stopped by signal");
+    }
     check_exit(143, STOPPED "--out @/sig --resume");
     check_printed("stdout", "resumed     after step");
+    // under nohup a closed terminal ends nothing
+    check_exit(0, "trap '' HUP; " UNTIL(RUN TINY "--steps 300 --out @/nohup", "grep -qs '^s:1 ' @/nohup/main.log", "HUP"));
 }
 
 // A run that was killed at any moment can be resumed, and no line of its log is lost.
@@ -1712,10 +1723,202 @@ static void test_finished_run_is_safe(void) {
     make_data();
     check_exit(0, RUN TINY "--steps 1 --out @/safe && cp -R @/safe @/before");
     check_exit(1, RUN TINY "--steps 1 --out @/safe --vocab /nowhere");
-    check_exit(1, RUN TINY "--steps 1 --out @/safe --mask-rate 0");
+    check_exit(2, RUN TINY "--steps 1 --out @/safe --mask-rate 0");
     check_exit(0, "diff -r @/safe @/before");
     check_exit(0, "env -u OMP_WAIT_POLICY ./train_optibert " TINY "--steps 1 --out @/streams <&- >&- 2>&-");
     check_exit(0, "[ $(wc -l <@/streams/main.log) = 3 ] && ! grep -v '^s:[01] t.l:[0-9]' @/streams/main.log");
+}
+
+// ----------------------------------------------------------------------------
+// faults that users met
+
+// A step in which no token would be masked masks the one that came closest to it; so a run of short rows and
+// a tiny rate goes on to its end, and through every resume.
+static void test_mask_one(void) {
+    Config c = {1, 4, 1, 16, 5, 9, 0};
+    Loader l;
+    loader_alloc(&l, 4, 2, 5);
+    for (size_t first = 0; first < 40; first += 4) {
+        size_t best = 0;
+        for (size_t i = 0; i < 20; i++) l.tokens[i] = i % 5 == 2 ? 8 : (uint16_t)(i % 7);
+        for (size_t i = 0; i < 20; i++)
+            if (i % 5 != 2 && uniform(3, STREAM_MASK, first * 5 + i) < uniform(3, STREAM_MASK, first * 5 + best)) best = i;
+        loader_mask(&l, &c, 8, 2, 3, STREAM_MASK, first, 4, 1e-9);
+        check(l.M == 0, "mask one: a token is masked at a rate of 1e-9");
+        mask_one(&l, &c, 8, 2, 3, first, 4);
+        const Batch *in = &l.micro[best / 10], *other = &l.micro[1 - best / 10];
+        check(l.M == 1 && in->M == 1 && other->M == 0 && in->rows[0] == best % 10 && in->inputs[best % 10] == 9 &&
+                  in->targets[0] == (int32_t)(best % 7), "mask one: token %zu of rows %zu …", best, first);
+        for (size_t d = 0; d < in->n_docs; d++)
+            check(in->docs[d].n == (in->docs[d].begin <= best % 10 && best % 10 < in->docs[d].end) &&
+                      in->docs[d].query == 0, "mask one: document %zu has %zu queries", d, in->docs[d].n);
+    }
+    loader_free(&l);
+    make_data();
+    const char *rare = "--train @/t_train.bin --val-rows 60 --layers 1 --channels 8 --seq-len 2 --batch 2 --mask-rate 0.05 "
+                       "--steps 30 --val-every 30";
+    check_exit(0, RUN "%s --out @/rare", rare);
+    check_exit(143, STOPPED "%s --out @/rare2", rare);
+    check_exit(0, RUN "--out @/rare2 --resume");
+    check_same_end("rare", "rare2");
+}
+
+// A shard that changes under a running trainer is noticed; one that is only touched, or replaced by a copy,
+// is not a change.
+static void test_shard_in_use(void) {
+    static const struct { const char *change; int code; } changes[] = {
+        {"printf '\\1\\0' | dd of=@/u/x_train.bin bs=1 seek=5000 conv=notrunc", 1},
+        {"cat @/u/x_train.bin @/u/x_train.bin >@/u/longer; cp @/u/longer @/u/x_train.bin", 1},
+        {"head -c 3000 @/t_train.bin >@/u/x_train.bin", 1},
+        {"touch @/u/x_train.bin", 143}, {"cp @/t_train.bin @/u/copy; mv @/u/copy @/u/x_train.bin", 143}};
+    make_data();
+    for (int i = 0; i < 5; i++) {
+        check_exit(0, "rm -rf @/u; mkdir @/u; cp @/t_train.bin @/u/x_train.bin; cp @/t_val.bin @/u/x_val.bin");
+        int code = shell("./test_optibert run --train @/u/x_train.bin --val-rows 9 " SHAPE "--steps 1e6 --val-every 1e6 "
+                         "--out @/u/run & p=$!; for i in $(seq 3000); do grep -qs '^s:1 ' @/u/run/main.log && break; "
+                         "sleep 0.01; done; %s; for i in $(seq 20); do kill -0 $p || break; sleep 0.05; done; "
+                         "kill -TERM $p; wait $p", changes[i].change);
+        check(code == changes[i].code, "in use: \"%s\": exit %d", changes[i].change, code);
+        if (changes[i].code == 1) check_printed("stderr", "has changed while it was in use");
+    }
+}
+
+// A shard says which vocabulary it was made with, and no other one is taken.
+static void test_vocab_of_shard(void) {
+    size_t n;
+    make_data();
+    char *vocab = slurp(scratch("t.vocab"), &n);
+    uint64_t sum = checksum_add(CHECKSUM_START, vocab, n);
+    check_exit(0, "mkdir @/sv && cp @/t.vocab @/sv/x.vocab && cp @/t_train.bin @/sv/x_train.bin && "
+                  "cp @/t_val.bin @/sv/x_val.bin");
+    for (int i = 0; i < 2; i++) {
+        FILE *f = fopen(scratch(i ? "sv/x_val.bin" : "sv/x_train.bin"), "r+b");
+        fseek(f, 20, SEEK_SET), fwrite(&sum, sizeof sum, 1, f), fclose(f);
+    }
+    check_exit(0, RUN "--train @/sv/x_train.bin --val-rows 9 " SHAPE "--steps 1 --out @/sv/run");
+    vocab[n - 1] ^= 1, write_bytes(scratch("sv/x.vocab"), vocab, n), free(vocab); // as large, but another
+    check_refused(1, "not the vocabulary", "./train_optibert --train @/sv/x_train.bin --out @/sv/other");
+    check_exit(0, RUN "--train @/sv/x_train.bin --vocab @/t.vocab --val-rows 9 " SHAPE "--steps 1 --out @/sv/run");
+}
+
+// A new run in the folder of a finished one leaves everything as it is until it has something to save.
+static void test_nothing_destroyed(void) {
+    make_data();
+    check_exit(0, RUN TINY "--steps 3 --val-every 1 --out @/kept && cp -R @/kept @/kept-before");
+    check_exit(137, UNTIL(RUN TINY "--steps 1e6 --val-every 2 --seed 2 --out @/kept", "[ -s @/kept/main.log.tmp ]", "KILL"));
+    check_exit(0, "rm @/kept/main.log.tmp && diff -r @/kept @/kept-before");
+    check_exit(0, RUN TINY "--steps 4 --seed 2 --out @/kept && " RUN TINY "--steps 4 --seed 2 --out @/fresh");
+    check_same_end("kept", "fresh");
+    check_exit(0, "ls @/kept >@/a; ls @/fresh | cmp - @/a");
+}
+
+// --init: the run begins with the loss that the model ended with, takes over its shape, is another run than one from
+// random weights, and resumes without the model's file.
+static void test_init(void) {
+    char want[64];
+    make_data();
+    check_exit(0, RUN TINY "--steps 40 --lr 0.02 --out @/first");
+    snprintf(want, sizeof want, "before training: %.4f", atof(result("first", "val_loss")));
+    const char *more = "--train @/t_train.bin --val-rows 9 --batch 6 --steps 4 --init @/first/model.bin";
+    check_exit(0, RUN "%s --out @/second", more);
+    check_printed("stdout", want);
+    check_printed("stdout", "2 layers, 20 channels, 2 heads, 24 hidden");
+    check_exit(0, RUN TINY "--steps 4 --out @/random");
+    check(strcmp(result("second", "fingerprint"), strdup(result("random", "fingerprint"))) != 0,
+          "init: the fingerprint is that of a run from random weights");
+    check_exit(143, STOPPED "%s --out @/parts2", more);
+    check_exit(0, "mv @/first/model.bin @/first/gone && " RUN "%s --resume --out @/parts2; code=$?; "
+                  "mv @/first/gone @/first/model.bin; exit $code", more);
+    check_same_end("second", "parts2");
+    check_refused(2, "--layers 3: the model of --init has 2", "./train_optibert --train @/t_train.bin --layers 3 --init "
+                  "@/first/model.bin");
+    copy_with_bit_flipped(scratch("t.vocab"), scratch("p.vocab"), HEADER * 4 + 1);
+    check_refused(1, "not the vocabulary of", "./train_optibert --train @/t_train.bin --vocab @/p.vocab "
+                  "--init @/first/model.bin");
+    check_refused(1, "not a model", "./train_optibert --train @/t_train.bin --init @/t.vocab");
+}
+
+// The best model by validation is kept beside the last: of a text that is learned by heart the last is worse.
+static void test_best(void) {
+    char *log, *line;
+    double loss, least = INFINITY;
+    size_t step, best = 0;
+    make_data();
+    check_exit(0, RUN "--train @/t_train.bin --layers 2 --channels 64 --seq-len 16 --batch 8 --steps 400 --val-every 20 "
+                  "--lr 0.01 --weight-decay 0 --out @/heart");
+    log = slurp(scratch("heart/main.log"), NULL);
+    for (line = strtok(log, "\n"); line; line = strtok(NULL, "\n"))
+        if (sscanf(line, "s:%zu tel:%lf", &step, &loss) == 2 && step > 0 && loss < least) least = loss, best = step;
+    char text[128];
+    snprintf(text, sizeof text, "the best validation loss was %.4f, after step %zu", least, best);
+    check(best > 0 && best < 400, "best: the last validation is the best: this text is not learned by heart");
+    check_printed("stdout", text);
+    check_exit(0, RUN "--train @/t_train.bin --seq-len 16 --batch 8 --steps 1 --init @/heart/best.bin --out @/from");
+    snprintf(text, sizeof text, "before training: %.4f", least);
+    check_printed("stdout", text);
+    check_exit(0, RUN TINY "--steps 8 --val-every 2 --lr 0.01 --out @/better && [ ! -e @/better/best.bin ]");
+}
+
+// A folder that cannot be locked is used all the same, with a warning.
+static void test_unlockable(void) {
+    make_data();
+    check_exit(0, "./test_optibert unlockable " TINY "--steps 1 --out @/unlocked");
+    check_printed("stderr", "cannot be locked here");
+}
+
+// The threads that a run gets: by the quota of a container, written out by hand; and whatever OpenMP is told.
+static void test_threads_granted(void) {
+    static const struct { const char *self, *folder, *limit; double want; } cases[] = {
+        {"0::/a/b\n", "a/b", "200000 100000", 2}, {"0::/a/b\n", "a", "150000 100000", 1.5},
+        {"0::/\n", "", "50000 100000", 0.5}, {"0::/a/b\n", "a/b", "max 100000", INFINITY},
+        {"1:cpu:/x\n0::/a\n", "a", "300000 100000", 3}, {"", "", "400000 100000", 4}};
+    check(cpu_quota("/nonexistent", "/nonexistent") == INFINITY, "quota: a limit from nowhere");
+    for (int i = 0; i < 6; i++) {
+        char root[256];
+        shell("rm -rf @/cgroup; mkdir -p @/cgroup/%s; echo %s >@/cgroup/%s/cpu.max", cases[i].folder, cases[i].limit,
+              cases[i].folder);
+        write_bytes(scratch("self"), cases[i].self, strlen(cases[i].self));
+        snprintf(root, sizeof root, "%s", scratch("cgroup"));
+        double quota = cpu_quota(root, scratch("self"));
+        check(quota == cases[i].want, "quota: case %d gives %g", i, quota);
+    }
+#if defined(__linux__) && defined(_OPENMP)
+    check_exit(0, "env -u OMP_NUM_THREADS ./train_optibert --dry-run | head -n 1 >@/free");
+    static const char *bound[] = {"OMP_PROC_BIND=true", "OMP_PLACES=cores", "OMP_WAIT_POLICY=active", "OMP_STACKSIZE=128k"};
+    for (int i = 0; i < 4; i++)
+        check_exit(0, "env -u OMP_NUM_THREADS %s ./train_optibert --dry-run | head -n 1 | cmp - @/free", bound[i]);
+    check_exit(0, "env -u OMP_NUM_THREADS OMP_THREAD_LIMIT=1 ./train_optibert --dry-run | grep -q '^threads     1 '");
+    check_exit(0, "OMP_NUM_THREADS=3 ./train_optibert --dry-run | grep -q '^threads     3 '");
+#endif
+#ifdef __linux__
+    make_data(); // its name is what ps and pkill look for
+    check_exit(143, UNTIL("./train_optibert " TINY "--steps 1e6 --val-every 1e6 --out @/name",
+                          "[ \"$(cat /proc/$p/comm)\" = train_optibert ]", "TERM"));
+#endif
+}
+
+// What breaks numbers without a word is refused by the compiler; numbers and text are printed as they are.
+static void test_compiler_and_text(void) {
+    check(shell("${CC:-cc} -std=gnu11 -Ofast -fsyntax-only train_optibert.c") != 0, "-Ofast is accepted");
+    check_printed("stderr", "leave out -Ofast");
+    check_exit(0, "${CC:-cc} -std=gnu11 -O3 -fsyntax-only -Wno-unknown-pragmas train_optibert.c");
+    static const struct { double x; const char *text; } numbers[] = {
+        {0.3, "0.3"}, {0.1 + 0.2, "0.30000000000000004"}, {1e22, "1e+22"}, {1.0 / 3, "0.3333333333333333"}, {8, "8"}};
+    for (int i = 0; i < 5; i++) {
+        char text[32];
+        check(strcmp(shortest(text, numbers[i].x), numbers[i].text) == 0, "%s is printed as %s", numbers[i].text, text);
+    }
+    static const struct { const char *text; size_t size, bytes; } utf8[] = {
+        {"a", 1, 1}, {"\xc3\xa9", 2, 2}, {"\xc3", 1, 0}, {"\xe4\xbd\xa0", 3, 3}, {"\xe4\xbd\xa0", 2, 0}, {"\x80", 1, 0},
+        {"\xf0\x9f\x98\x80", 4, 4}, {"\xc0\xaf", 2, 0}, {"\xed\xa0\x80", 3, 0}, {"\xf4\x90\x80\x80", 4, 0},
+        {"\xff", 1, 0}, {"\xe4x", 2, 0}};
+    for (size_t i = 0; i < sizeof utf8 / sizeof *utf8; i++)
+        check(utf8_bytes(utf8[i].text, utf8[i].size) == utf8[i].bytes, "UTF-8: case %zu", i);
+    static const size_t heads[][2] = {{64, 2}, {100, 2}, {48, 1}, {112, 2}, {768, 24}, {16, 1}, {34, 1}, {90, 1}, {2, 1}};
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        check(default_heads(heads[i][0]) == heads[i][1], "%zu channels have %zu heads", heads[i][0],
+              default_heads(heads[i][0]));
+    check_refused(2, "--channels 33: must be even", "./train_optibert --channels 33");
 }
 
 static const Test tests[] = {
@@ -1747,6 +1950,15 @@ static const Test tests[] = {
     {"result before the end", test_result_first, 0},
     {"plan", test_plan, 0},
     {"refusals", test_refusals, 0},
+    {"mask one", test_mask_one, 0},
+    {"shard in use", test_shard_in_use, 0},
+    {"vocabulary of a shard", test_vocab_of_shard, 0},
+    {"nothing destroyed", test_nothing_destroyed, 0},
+    {"init", test_init, 0},
+    {"best model", test_best, 0},
+    {"unlockable folder", test_unlockable, 0},
+    {"threads granted", test_threads_granted, 0},
+    {"compiler and text", test_compiler_and_text, 0},
     {"changed data", test_changed_data, 0},
     {"broken shards", test_broken_shards, 0},
     {"broken vocabularies", test_broken_vocabularies, 0},
@@ -1760,11 +1972,12 @@ static const Test tests[] = {
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     if (strcmp(mode, "stopped") == 0) stop_signal = SIGTERM;
+    if (strcmp(mode, "run") == 0) signal(SIGINT, SIG_DFL); // a shell ignores it in what it runs in the background
+    if (strcmp(mode, "unlockable") == 0) locks_work = 0;
     if (strcmp(mode, "nobody") == 0 && geteuid() == 0 && setuid(65534)) die("cannot become another user");
-    if (strcmp(mode, "run") == 0 || strcmp(mode, "stopped") == 0 || strcmp(mode, "nobody") == 0)
+    if (strcmp(mode, "run") == 0 || strcmp(mode, "stopped") == 0 || strcmp(mode, "nobody") == 0 || !locks_work)
         return close_stdout(train_main(argc - 1, argv + 1));
     if (strcmp(mode, "load") == 0) return load_model(&(Model){0}, &(Vocab){0}, argv[2], 1), 0;
-    wait_passively(argv);
     omp_set_num_threads(THREADS);
     return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
 }

@@ -23,6 +23,10 @@ A comment beside each pointer gives its shape.
 #ifndef TRAIN_OPTIBERT_C
 #define TRAIN_OPTIBERT_C
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "leave out -Ofast and -ffast-math: they break e^x and the check for a loss that is not finite"
+#endif
+
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -406,6 +410,13 @@ typedef struct {
 
 // The default H: 8C/3, to the nearest multiple of 16.
 size_t default_hidden(size_t C) { return MAX(16, (C * 8 + 24) / 48 * 16); }
+
+// The default NH: a head for every 32 channels, or fewer if that leaves no even number of channels a head.
+size_t default_heads(size_t C) {
+    size_t NH = MAX(1, C / 32);
+    while (NH > 1 && C % (2 * NH) != 0) NH--;
+    return NH;
+}
 
 // F_N: training FLOPs for each token of a row, without embedding and head, attention counted whole
 // (DeepSeek-AI, arXiv 2401.02954, eq. 2). A multiply-add is 2 FLOPs, and the backward pass costs twice the
@@ -841,7 +852,10 @@ typedef struct {
     size_t total;       // tokens in all of them
     size_t V;           // vocabulary size, without [MASK]
     int eot;            // the end-of-text token, with which each document begins; -1 if there is none
+    uint64_t vocab;     // checksum of the vocabulary file that they were made with; 0: they do not say
     uint64_t checksum;  // of the whole of all files: what the data is, whatever its name
+    struct stat *state; // (n_files) of each file when it was opened …
+    uint64_t *sums;     // (n_files) … and its own checksum
 } Shards;
 
 // Read a shard's header. Returns its number of tokens; dies if it is not a whole shard.
@@ -863,26 +877,52 @@ static size_t shard_header(Reader *r, size_t *V, int *eot) {
     return n;
 }
 
-// Open the files and read all of them once, for their checksum.
+// The checksum of a whole file.
+static uint64_t checksum_file(Reader *r) {
+    char buffer[1 << 14];
+    uint64_t sum = CHECKSUM_START;
+    rewind(r->file);
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, r->file)) > 0;) sum = checksum_add(sum, buffer, n);
+    if (ferror(r->file)) die("%s: cannot read: %s", r->path, strerror(errno));
+    return sum;
+}
+
+// Open the files and read all of them once, for their checksums.
 void shards_open(Shards *s, const char **paths, size_t n_files) {
-    static char buffer[1 << 16];
-    *s = (Shards){n_files, paths, alloc_or_die(n_files * sizeof(size_t)), .checksum = CHECKSUM_START};
+    *s = (Shards){.n_files = n_files, .paths = paths, .tokens = alloc_or_die(n_files * sizeof *s->tokens)};
+    s->state = alloc_or_die(n_files * sizeof *s->state), s->sums = alloc_or_die(n_files * sizeof *s->sums);
     for (size_t i = 0; i < n_files; i++) {
         Reader r;
-        size_t V, got;
+        size_t V;
+        uint64_t vocab;
         int eot;
         reader_open(&r, paths[i]);
+        fstat(fileno(r.file), &s->state[i]);
         s->total += s->tokens[i] = shard_header(&r, &V, &eot);
-        if (i == 0) s->V = V, s->eot = eot;
-        if (V != s->V || eot != s->eot)
+        fseek(r.file, 5 * sizeof(int32_t), SEEK_SET), reader_get(&r, &vocab, sizeof vocab);
+        if (i == 0) s->V = V, s->eot = eot, s->vocab = vocab;
+        if (V != s->V || eot != s->eot || vocab != s->vocab)
             die("%s: its vocabulary (%zu, end of text %d) is not that of %s (%zu, %d); use one vocabulary",
                 paths[i], V, eot, paths[0], s->V, s->eot);
-        rewind(r.file);
-        while ((got = fread(buffer, 1, sizeof buffer, r.file)) > 0)
-            s->checksum = checksum_add(s->checksum, buffer, got);
-        if (ferror(r.file)) die("%s: cannot read: %s", paths[i], strerror(errno));
+        s->sums[i] = checksum_file(&r);
+        s->checksum = i == 0 ? s->sums[0] : checksum_add(s->checksum, &s->sums[i], sizeof s->sums[i]);
         fclose(r.file);
     }
+}
+
+// A file that is in use is not what it was when it was opened: written again, replaced, or only touched? It
+// must still have the same content.
+static void check_unchanged(const Shards *s, size_t i, const struct stat *now) {
+    const struct stat *was = &s->state[i];
+    if (now->st_size == was->st_size && now->st_ino == was->st_ino && now->st_dev == was->st_dev &&
+        now->st_mtim.tv_sec == was->st_mtim.tv_sec && now->st_mtim.tv_nsec == was->st_mtim.tv_nsec)
+        return;
+    Reader r;
+    reader_open(&r, s->paths[i]);
+    if (now->st_size != was->st_size || checksum_file(&r) != s->sums[i])
+        die("%s: has changed while it was in use; put the old file back and --resume", s->paths[i]);
+    fclose(r.file);
+    s->state[i] = *now;
 }
 
 // The rows of a file begin T tokens apart. With `extra` = 1 each reads one token more, the last target of
@@ -902,12 +942,13 @@ void shards_read(const Shards *s, size_t row, size_t T, size_t extra, uint16_t *
     size_t i = 0, n = T + extra, bytes = n * sizeof *tokens;
     while (row >= file_rows(s->tokens[i], T, extra)) row -= file_rows(s->tokens[i++], T, extra);
     const char *path = s->paths[i];
+    struct stat now;
     int fd = open(path, O_RDONLY);
-    if (fd < 0) die("%s: cannot read: %s", path, strerror(errno));
+    if (fd < 0 || fstat(fd, &now)) die("%s: cannot read: %s", path, strerror(errno));
+    check_unchanged(s, i, &now);
     ssize_t got = pread(fd, tokens, bytes, (off_t)(HEADER * sizeof(int32_t) + row * T * sizeof *tokens));
-    if (got < 0) die("%s: cannot read: %s", path, strerror(errno));
+    if (got != (ssize_t)bytes) die("%s: cannot read: %s", path, got < 0 ? strerror(errno) : "ends too early");
     close(fd);
-    if (got != (ssize_t)bytes) die("%s: became shorter while it was in use", path);
     for (size_t t = 0; t < n; t++)
         if (tokens[t] >= s->V)
             die("%s: token %u in row %zu is outside its vocabulary of %zu; make it again", path, tokens[t],
@@ -1008,6 +1049,25 @@ void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t see
     }
 }
 
+// A step that masks no token, as a few short rows may, has nothing to learn from: mask the token that came
+// closest to being masked. Dies if there is none to mask.
+static void mask_one(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t first,
+                     size_t n) {
+    size_t T = c->T, best = SIZE_MAX;
+    double least = INFINITY;
+    for (size_t i = 0; i < n * T; i++) {
+        double u = uniform(seed, STREAM_MASK, first * T + i);
+        if (l->tokens[i] != eot && u < least) least = u, best = i;
+    }
+    if (best == SIZE_MAX) die("--train: a step holds nothing but end of text; use other data");
+    Batch *in = &l->micro[best / T / micro];
+    size_t position = best % (micro * T);
+    in->inputs[position] = (int32_t)c->V, in->targets[0] = l->tokens[best], in->rows[0] = position;
+    for (Document *d = in->docs; d < in->docs + in->n_docs; d++)
+        if (d->begin <= position && position < d->end) d->n = 1;
+    in->M = l->M = 1;
+}
+
 // The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch has an order of its own.
 void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed,
                    size_t step, double mask_rate) {
@@ -1017,6 +1077,7 @@ void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t
         shards_read(s, row, c->T, extra, l->tokens + b * (c->T + extra));
     }
     loader_mask(l, c, s->eot, micro, seed, STREAM_MASK, step * B, B, mask_rate);
+    if (l->M == 0) mask_one(l, c, s->eot, micro, seed, step * B, B);
 }
 
 // Rows first … first+n-1 of the n_val validation rows, as one micro-batch, with the masks that every run has.
@@ -1034,6 +1095,7 @@ void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, 
 typedef struct {
     char *file;            // (size) the whole file; NULL if there is no vocabulary
     size_t size, V;
+    uint64_t checksum;     // of the file
     int eot;               // -1: none
     unsigned char *length; // (V) bytes of each string, 1 … 255
     const char **string;   // (V) not zero-terminated
@@ -1048,7 +1110,7 @@ static void vocab_parse(Vocab *v, const char *path) {
     if (h[1] == 1) h[3] = 50256;
     if (h[2] < 1 || h[2] > 65535 || h[3] < -1 || h[3] >= h[2])
         die("%s: a vocabulary of %d with end of text %d is not possible; make it again", path, h[2], h[3]);
-    v->V = (size_t)h[2], v->eot = h[3];
+    v->V = (size_t)h[2], v->eot = h[3], v->checksum = checksum_add(CHECKSUM_START, v->file, v->size);
     v->length = alloc_or_die(v->V), v->string = alloc_or_die(v->V * sizeof *v->string);
     const char *p = v->file + sizeof h, *end = v->file + v->size;
     for (size_t id = 0; id < v->V; id++) {
@@ -1082,7 +1144,7 @@ typedef struct {
 // depends on others and is settled before training.
 typedef struct {
     Files train, val;
-    const char *vocab, *objective, *out;
+    const char *vocab, *init, *objective, *out;
     size_t layers, channels, heads, hidden, seq_len;
     size_t batch, micro_batch, steps, seed, threads, val_every, val_rows, save_every;
     double mask_rate, tokens, flops, lr, grad_clip, weight_decay;
@@ -1093,10 +1155,13 @@ typedef struct {
 typedef struct {
     uint64_t step;           // steps done
     uint64_t data;           // checksum of the training and validation files
+    uint64_t init;           // … and of the model that the run began with; 0 if it began from random weights
     uint64_t tail_steps;     // of the last 5% of the steps: how many are done, and the sum of their losses
     double tail_loss;
     double seconds;          // spent in training
     double val_loss, val_se; // of the last validation
+    double best_loss;        // of all validations after a step, the best …
+    uint64_t best_step;      // … and its step
 } Progress;
 
 typedef struct {
@@ -1104,7 +1169,7 @@ typedef struct {
     Config c;
     Shards train, val;
     Vocab vocab;      // of the data, if there is one
-    uint64_t data;    // checksum of the training and validation files
+    uint64_t data;    // checksum of the training and validation files, and of the model of --init
     double mask_rate; // 1 for ntp
     double val_floor; // the lowest loss that is possible on the validation set; NAN if it is not known
     Model m;
@@ -1113,6 +1178,7 @@ typedef struct {
 } Run;
 
 void save_run(const Run *r); // checkpoint.bin and model.bin; after the last step result.csv too
+void save_model(const char *path, const Model *m, const Vocab *v);
 const char *out_path(const Run *r, const char *name); // DIR/name
 double now_seconds(void);
 
@@ -1124,8 +1190,6 @@ static double train_step(Run *r, size_t step, double *norm) {
     double loss = 0, partial[PARTS], lr = learning_rate(s->lr, step, s->steps);
     load_training(&r->loader, &r->train, &r->c, s->batch, s->micro_batch, s->seed, step - 1, s->mask_rate);
     size_t M = r->loader.M;
-    if (M == 0)
-        die("--mask-rate %g: no token of step %zu is masked; raise it or --batch", s->mask_rate, step);
     for (size_t i = 0; i < r->loader.n_micro; i++) {
         const Batch *in = &r->loader.micro[i];
         model_pass(m, in, 1 / (float)M);
@@ -1160,7 +1224,7 @@ static void validate(Run *r) {
         }
     }
     for (size_t i = 0; i < n; i++) all_loss += loss[i], all_count += count[i];
-    if (all_count == 0) die("--mask-rate %g: no validation token is masked; raise it", r->s.mask_rate);
+    if (all_count == 0) die("--val-rows %zu: none of their tokens is masked; raise it, or --mask-rate", n);
     double mean = r->done.val_loss = all_loss / all_count;
     for (size_t i = 0; i < n; i++) squares += pow(loss[i] - mean * count[i], 2);
     r->done.val_se = n > 1 ? sqrt(squares * (double)n / (double)(n - 1)) / all_count : NAN;
@@ -1170,6 +1234,16 @@ static void validate(Run *r) {
 static volatile sig_atomic_t stop_signal = 0;
 
 static void on_signal(int number) { stop_signal = number; }
+
+// Finish the step, save and exit when a program is asked politely to end: by Ctrl-C, kill, a closed terminal,
+// a limit on CPU time, or a warning from Slurm. A signal that is ignored, as under nohup, stays ignored.
+static void handle_signals(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, old;
+    for (int i = 0; i < 6; i++)
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &action, NULL);
+}
 
 static void format_seconds(char out[32], double seconds) {
     size_t s = (size_t)fmin(fmax(0, seconds), 1e15);
@@ -1191,36 +1265,46 @@ static void print_step(const Run *r, double loss, double norm, int validated, do
     fflush(stdout);
 }
 
+// Keep the best model of a run beside the last one, in best.bin: a text that is read too often makes a model
+// worse. A best model that is the last one needs no file of its own.
+static void keep_best(Run *r) {
+    Progress *done = &r->done;
+    const char *path = out_path(r, "best.bin");
+    int better = done->best_step == 0 || done->val_loss < done->best_loss;
+    if (better) done->best_loss = done->val_loss, done->best_step = done->step;
+    if (better && done->step < r->s.steps) save_model(path, &r->m, &r->vocab);
+    if (better && done->step == r->s.steps) unlink(path);
+}
+
 // The training loop: from the step after r->done.step to the last one, or until a signal. Returns the signal,
-// or 0.
+// or 0. What an earlier run left in DIR stays until there is something to save.
 static int run_training(Run *r) {
     const Settings *s = &r->s;
     Progress *done = &r->done;
-    const char *log_path = out_path(r, "main.log");
-    double norm = 0, before = done->seconds;
     size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
+    int replace = first == 0 && access(out_path(r, "checkpoint.bin"), F_OK) == 0;
+    const char *log_path = out_path(r, replace ? "main.log.tmp" : "main.log");
+    double norm = 0, before = done->seconds;
     if (first == 0) {
         validate(r);
         printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss,
                log((double)r->c.V));
     }
-    struct sigaction action = {.sa_handler = on_signal}; // not earlier: there was nothing to save
-    sigaction(SIGINT, &action, NULL), sigaction(SIGTERM, &action, NULL);
+    handle_signals(); // not earlier: there was nothing to save
     FILE *log = fopen(log_path, first == 0 ? "w" : "a");
     if (!log) die("%s: cannot write: %s", log_path, strerror(errno));
-    if (first == 0) {
-        fprintf(log, "s:0 tel:%.6f\n", done->val_loss);
-        static const char *older[] = {"result.csv", "checkpoint.bin", "model.bin"}; // of another run
-        for (int i = 0; i < 3; i++) unlink(out_path(r, older[i]));
-    }
+    if (first == 0) fprintf(log, "s:0 tel:%.6f\n", done->val_loss);
     double began = now_seconds();
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
         double lr = learning_rate(s->lr, step, s->steps);
         if (!isfinite(loss) || !isfinite(norm))
-            die("the loss or its gradient is no longer finite at step %zu; try a smaller --lr than %g", step, s->lr);
+            die("the loss or its gradient is no longer finite at step %zu; try a smaller --lr than %g", step,
+                s->lr);
         fprintf(log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int last = step == s->steps, validated = last || step % s->val_every == 0;
+        int stop = stop_signal; // read once: a signal that comes after this waits for the next step
+        int saving = last || step % s->save_every == 0 || stop;
         if (step > s->steps - tail) done->tail_loss += loss, done->tail_steps++;
         if (validated) validate(r), fprintf(log, "s:%zu tel:%.6f\n", step, done->val_loss);
         done->step = step;
@@ -1229,26 +1313,39 @@ static int run_training(Run *r) {
             print_step(r, loss, norm, validated, ms, (now_seconds() - began) / (double)(step - first));
             fflush(log);
         }
-        int stop = stop_signal; // read once: a signal that comes after this waits for the next step
-        if (last || step % s->save_every == 0 || stop) {
-            if (fflush(log) || ferror(log)) die("%s: cannot write: %s", log_path, strerror(errno));
-            save_run(r); // after the log: what a checkpoint says has happened is in there
+        if (saving && (fflush(log) || ferror(log))) die("%s: cannot write: %s", log_path, strerror(errno));
+        if (saving && replace) { // the first time
+            unlink(out_path(r, "result.csv")), unlink(out_path(r, "best.bin"));
+            replace = rename(log_path, out_path(r, "main.log"));
+            if (replace) die("%s: cannot rename: %s", log_path, strerror(errno));
         }
+        if (validated && !replace) keep_best(r);
+        if (saving) save_run(r); // after the log: what a checkpoint says has happened is in there
         if (stop) break;
     }
     fclose(log);
     return done->step < s->steps ? stop_signal : 0;
 }
 
-static int has_space(const Vocab *v, size_t id) { return v->string[id][0] == ' '; }
+// The bytes of the UTF-8 character that a text of size > 0 begins with; 0 if it begins with none.
+size_t utf8_bytes(const char *text, size_t size) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; // the least that n bytes may encode
+    const unsigned char *s = (const unsigned char *)text;
+    size_t n = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf8 ? 4 : 0, k = 1;
+    uint32_t c = n == 1 ? *s : *s & 0x7f >> n;
+    for (; k < MIN(n, size) && (s[k] & 0xc0) == 0x80; k++) c = c << 6 | (s[k] & 0x3f);
+    return k == n && c >= least[n] && c < 0x110000 && c >> 11 != 0xd800 >> 11 ? n : 0;
+}
 
-// Print a token on one line, without its first `skip` bytes: a line break as \n, other control characters not
-// at all.
-static void print_token(const Vocab *v, size_t id, int skip) {
-    for (size_t i = (size_t)skip; i < v->length[id]; i++) {
-        unsigned char c = (unsigned char)v->string[id][i];
-        if (c == '\n') fputs("\\n", stdout);
-        else if (c >= 32 && c != 127) putchar(c);
+// Print text on one line: a line break as \n, other control characters not at all, and bytes that are not
+// UTF-8 as \xNN: a token may be part of a character.
+static void print_text(const char *text, size_t size) {
+    for (size_t n; size > 0; text += n, size -= n) {
+        unsigned char c = (unsigned char)*text;
+        n = utf8_bytes(text, size);
+        if (n == 0) printf("\\x%02x", c), n = 1;
+        else if (c == '\n') fputs("\\n", stdout);
+        else if (c >= 32 && c != 127) fwrite(text, n, 1, stdout);
     }
 }
 
@@ -1277,22 +1374,27 @@ static void show_guesses(Run *r) {
         model_pass(&r->m, in, 0);
         size_t begin = in->docs[0].end + show <= T ? in->docs[0].end + 1 : 0; // after the first end of text
         for (int guess = 0; guess < 2; guess++) {
-            size_t i = 0;
-            printf(guess ? "\n  guess: " : "\n  text:  ");
+            char *line;
+            size_t i = 0, size;
+            FILE *f = open_memstream(&line, &size); // a whole line, for a character may be several tokens
+            if (!f) die("out of memory");
             while (i < in->M && in->rows[i] < begin) i++;
             for (size_t t = begin; t < MIN(T, begin + show); t++) {
-                int best;
-                if (i == in->M || in->rows[i] != t) {
-                    print_token(v, (size_t)in->inputs[t], 0);
-                    continue;
-                }
-                best_tokens(r->m.logits + i * (r->c.V + 1), r->c.V, &best, 1);
-                size_t truth = (size_t)in->targets[i++], it = guess ? (size_t)best : truth;
-                printf("%s%s", has_space(v, it) ? " " : "", guess ? "[" : "____");
-                if (guess) print_token(v, it, has_space(v, it));
-                if (guess && it != truth) putchar('/'), print_token(v, truth, has_space(v, truth));
-                if (guess) putchar(']');
+                int best, masked = i < in->M && in->rows[i] == t;
+                if (masked) best_tokens(r->m.logits + i * (r->c.V + 1), r->c.V, &best, 1);
+                size_t truth = (size_t)(masked ? in->targets[i++] : in->inputs[t]);
+                size_t it = masked && guess ? (size_t)best : truth;
+                const char *string = v->string[it];
+                int space = masked && string[0] == ' ', other = v->string[truth][0] == ' ';
+                if (masked) fprintf(f, "%s%s", space ? " " : "", guess ? "[" : "____");
+                if (!masked || guess) fwrite(string + space, (size_t)(v->length[it] - space), 1, f);
+                if (masked && guess && it != truth)
+                    fputc('/', f), fwrite(v->string[truth] + other, (size_t)(v->length[truth] - other), 1, f);
+                if (masked && guess) fputc(']', f);
             }
+            fclose(f);
+            printf(guess ? "\n  guess: " : "\n  text:  "), print_text(line, size);
+            free(line);
         }
         printf("\n");
     }
@@ -1574,7 +1676,8 @@ void writer_put(Writer *w, const void *data, size_t bytes) {
 
 void writer_close(Writer *w) {
     FILE *f = w->file;
-    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path)) writer_fail(w);
+    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path))
+        writer_fail(w);
 }
 
 // model.bin:       magic, version,                                       model,       checksum
@@ -1647,8 +1750,8 @@ static void get_weights(Reader *r, Model *m) {
 }
 
 // Open a file that begins with `magic` and a version and ends with the checksum of all before it, which is
-// verified before anything else is believed.
-static void open_verified(Reader *r, const char *path, uint64_t magic, const char *what) {
+// verified before anything else is believed. Returns the checksum.
+static uint64_t open_verified(Reader *r, const char *path, uint64_t magic, const char *what) {
     uint64_t head[2] = {0}, sum = CHECKSUM_START, stored;
     char buffer[1 << 14];
     reader_open(r, path);
@@ -1666,6 +1769,7 @@ static void open_verified(Reader *r, const char *path, uint64_t magic, const cha
     reader_get(r, &stored, sizeof stored);
     if (sum != stored) die("%s: is damaged (its checksum is wrong); go back to a copy, or train again", path);
     fseeko(r->file, sizeof head, SEEK_SET);
+    return sum;
 }
 
 static void close_verified(Writer *w) {
@@ -1685,6 +1789,7 @@ void save_model(const char *path, const Model *m, const Vocab *v) {
 // Die, saying why, unless there can be a model of this shape.
 void check_config(const Config *c) {
     size_t HS = c->NH ? c->C / c->NH : 0;
+    if (c->C % 2 != 0) die_usage("--channels %zu: must be even, since RoPE rotates pairs of channels", c->C);
     if (c->NH == 0 || c->C % c->NH != 0) die_usage("--heads %zu: must divide --channels %zu", c->NH, c->C);
     if (HS % 2 != 0)
         die_usage("--heads %zu: leaves %zu channels a head, and RoPE needs an even number", c->NH, HS);
@@ -1693,7 +1798,8 @@ void check_config(const Config *c) {
         die_usage("--channels %zu: this model is larger than any memory", c->C);
 }
 
-// Load a model and its vocabulary, with room for B rows of as many tokens as it was trained on, all predicted.
+// Load a model and its vocabulary, with room for B rows of as many tokens as it was trained on, all
+// predicted.
 void load_model(Model *m, Vocab *v, const char *path, size_t B) {
     Reader r;
     Config c;
@@ -1902,13 +2008,14 @@ static Option trainer_options[] = {
     {"train", FILES, KEEP, TO(train), 0, 0, "FILE…", "token shards to train on (data/village_train.bin)"},
     {"val", FILES, KEEP, TO(val), 0, 0, "FILE…", "… and to validate on (X_val.bin for X_train.bin)"},
     {"vocab", TEXT, FREE, TO(vocab), 0, 0, "FILE", "their strings (X.vocab for X_train.bin, if there)"},
+    {"init", TEXT, FREE, TO(init), 0, 0, "MODEL", "begin with the weights of this model.bin"},
     {"objective", TEXT, BIND, TO(objective), 0, 0, "NAME", "mlm: masked tokens; ntp: the next token (mlm)"},
     {"layers", COUNT, BIND, TO(layers), 1, 1e4, "N", "(2)"},
     {"channels", COUNT, BIND, TO(channels), 2, 1e5, "N", "(64)"},
-    {"heads", COUNT, BIND, TO(heads), 1, 1e4, "N", "(channels / 32, at least 1)"},
+    {"heads", COUNT, BIND, TO(heads), 1, 1e4, "N", "(channels / 32, or the next that divides them)"},
     {"hidden", COUNT, BIND, TO(hidden), 1, 1e6, "N", "(8/3 of the channels, to the nearest multiple of 16)"},
     {"seq-len", COUNT, BIND, TO(seq_len), 1, 1e6, "N", "tokens in a row (128)"},
-    {"mask-rate", REAL, BIND, TO(mask_rate), 0, 1, "R", "share of the tokens that mlm masks (0.2)"},
+    {"mask-rate", REAL, BIND, TO(mask_rate), 1e-9, 1, "R", "share of the tokens that mlm masks (0.2)"},
     {"batch", COUNT, BIND, TO(batch), 1, 1e6, "N", "rows in a step (32)"},
     {"micro-batch", COUNT, BIND, TO(micro_batch), 1, 1e6, "N", "rows in memory at once (the whole batch)"},
     {"steps", COUNT, BIND, TO(steps), 1, 1e12, "N", "how long to train (2000), or:"},
@@ -1918,7 +2025,7 @@ static Option trainer_options[] = {
     {"grad-clip", REAL, BIND, TO(grad_clip), 0, 1e9, "X", "largest norm of a gradient (1; 0: no limit)"},
     {"weight-decay", REAL, BIND, TO(weight_decay), 0, 1e3, "X", "(0.1)"},
     {"seed", COUNT, BIND, TO(seed), 0, 9e15, "N", "for weights, masks and the order of the data (1)"},
-    {"threads", COUNT, FREE, TO(threads), 0, 4096, "N", "(OMP_NUM_THREADS, or else the physical cores)"},
+    {"threads", COUNT, FREE, TO(threads), 0, 4096, "N", "(OMP_NUM_THREADS, or else a thread for each core)"},
     {"val-every", COUNT, KEEP, TO(val_every), 1, 1e12, "N", "steps between validations (a 20th of all)"},
     {"val-rows", COUNT, BIND, TO(val_rows), 1, 1e9, "N", "rows of a validation (512, or all there are)"},
     {"save-every", COUNT, KEEP, TO(save_every), 1, 1e12, "N", "steps between checkpoints (a 10th of all)"},
@@ -1942,13 +2049,22 @@ double default_lr(size_t C) { return 0.5 / (double)C; }
 
 static int is_given(const char *name) { return find_option(trainer_options, name)->given; }
 
+// A number in as few digits as give it back exactly.
+static const char *shortest(char text[32], double x) {
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, 32, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    return text;
+}
+
 // Write an option as "name value" lines, one for each file, with its whole path so that the current folder
 // does not matter.
 static void print_option(FILE *f, const Option *o, const Settings *s) {
     const void *value = option_value(o, s);
-    char whole[PATH_MAX];
+    char whole[PATH_MAX], number[32];
     if (o->type == COUNT) fprintf(f, "%s %zu\n", o->name, *(const size_t *)value);
-    if (o->type == REAL) fprintf(f, "%s %.17g\n", o->name, *(const double *)value);
+    if (o->type == REAL) fprintf(f, "%s %s\n", o->name, shortest(number, *(const double *)value));
     if (o->type == TEXT) fprintf(f, "%s %s\n", o->name, *(const char *const *)value);
     if (o->type != FILES) return;
     const Files *files = value;
@@ -2049,46 +2165,97 @@ double now_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// The cores (not hardware threads) that this process may run on; 0 if the system does not tell.
-static int physical_cores(void) {
+// A program that was built for this CPU's own instructions ends in "Illegal instruction" on one that lacks
+// them.
+static void check_cpu(void) {
+    int able = 1;
+#ifdef __x86_64__
+    __builtin_cpu_init(); // this early it has not been done yet
+#if defined(__AVX512VL__)
+    able = __builtin_cpu_supports("avx512vl");
+#elif defined(__AVX2__)
+    able = __builtin_cpu_supports("avx2");
+#endif
+#endif
+    if (!able) die("this program was built for another CPU; run make here, or build it with make PORTABLE=1");
+}
+
+#ifdef __linux__
+static cpu_set_t allowed_cpus; // that this process may run on
+
+// Runs before OpenMP starts. libgomp reads its environment and binds the first thread to a core before
+// main(), if the user asks for that. But it is linked statically (see Makefile), so its start-up code is part
+// of this program, and a constructor of higher priority comes first. (libomp starts at its first use.)
+//
+// libgomp's threads that wait for each other spin for milliseconds. As soon as another program wants one of
+// the cores, a waiting thread keeps it from the thread that it waits for, and a step takes up to fifty times
+// as long. With OMP_WAIT_POLICY=passive they sleep instead.
+__attribute__((constructor(101)))
+static void before_openmp(void) {
+    check_cpu();
+    if (sched_getaffinity(0, sizeof allowed_cpus, &allowed_cpus)) CPU_ZERO(&allowed_cpus);
+    if (!getenv("GOMP_SPINCOUNT")) setenv("OMP_WAIT_POLICY", "passive", 0);
+}
+#endif
+
+// A number from a file of one line: the k-th word, counted from 0; NAN if there is none.
+static double number_in_file(const char *path, int k) {
+    char word[64] = "";
+    double x;
+    FILE *f = fopen(path, "r");
+    while (f && k >= 0 && fscanf(f, "%63s", word) == 1) k--;
+    if (f) fclose(f);
+    return k < 0 && sscanf(word, "%lf", &x) == 1 ? x : NAN;
+}
+
+// How many CPUs' worth of time a container grants, by the quota and period of its control group (version 2)
+// or of a group above it; INFINITY if there is no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
+double cpu_quota(const char *root, const char *self) {
+    char path[PATH_MAX], line[1024], group[1024] = "", *end;
+    double least = INFINITY;
+    FILE *f = fopen(self, "r");
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, "0::", 3) == 0) sscanf(line + 3, "%1023[^\n]", group);
+    if (f) fclose(f);
+    do {
+        snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
+        least = fmin(least, number_in_file(path, 0) / number_in_file(path, 1)); // NAN for "max": no limit
+        end = strrchr(group, '/');
+        if (end) *end = 0;
+    } while (end);
+    return least;
+}
+
+// The cores (not hardware threads) that this process may use, and OpenMP too if the user tells it where to
+// run; 0 if the system does not tell.
+static int usable_cores(void) {
     int cores = 0;
 #ifdef __APPLE__
     size_t size = sizeof cores;
     if (sysctlbyname("hw.physicalcpu", &cores, &size, NULL, 0) != 0) cores = 0;
 #elif defined(__linux__)
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[96];
-        int first = cpu; // of the hardware threads of this core
-        if (!CPU_ISSET(cpu, &allowed)) continue;
+        if (!CPU_ISSET(cpu, &allowed_cpus)) continue;
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-        FILE *f = fopen(path, "r");
-        if (f && fscanf(f, "%d", &first) != 1) first = cpu;
-        if (f) fclose(f);
-        cores += first == cpu || first < 0 || first >= CPU_SETSIZE || !CPU_ISSET(first, &allowed);
+        double first = number_in_file(path, 0); // of the hardware threads of this core
+        cores += isnan(first) || first == cpu || !CPU_ISSET((int)first, &allowed_cpus);
     }
+    cores = (int)fmin(cores, fmax(1, floor(cpu_quota("/sys/fs/cgroup", "/proc/self/cgroup"))));
+#endif
+#ifdef _OPENMP
+    int places = 0;
+    for (int i = 0; i < omp_get_num_places(); i++) places += omp_get_place_num_procs(i);
+    if (places > 0) cores = MIN(cores, places);
+    cores = MIN(cores, omp_get_thread_limit());
 #endif
     return cores;
 }
 
 // Use n threads; if n is 0, as many as OMP_NUM_THREADS says, or else one for each core.
 void set_threads(size_t n) {
-    if (n == 0 && !getenv("OMP_NUM_THREADS")) n = (size_t)physical_cores();
+    if (n == 0 && !getenv("OMP_NUM_THREADS")) n = (size_t)usable_cores();
     if (n > 0) omp_set_num_threads((int)n);
-}
-
-// Threads of libgomp that wait for each other spin for milliseconds. As soon as another program wants one of
-// the cores, a waiting thread keeps it from the thread that it waits for, and a step takes up to fifty times
-// as long. With OMP_WAIT_POLICY=passive they sleep instead. libgomp reads the variable before main() begins,
-// so set it and start over.
-void wait_passively(char **argv) {
-#if defined(_OPENMP) && defined(__linux__)
-    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT") && !setenv("OMP_WAIT_POLICY", "passive", 1))
-        execv("/proc/self/exe", argv); // if it fails, go on as we are
-#else
-    (void)argv;
-#endif
 }
 
 // A program that is started with a standard stream closed would take the next file that it opens for it.
@@ -2155,6 +2322,7 @@ void open_data(Run *r) {
     if (r->val.V != r->train.V || r->val.eot != r->train.eot)
         die("%s: its vocabulary (%zu) is not that of %s (%zu)", s->val.path[0], r->val.V, train, r->train.V);
     r->data = hash3(r->train.checksum, r->val.checksum, r->train.V);
+    if (r->done.init) r->data = hash3(r->data, r->done.init, 0);
 }
 
 // The vocabulary of the data, unless the run that goes on brought one along.
@@ -2164,11 +2332,11 @@ static void open_vocab(Run *r) {
     if (!path || (!r->s.vocab && access(path, R_OK))) return;
     Vocab given;
     vocab_load(&given, path);
-    if (given.V != r->train.V)
-        die("%s: has %zu strings, and the data %zu tokens; give the --vocab of this data", path, given.V,
-            r->train.V);
+    if (given.V != r->train.V || (r->train.vocab && given.checksum != r->train.vocab))
+        die("%s: not the vocabulary that %s was made with; give that one with --vocab", path,
+            r->s.train.path[0]);
     if (r->vocab.file && (given.size != r->vocab.size || memcmp(given.file, r->vocab.file, given.size)))
-        die("--vocab %s: not the vocabulary that the run began with; leave it out", path);
+        die("%s: not the vocabulary of %s; use the same one", path, r->s.init ? r->s.init : "this run");
     r->vocab = given;
 }
 
@@ -2177,7 +2345,7 @@ void settle(Run *r) {
     Settings *s = &r->s;
     int causal = strcmp(s->objective, "ntp") == 0;
     if (!causal && strcmp(s->objective, "mlm")) die_usage("--objective %s: must be mlm or ntp", s->objective);
-    if (s->heads == 0) s->heads = MAX(1, s->channels / 32);
+    if (s->heads == 0) s->heads = default_heads(s->channels);
     if (s->hidden == 0) s->hidden = default_hidden(s->channels);
     r->c = (Config){s->layers, s->channels, s->heads, s->hidden, s->seq_len, r->train.V, causal};
     check_config(&r->c);
@@ -2215,11 +2383,16 @@ static void print_plan(const Run *r) {
     bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float);
     double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = run_tokens(r);
 #ifdef _OPENMP
-    printf("threads     %d (OpenMP), vectors of %d floats\n", omp_get_max_threads(), VW);
+    printf("threads     %d (OpenMP), ", omp_get_max_threads());
 #else
-    printf("threads     1 (built without OpenMP: all but one core stay idle), vectors of %d floats\n", VW);
+    printf("threads     1 (built without OpenMP: all but one core stay idle), ");
 #endif
-    printf("model       %zu layers, %zu channels, %zu heads, %zu hidden, ", c->L, c->C, c->NH, c->H);
+    printf("vectors of %d floats", VW);
+#ifdef __x86_64__
+    int widest = __builtin_cpu_supports("avx512f") ? 16 : __builtin_cpu_supports("avx") ? 8 : 4;
+    if (widest > VW) printf(" (this CPU has %d: the program was built for another)", widest);
+#endif
+    printf("\nmodel       %zu layers, %zu channels, %zu heads, %zu hidden, ", c->L, c->C, c->NH, c->H);
     printf("%zu parameters (%zu without the embedding)\n", params, params - (c->V + 1) * c->C);
     printf("data        %s: %zu tokens, vocabulary %zu; this run reads %.3g epochs\n", s->train.path[0],
            r->train.total, c->V, run_epochs(r));
@@ -2229,6 +2402,7 @@ static void print_plan(const Run *r) {
     if (isfinite(r->val_floor)) printf(", whose floor is %.4f", r->val_floor);
     printf("\nrun         %zu steps of %zu rows = %.4g tokens, peak learning rate %.3g, seed %zu\n", s->steps,
            s->batch, D, s->lr, s->seed);
+    if (s->init) printf("weights     from %s\n", s->init);
     printf("FLOPs       F_N %.4g a token (head: %.4g more), C = F_N D = %.4g\n", F, head, F * D);
     printf("memory      %.1f MiB\n", (double)bytes / 1048576.0);
     fflush(stdout);
@@ -2248,7 +2422,27 @@ static void lock_directory(const char *dir) {
     make_folders(dir);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) die("%s: cannot use this folder: %s", dir, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB)) die("%s: another run is using this folder; choose another --out", dir);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return;
+    if (errno == EWOULDBLOCK) die("%s: another run is using this folder; choose another --out", dir);
+    fprintf(stderr, "%s: %s: cannot be locked here (%s); make sure that no other run uses it\n", program, dir,
+            strerror(errno));
+}
+
+// Open the model of --init: the run takes over its shape and its vocabulary.
+static void open_init(Run *r, Reader *reader) {
+    Settings *s = &r->s;
+    Config c;
+    r->done.init = open_verified(reader, s->init, MODEL_MAGIC, "model");
+    get_shape(reader, &c, &r->vocab);
+    const struct { const char *name; size_t *value, its; } shape[] = {
+        {"layers", &s->layers, c.L}, {"channels", &s->channels, c.C}, {"heads", &s->heads, c.NH},
+        {"hidden", &s->hidden, c.H}, {"seq-len", &s->seq_len, c.T}};
+    for (int i = 0; i < 5; i++) {
+        if (i < 4 && is_given(shape[i].name) && *shape[i].value != shape[i].its)
+            die_usage("--%s %zu: the model of --init has %zu; leave it out", shape[i].name, *shape[i].value,
+                      shape[i].its);
+        if (!is_given(shape[i].name)) *shape[i].value = shape[i].its; // only --seq-len may differ
+    }
 }
 
 // Set up DIR for a run that begins (unless it is a dry one), or take up the one that it holds. Returns 0 if
@@ -2270,9 +2464,10 @@ static int open_run(Run *r) {
         int unfinished = strtoull(kept_line(kept, "steps") + strlen("steps "), NULL, 10) != done.step;
         if (!s->resume && unfinished)
             die("%s: holds an unfinished run; --resume it, choose another --out, or --overwrite it", s->out);
-        if (s->resume) r->done = done, restore_settings(s, kept);
+        if (s->resume) r->done = done, restore_settings(s, kept), s->init = NULL;
         else fclose(reader.file), free(kept), kept = NULL, r->vocab = (Vocab){0};
     }
+    if (s->init) open_init(r, &reader);
     open_data(r);
     open_vocab(r);
     if (kept && (is_given("tokens") || is_given("flops"))) s->steps = 0; // compare what they come to
@@ -2293,8 +2488,9 @@ static int open_run(Run *r) {
         cut_log(out_path(r, "main.log"), r->done.step);
         printf("resumed     after step %llu\n", (unsigned long long)r->done.step);
     } else {
-        r->done = (Progress){.data = r->data};
-        model_init(&r->m, s->seed);
+        r->done = (Progress){.data = r->data, .init = r->done.init};
+        if (s->init) get_weights(&reader, &r->m), fclose(reader.file);
+        else model_init(&r->m, s->seed);
     }
     free(kept);
     return 1;
@@ -2352,6 +2548,9 @@ int train_main(int argc, char **argv) {
     if (isfinite(r.done.val_se)) printf(" ± %.4f", r.done.val_se);
     if (isfinite(r.val_floor)) printf(", floor %.4f", r.val_floor);
     printf(" (ln V = %.4f), %s\n", log((double)r.c.V), spent);
+    if (r.done.best_step < r.done.step)
+        printf("the best validation loss was %.4f, after step %llu: that model is %s\n", r.done.best_loss,
+               (unsigned long long)r.done.best_step, out_path(&r, "best.bin"));
     if (r.vocab.file && !r.c.causal) show_guesses(&r);
     return 0;
 }
@@ -2359,7 +2558,6 @@ int train_main(int argc, char **argv) {
 #ifndef OPTIBERT_NO_MAIN
 int main(int argc, char **argv) {
     open_streams();
-    wait_passively(argv);
     return close_stdout(train_main(argc, argv));
 }
 #endif

@@ -50,7 +50,8 @@ static Encoder encoder_of(int bytes, const char *const *strings, size_t n) {
 }
 
 // Pieces by hand, from the definition: an optional space and a run of letters (A–Z, a–z, bytes ≥ 0x80), or of
-// digits, or of other bytes that are not white space; or a run of white space.
+// digits, or of other bytes that are not white space; or a run of white space. The punctuation outside of
+// ASCII counts as other bytes.
 static void test_pieces(void) {
     static const char *const cases[][2] = {
         {"Hello world", "Hello| world"},        {"a  b", "a|  |b"},           {" a", " a"},
@@ -60,7 +61,13 @@ static void test_pieces(void) {
         {"h\xc3\xa9llo \xe2\x82\xac" "5", "h\xc3\xa9llo| \xe2\x82\xac|5"},    {"a\tb", "a|\t|b"},
         {"a\x80" "b\xff \x80", "a\x80" "b\xff| \x80"},  {"<|endoftext|>", "<||endoftext||>"},
         {"\x01\x7f/:09", "\x01\x7f/:|09"},      {"\v\f x", "\v\f |x"},        {" ", " "},
-        {".,!a .a", ".,!|a| .|a"},              {" 12 ", " 12| "}};
+        {".,!a .a", ".,!|a| .|a"},              {" 12 ", " 12| "},
+        // “a’b” — c… «d» 「e」 and what is next to these three blocks, or is cut off
+        {"\xe2\x80\x9c" "a\xe2\x80\x99" "b\xe2\x80\x9d.", "\xe2\x80\x9c|a|\xe2\x80\x99|b|\xe2\x80\x9d."},
+        {"a \xe2\x80\x94 b\xe2\x80\xa6", "a| \xe2\x80\x94| b|\xe2\x80\xa6"},
+        {"\xc2\xab" "d\xc2\xbb\xe3\x80\x8c" "e", "\xc2\xab|d|\xc2\xbb\xe3\x80\x8c|e"},
+        {"\xe2\x81\xafx\xe2\x82\x80x\xe3\x81\x80\xc3\x80", "\xe2\x81\xaf|x\xe2\x82\x80x\xe3\x81\x80\xc3\x80"},
+        {".\xe2\x80", ".|\xe2\x80"},           {".\xc2", ".|\xc2"},         {".\xc2" "a", ".|\xc2" "a"}};
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         char joined[100] = "";
         const char *s = cases[k][0];
@@ -431,6 +438,7 @@ static void test_cut(void) {
 // data/tokenize, the program
 
 #define TOKENIZE "data/tokenize "
+#define VILLAGE "data/village "
 
 static void test_tokenize(void) {
     char text[20000];
@@ -476,10 +484,16 @@ static void test_tokenize(void) {
 // Everything that can be asked wrongly.
 static const Refusal tokenize_refusals[] = {
     {1, "missing: cannot read", TOKENIZE "--out @/r/o @/r/missing"},
-    {1, "r: cannot read", TOKENIZE "--out @/r/o @/r"},
-    {1, "empty: there is no text", TOKENIZE "--out @/r/o @/r/empty"},
-    {1, "empty: there is no text", TOKENIZE "--out @/r/o @/r/empty @/r/empty"},
-    {1, "nowhere/o_train.bin", TOKENIZE "--out @/nowhere/o @/r/text"},
+    {1, "missing: cannot read", TOKENIZE "--out @/r/o --files-from @/r/missing"},
+    {1, "there is no text in the input", TOKENIZE "--out @/r/o @/r/empty"},
+    {1, "there is no text in the input", TOKENIZE "--out @/r/o @/r/empty @/r/empty"},
+    {1, "there is no text in the input", TOKENIZE "--out @/r/o - </dev/null"},
+    {1, "nothing but separators", TOKENIZE "--out @/r/o --separator 'some text' @/r/text"},
+    {1, "nowhere/o: cannot write", TOKENIZE "--out @/nowhere/o @/r/text"},
+    {1, "with iconv -f UTF-16 ", "printf '\\377\\376a\\0b\\0' | " TOKENIZE "--out @/r/o -"},
+    {1, "with iconv -f UTF-16LE ", "printf 'a\\0b\\0' | " TOKENIZE "--out @/r/o -"},
+    {1, "with iconv -f UTF-16BE ", "printf '\\0a\\0b' | " TOKENIZE "--out @/r/o -"},
+    {1, "with gunzip", "gzip <@/r/text | " TOKENIZE "--out @/r/o -"},
     {1, "text: ", TOKENIZE "--out @/r/o --vocab @/r/text @/r/text"},
     {1, "missing: ", TOKENIZE "--out @/r/o --vocab @/r/missing @/r/text"},
     {1, "words.vocab: not all bytes", TOKENIZE "--out @/r/o --vocab @/r/words.vocab @/r/text"},
@@ -531,17 +545,101 @@ static void test_tokenize_refusals(void) {
     must_run("rm @/r/x_train.bin; [ $(ls -A @/r | wc -l) = 8 ]"); // what was made above, and no file more
 }
 
-// Killed in the middle of its work, it leaves nothing behind.
+// Text can come from files, folders, lists, pipes, and very many files: it is the same text.
+static void test_tokenize_inputs(void) {
+    static const char *const ways[] = {
+        "@/in/a @/in/b/c", "@/in", "--files-from @/list", "- <@/all", "/dev/stdin <@/all", "@/pipe"};
+    must_run("mkdir -p @/in/b && seq 1 300 >@/in/a && seq 301 999 >@/in/b/c && cat @/in/a @/in/b/c >@/all && "
+             "printf '%s\n\n%s\r\n' @/in/a @/in/b/c >@/list && mkfifo @/pipe");
+    must_run(TOKENIZE "--out @/want --separator '11\n' --val-fraction 0.2 @/all");
+    for (int i = 0; i < 6; i++) {
+        int code = shell("cat @/all >@/pipe & p=$!; %s --out @/got --separator '11\n' --val-fraction 0.2 %s; "
+                         "s=$?; kill $p; exit $s", TOKENIZE, ways[i]);
+        check(code == 0, "tokenize %s: exit %d", ways[i], code);
+        // a file ends a document, but the text of two files has no separator between them
+        int one = i > 2, same = shell("for f in _train.bin _val.bin .vocab; do cmp @/got$f @/want$f || exit 1; "
+                                      "done") == 0;
+        if (one) check(same, "tokenize %s: other shards than from a file", ways[i]);
+        must_run(TOKENIZE "--decode --separator 11 --vocab @/got.vocab @/got_train.bin @/got_val.bin >@/text");
+        check(one || i == 0 || same_file(scratch("text"), scratch("first")), "tokenize %s: another text",
+              ways[i]);
+        if (i == 0) must_run("mv @/text @/first");
+        must_run("rm @/got*");
+    }
+    must_run("mkdir @/many && cd @/many && seq 1 70000 | split -l 1 -a 4");
+    must_run(TOKENIZE "--out @/got --vocab @/want.vocab --val-fraction 0 @/many");
+    must_run(TOKENIZE "--decode --vocab @/got.vocab @/got_train.bin | grep -v endoftext >@/text");
+    must_run("seq 1 70000 | cmp - @/text");
+}
+
+// Hints about text that is probably not cut as its user thinks.
+static void test_tokenize_hints(void) {
+    must_run("printf 'one\n<|endoftext|>\ntwo\n<|endoftext|>\nthree\n' >@/h");
+    must_run(TOKENIZE "--out @/h1 --val-fraction 0 @/h");
+    check_printed("stderr", "give --separator '<|endoftext|>'");
+    must_run(TOKENIZE "--out @/h2 --val-fraction 0 --separator '<|endoftext|>' @/h");
+    char *notes = slurp(scratch("stderr"), NULL);
+    check(!strstr(notes, "separator"), "tokenize: a wrong hint: %s", notes);
+    free(notes);
+    must_run(TOKENIZE "--out @/h3 --val-fraction 0 --separator '<eos>' @/h");
+    check_printed("stderr", "--separator <eos>: is not in the text");
+}
+
+// --shuffle: the same documents in another order, which the seed decides.
+static void test_tokenize_shuffle(void) {
+    must_run("seq 100 200 | sed 's/$/\\n/' >@/s");
+    for (int seed = 0; seed < 4; seed++) {
+        char command[256];
+        sprintf(command, TOKENIZE "--split-blank-lines --val-fraction 0.5 --out @/o%d %s @/s", seed,
+                (const char *[]){"", "--shuffle 1", "--shuffle 1", "--shuffle 2"}[seed]);
+        must_run(command);
+        sprintf(command, TOKENIZE "--decode --split-blank-lines --vocab @/o%d.vocab @/o%d_train.bin "
+                "@/o%d_val.bin && grep . @/stdout >@/docs%d", seed, seed, seed, seed);
+        must_run(command);
+    }
+    must_run("seq 100 200 | cmp - @/docs0 && cmp @/docs1 @/docs2 && sort @/docs1 | cmp - @/docs0");
+    must_run("sort @/docs3 | cmp - @/docs0 && ! cmp @/docs1 @/docs0 && ! cmp @/docs1 @/docs3");
+    must_run("[ $(head -50 @/docs1 | awk '$1 < 150' | wc -l) -lt 40 ]"); // validation is a mixture, too
+}
+
+// A vocabulary is known by its whole content. It is not replaced by another one unasked, and text encoded
+// with another one of the same size is not decoded.
+static void test_tokenize_identity(void) {
+    must_run("seq 1 40000 >@/a; seq 2000 49000 | tr 0-9 a-j >@/b; mkdir @/i @/j");
+    must_run(TOKENIZE "--out @/i/x --vocab-size 512 @/a");
+    must_run("cp -r @/i @/copy");
+    check(shell(TOKENIZE "--out @/i/x --vocab-size 512 @/b") == 1, "tokenize replaces a vocabulary");
+    check_printed("stderr", "x.vocab: is another vocabulary");
+    must_run("diff -r @/i @/copy");
+    must_run(TOKENIZE "--out @/j/x --vocab-size 512 @/b");
+    must_run("cmp -n 1024 @/i/x.vocab @/j/x.vocab"); // the same header
+    check(shell(TOKENIZE "--decode --vocab @/i/x.vocab @/j/x_val.bin") == 1, "a shard of another vocabulary");
+    check_printed("stderr", "x_val.bin: made with another vocabulary");
+    must_run(TOKENIZE "--out @/i/x --vocab @/i/x.vocab @/b");
+    must_run("cmp @/i/x.vocab @/copy/x.vocab && ! cmp @/i/x_val.bin @/copy/x_val.bin");
+    must_run(TOKENIZE "--out @/i/x --vocab-size 512 --overwrite @/b");
+    must_run("diff -r @/i @/j");
+}
+
+#define BEGUN "until [ -s @/k/o.tmp ] || ! kill -0 $p; do sleep 0.01; done; "
+
+// Killed in the middle of its work, it leaves nothing behind. Meanwhile no other program may write there.
 static void test_tokenize_killed(void) {
     size_t n = 8000000;
     char *s = alloc_or_die(n);
-    random_bytes(s, n, 0, 256, 1); // takes seconds
+    random_bytes(s, n, 1, 255, 1); // takes seconds
     write_bytes(scratch("noise"), s, n);
     free(s);
-    int code = shell("mkdir @/k; " TOKENIZE "--out @/k/o --vocab-size 65535 @/noise & p=$!; until "
-                     "[ -f @/k/o.vocab.tmp ] || ! kill -0 $p; do sleep 0.01; done; kill -TERM $p; wait $p");
+    int code = shell("mkdir @/k; " TOKENIZE "--out @/k/o --vocab-size 65535 @/noise & p=$!; " BEGUN
+                     TOKENIZE "--out @/k/o @/list >@/second 2>&1; echo $? >>@/second; "
+                     VILLAGE "--out @/k/o >@/third 2>&1; echo $? >>@/third; kill -TERM $p; wait $p");
     check(code == 128 + SIGTERM, "tokenize: exit %d after SIGTERM", code);
-    must_run("[ $(ls -A @/k | wc -l) = 0 ]");
+    must_run("[ $(ls -A @/k | wc -l) = 0 ] && for f in second third; do grep -q 'another program is writing' "
+             "@/$f && [ $(tail -n 1 @/$f) = 1 ] || exit 1; done");
+    must_run("yes some text | head -c 300000000 >@/shrinks"); // while it is read, or after that
+    code = shell(TOKENIZE "--out @/k/o --val-fraction 0 @/shrinks & p=$!; " BEGUN ": >@/shrinks; wait $p");
+    check(code == 0 || code == 1, "tokenize: exit %d when its input shrinks", code);
+    must_run("[ ! -e @/k/o.tmp ] && rm -f @/k/* @/shrinks");
 }
 
 // ----------------------------------------------------------------------------
@@ -759,8 +857,6 @@ static void test_village_people(void) {
 // ----------------------------------------------------------------------------
 // data/village, the program
 
-#define VILLAGE "data/village "
-
 // The texts: the same options give the same bytes for any number of threads; the files are what their formats
 // say; the vocabulary encodes the text that it decodes to.
 static void test_village_files(void) {
@@ -877,8 +973,9 @@ static const Refusal village_refusals[] = {
     {2, "--seq-len: is for --floor", VILLAGE "--out @/nowhere/x --seq-len 64"},
     {2, "--people: the village is already made", VILLAGE "--floor --out @/nowhere/x --people 10"},
     {2, "mlm or ntp", VILLAGE "--floor --out @/nowhere/x --objective clm"},
-    {1, "nowhere/x_train.bin", VILLAGE "--out @/nowhere/x"},
-    {1, "nowhere/x_val.floor", VILLAGE "--floor --out @/nowhere/x"},
+    {1, "nowhere/x: cannot write", VILLAGE "--out @/nowhere/x"},
+    {1, "z_val.floor: cannot read", VILLAGE "--floor --out @/z"},
+    {1, "mine.vocab: is another vocabulary", VILLAGE "--out @/mine --tokens 100"},
     {1, "--seq-len", VILLAGE "--floor --out @/x --seq-len 700"}, // longer than the text
     {1, "no token is masked", VILLAGE "--floor --out @/x --seq-len 1 --val-rows 1 --mask-rate 1e-6"},
     {1, "not from the village", VILLAGE "--floor --out @/wrong --val-rows 4 --objective ntp"},
@@ -891,7 +988,7 @@ static const Refusal village_refusals[] = {
 static void test_village_refusals(void) {
     must_run(VILLAGE "--out @/x --tokens 100 --val-tokens 600 --people 100");
     must_run("cd @ && for name in wrong other short nameless y; do cp x_val.floor ${name}_val.floor; done");
-    must_run("cd @ && mkdir y_val.bin && head -c 1000 x_val.bin >short_val.bin && "
+    must_run("cd @ && echo >mine.vocab && mkdir y_val.bin && head -c 1000 x_val.bin >short_val.bin && "
              "cp x_val.bin nameless_val.bin && echo mlm 128 0.2 512 1 1 1 1 >nameless_val.floor");
     size_t n;
     char *val = slurp(scratch("x_val.bin"), &n);
@@ -902,8 +999,7 @@ static void test_village_refusals(void) {
     write_bytes(scratch("wrong_val.bin"), val, n);
     free(val);
     check_refusals(village_refusals, sizeof village_refusals / sizeof *village_refusals);
-    // no old floor is left beside a validation text that could not be written
-    check(access(scratch("y_val.floor"), F_OK) != 0, "village: an old floor stays");
+    must_run("cmp @/x_val.floor @/y_val.floor"); // what could not be replaced together stays
 }
 
 static const Test tests[] = {
@@ -915,6 +1011,10 @@ static const Test tests[] = {
     {"split documents", test_split, 0},
     {"cut off validation", test_cut, 0},
     {"tokenize", test_tokenize, 0},
+    {"tokenize inputs", test_tokenize_inputs, 0},
+    {"tokenize hints", test_tokenize_hints, 0},
+    {"tokenize shuffle", test_tokenize_shuffle, 0},
+    {"tokenize identity", test_tokenize_identity, 0},
     {"tokenize refusals", test_tokenize_refusals, 0},
     {"tokenize killed", test_tokenize_killed, 0},
     {"village row", test_village_row, 0},

@@ -6,7 +6,7 @@ Turn text into token shards, and back, by byte-level byte-pair encoding (BPE).
 
 The text is split into documents, and the last few percent are set aside for validation. A vocabulary is
 learned from the rest, unless --vocab gives one. Then each document becomes an end-of-text token followed by
-the tokens of its text.
+the tokens of its text. dev/eval uses the chapter on encoding, data/village the one on output files.
 */
 #ifndef TOKENIZE_C
 #define TOKENIZE_C
@@ -14,6 +14,7 @@ the tokens of its text.
 #define OPTIBERT_NO_MAIN
 #endif
 #include "../train_optibert.c"
+#include <dirent.h>
 #include <sys/mman.h>
 
 // ----------------------------------------------------------------------------
@@ -83,7 +84,7 @@ void string_add(StringTable *t, const char *s, size_t n, uint64_t value) {
 }
 
 // ----------------------------------------------------------------------------
-// encoding: from text to token ids (dev/eval uses this chapter too)
+// encoding: from text to token ids
 
 typedef struct {
     Vocab vocab;
@@ -116,16 +117,28 @@ static int byte_class(char c) {
     return u >= '0' && u <= '9' ? 2 : 3;
 }
 
+// The class of the character at the beginning of a text of n > 0 bytes, and its length in bytes. In three
+// blocks of Unicode nearly everything is punctuation (« “ ’ — … 「), so their UTF-8 sequences count as "anything
+// else": U+0080–U+00BF (C2 xx), U+2000–U+206F (E2 80 xx, E2 81 xx), U+3000–U+303F (E3 80 xx).
+static int char_class(const char *text, size_t n, size_t *length) {
+    const unsigned char *u = (const unsigned char *)text;
+    int two = n > 1 && u[0] == 0xC2 && (u[1] & 0xC0) == 0x80;
+    int three = n > 2 && ((u[0] == 0xE2 && (u[1] & 0xFE) == 0x80) || (u[0] == 0xE3 && u[1] == 0x80)) &&
+                (u[2] & 0xC0) == 0x80;
+    *length = three ? 3 : two ? 2 : 1;
+    return *length > 1 ? 3 : byte_class(text[0]);
+}
+
 // Text is encoded piece by piece, and no token crosses from one piece into the next. A piece is a run of
-// bytes of one class; a single space before letters, digits or others belongs to their piece. Returns the
-// length of the first piece of a text of n > 0 bytes. Runs longer than PIECE_MAX are cut there, because the
-// time for a piece grows with the square of its length.
+// characters of one class; a single space before letters, digits or others belongs to their piece. Returns
+// the length of the first piece of a text of n > 0 bytes. Runs longer than PIECE_MAX are cut there, because
+// the time for a piece grows with the square of its length.
 #define PIECE_MAX 1024
 size_t piece_length(const char *text, size_t n) {
-    size_t i = text[0] == ' ' && n > 1;
-    int class = byte_class(text[i]);
+    size_t i = text[0] == ' ' && n > 1, length;
     n = MIN(n, PIECE_MAX);
-    while (i < n && byte_class(text[i]) == class) i++;
+    int class = char_class(text + i, n - i, &length);
+    while (i < n && char_class(text + i, n - i, &length) == class) i += length;
     return i;
 }
 
@@ -194,7 +207,7 @@ size_t encode_text(const Encoder *e, const char *text, size_t n, uint16_t *ids) 
 // documents
 
 typedef struct {
-    const char *s; // (n) not zero-terminated; part of a file that is mapped into memory
+    const char *s; // (n) not zero-terminated; part of the input
     size_t n;
 } Text;
 
@@ -207,6 +220,13 @@ void bpe_add_text(Texts *t, const char *s, size_t n) {
     if (n == 0) return;
     t->text = bpe_grow(t->text, t->n, &t->room, sizeof *t->text);
     t->text[t->n++] = (Text){s, n};
+}
+
+// How often a string occurs in a text.
+size_t count_string(const char *s, size_t n, const char *string) {
+    size_t count = 0, m = strlen(string);
+    for (const char *end = s + n; (s = memmem(s, (size_t)(end - s), string, m)); s += m) count++;
+    return count;
 }
 
 // Documents end at a separator. Usually it is on a line by itself, so a line break right after it belongs to
@@ -238,15 +258,12 @@ void bpe_split_blank_lines(Texts *t, const char *s, size_t n) {
     bpe_add_text(t, document, (size_t)(end - document));
 }
 
-// The bytes of a file. They are mapped, not read, so that text may be larger than memory, and never unmapped.
-Text bpe_map(const char *path) {
-    Reader r;
-    reader_open(&r, path);
-    if (r.size == 0) return fclose(r.file), (Text){"", 0};
-    char *s = mmap(NULL, (size_t)r.size, PROT_READ, MAP_PRIVATE, fileno(r.file), 0);
-    if (s == MAP_FAILED) die("%s: cannot read: %s", path, strerror(errno));
-    fclose(r.file);
-    return (Text){s, (size_t)r.size};
+// Put the documents in a seeded order, so that validation is a fair sample of all of them.
+void bpe_shuffle(Texts *t, uint64_t seed) {
+    Text *old = t->text;
+    t->text = alloc_or_die(t->room * sizeof *old);
+    for (size_t i = 0; i < t->n; i++) t->text[i] = old[shuffled_row(i, t->n, seed, 0)];
+    free(old);
 }
 
 // Text of `total` bytes should be cut at `target`, but can only be cut at `before` or at `after`. Returns the
@@ -496,6 +513,7 @@ void bpe_learn(Vocab *v, const Text *text, size_t n, size_t V) {
     v->eot = (int)v->V;
     bpe_add_token(v, eot, sizeof eot - 1, "", 0);
     memcpy(v->file, (int32_t[]){VOCAB_MAGIC, 2, (int32_t)v->V, v->eot}, 4 * sizeof(int32_t));
+    v->checksum = checksum_add(CHECKSUM_START, v->file, v->size);
 }
 
 // ----------------------------------------------------------------------------
@@ -527,10 +545,11 @@ size_t bpe_encode_cached(const Encoder *e, BpeCached *cache, const char *s, size
 
 #define BPE_BUFFER 65536 // tokens written at a time
 
-// Write n documents as a shard. Returns the number of tokens, which is known only at the end, when the header
-// is written once more.
+// Write n documents as a shard. Its header says which vocabulary it was made with. Returns the number of
+// tokens, which is known only at the end, when the header is written once more.
 size_t bpe_put_shard(Writer *w, const Encoder *e, const Text *text, size_t n) {
     int32_t header[HEADER] = {SHARD_MAGIC, 1, 0, (int32_t)e->vocab.V, e->vocab.eot + 1};
+    memcpy(&header[5], &e->vocab.checksum, sizeof e->vocab.checksum);
     BpeCached *cache = alloc_or_die(sizeof *cache << BPE_CACHE_BITS);
     uint16_t *ids = alloc_or_die((BPE_BUFFER + 1 + PIECE_MAX) * sizeof *ids);
     size_t tokens = 0, ready = 0;
@@ -562,11 +581,14 @@ void bpe_decode(const Vocab *v, const char *shard, const char *between, int *las
     Reader r;
     size_t V;
     int eot;
+    uint64_t vocab; // checksum; 0: the shard does not say
     reader_open(&r, shard);
     size_t tokens = shard_header(&r, &V, &eot);
-    if (V != v->V || eot != v->eot)
-        die("%s: made with another vocabulary (%zu ids, end of text %d) than --vocab (%zu, %d); give its own",
-            shard, V, eot, v->V, v->eot);
+    fseek(r.file, 5 * sizeof(int32_t), SEEK_SET), reader_get(&r, &vocab, sizeof vocab);
+    if (V != v->V || eot != v->eot || (vocab && vocab != v->checksum))
+        die("%s: made with another vocabulary (%zu ids, checksum %016llx) than --vocab (%zu, %016llx); give "
+            "its own", shard, V, (unsigned long long)vocab, v->V, (unsigned long long)v->checksum);
+    fseek(r.file, HEADER * sizeof(int32_t), SEEK_SET);
     while (tokens > 0) {
         uint16_t ids[4096];
         size_t n = MIN(tokens, sizeof ids / sizeof *ids);
@@ -590,26 +612,173 @@ void bpe_decode(const Vocab *v, const char *shard, const char *between, int *las
 }
 
 // ----------------------------------------------------------------------------
+// output files
+//
+// PREFIX_train.bin, PREFIX_val.bin and PREFIX.vocab belong together. One program at a time may write the files
+// of a prefix, and they are replaced together: when all are written to the end, all are renamed.
+
+static struct {
+    const char *prefix, *lock; // lock: PREFIX.tmp, which is locked while the program runs, and then removed …
+    FILE *scratch;             // … and until then may hold anything
+    Writer file[4];            // (n) in the order in which they are renamed
+    size_t n;
+} outputs;
+
+// However the program ends, it leaves no temporary files.
+static void outputs_clean_up(void) {
+    for (size_t i = 0; i < outputs.n; i++) unlink(outputs.file[i].temporary);
+    unlink(outputs.lock);
+}
+
+static void outputs_interrupted(int number) {
+    outputs_clean_up();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+// The path PREFIX + ending, in memory that lasts.
+const char *prefix_path(const char *prefix, const char *ending) {
+    char *path = alloc_or_die(strlen(prefix) + strlen(ending) + 1);
+    return strcat(strcpy(path, prefix), ending);
+}
+
+// Begin to write files of this prefix. Dies if another program does.
+void outputs_open(const char *prefix) {
+    static const int ends[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGXCPU, SIGXFSZ};
+    const char *path = prefix_path(prefix, ".tmp");
+    struct stat held, now;
+    do { // again if its last holder removes the file before it is locked here
+        outputs.scratch = fopen(path, "ab+");
+        if (!outputs.scratch) die("--out %s: cannot write: %s; choose another", prefix, strerror(errno));
+        int fd = fileno(outputs.scratch), failure = flock(fd, LOCK_EX | LOCK_NB) ? errno : 0;
+        if (failure == EWOULDBLOCK)
+            die("--out %s: another program is writing these files; let it end, or choose another", prefix);
+        if (failure)
+            fprintf(stderr, "%s: %s: cannot be locked (%s); let no other program write these files\n", program,
+                    path, strerror(failure));
+        fstat(fd, &held);
+    } while (stat(path, &now) || now.st_ino != held.st_ino);
+    outputs.prefix = prefix, outputs.lock = path;
+    atexit(outputs_clean_up);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (signal(ends[i], outputs_interrupted) == SIG_IGN) signal(ends[i], SIG_IGN); // nohup's, for example
+}
+
+// Begin to write PREFIX + ending.
+Writer *outputs_add(const char *ending) {
+    const char *path = prefix_path(outputs.prefix, ending);
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        die("%s: cannot write: this is a folder; choose another --out", path);
+    writer_open(&outputs.file[outputs.n++], path);
+    return &outputs.file[outputs.n - 1];
+}
+
+// Die, with this advice, if there is a PREFIX.vocab that differs from this one.
+void outputs_keep_vocab(const Vocab *v, const char *advice) {
+    const char *path = prefix_path(outputs.prefix, ".vocab");
+    Reader r;
+    if (access(path, F_OK)) return;
+    reader_open(&r, path);
+    if (checksum_file(&r) != v->checksum)
+        die("%s: is another vocabulary, which models may need; %s", path, advice);
+    fclose(r.file);
+}
+
+// Replace the files by what was written.
+void outputs_commit(void) {
+    char new[64] = "";
+    for (Writer *w = outputs.file; w < outputs.file + outputs.n; w++)
+        if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file)) writer_fail(w);
+    for (Writer *w = outputs.file; w < outputs.file + outputs.n; w++) {
+        if (rename(w->temporary, w->path))
+            die("%s: cannot be replaced: %s; of %s, these are new:%s; run this again", w->path, strerror(errno),
+                outputs.prefix, *new ? new : " none");
+        strcat(strcat(new, " "), w->path + strlen(outputs.prefix));
+    }
+    outputs.n = 0;
+}
+
+// ----------------------------------------------------------------------------
+// input files
+
+// Die if a file begins with n bytes that show it is not plain text, but something that is often taken for it.
+static void input_check(const char *path, const char *s, size_t n) {
+    static const char *const packed[][2] = {{"\x1f\x8b", "gunzip"}, {"\xfd" "7zXZ", "unxz"},
+        {"\x28\xb5\x2f\xfd", "unzstd"}, {"BZh91AY", "bunzip2"}, {"PK\3\4", "unzip"}};
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++)
+        if (n >= strlen(packed[i][0]) && memcmp(s, packed[i][0], strlen(packed[i][0])) == 0)
+            die("%s: is compressed; unpack it first, with %s", path, packed[i][1]);
+    int marked = n > 1 && (memcmp(s, "\xff\xfe", 2) == 0 || memcmp(s, "\xfe\xff", 2) == 0);
+    size_t zeros[2] = {0}; // at even and at odd offsets
+    for (size_t i = 0; i < n; i++) zeros[i % 2] += s[i] == 0;
+    if (marked || 20 * (zeros[0] + zeros[1]) > n)
+        die("%s: is UTF-16, or not text at all; convert it first, with iconv -f UTF-16%s -t UTF-8", path,
+            marked ? "" : zeros[1] > zeros[0] ? "LE" : "BE");
+}
+
+// Copy a file to the end of another one, or a pipe up to its end. The path - is standard input. Returns the
+// number of bytes.
+size_t input_copy(const char *path, FILE *to) {
+    char buffer[1 << 16];
+    struct stat before, after, own;
+    size_t size = 0;
+    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+    if (!f || fstat(fileno(f), &before)) die("%s: cannot read: %s", path, strerror(errno));
+    if (fstat(fileno(to), &own) == 0 && before.st_dev == own.st_dev && before.st_ino == own.st_ino)
+        die("%s: is a temporary file of this program; run this again, or leave it out", path);
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0; size += n) {
+        if (size == 0) input_check(path, buffer, n);
+        if (fwrite(buffer, n, 1, to) != 1)
+            die("%s: cannot write: %s; make room for a copy of the text", outputs.lock, strerror(errno));
+    }
+    if (ferror(f) || fstat(fileno(f), &after)) die("%s: cannot read: %s", path, strerror(errno));
+    if (S_ISREG(before.st_mode) && (after.st_size != before.st_size || after.st_mtime != before.st_mtime))
+        die("%s: has changed while it was read; run this again when nothing writes to it", path);
+    if (f != stdin) fclose(f);
+    return size;
+}
+
+// Add a file, or all files in a folder and in those below it, sorted by name. Links to files are followed,
+// links to folders are not.
+void input_add(Files *f, const char *path) {
+    struct dirent **entry;
+    struct stat st;
+    int n = strcmp(path, "-") ? scandir(path, &entry, NULL, alphasort) : -1;
+    if (n < 0 && strcmp(path, "-") && errno != ENOTDIR) die("%s: cannot read: %s", path, strerror(errno));
+    if (n < 0) add_file(f, path);
+    for (int i = 0; i < n; i++) {
+        const char *name = entry[i]->d_name, *inside = prefix_path(prefix_path(path, "/"), name);
+        if (!strcmp(name, ".") || !strcmp(name, "..")) continue;
+        if (lstat(inside, &st) == 0 && S_ISDIR(st.st_mode)) input_add(f, inside);
+        else if (stat(inside, &st) == 0 && S_ISREG(st.st_mode)) add_file(f, inside);
+    }
+}
+
+// ----------------------------------------------------------------------------
 // the program
 #ifndef TOKENIZE_NO_MAIN
 
 typedef struct {
     Files files;
-    const char *out, *vocab, *separator;
-    size_t vocab_size;
+    const char *files_from, *out, *vocab, *separator;
+    size_t vocab_size, shuffle;
     double val_fraction;
-    int blank_lines, decode, help;
+    int blank_lines, overwrite, decode, help;
 } TokenizeSettings;
 
 #define TO(field) .offset = offsetof(TokenizeSettings, field)
 static Option tokenize_options[] = {
     {"", FILES, FREE, TO(files), 0, 0, "FILE…", ""},
+    {"files-from", TEXT, FREE, TO(files_from), 0, 0, "FILE", "read the files that this one names, a line each"},
     {"out", TEXT, FREE, TO(out), 0, 0, "PREFIX", "for PREFIX_train.bin, PREFIX_val.bin and PREFIX.vocab"},
     {"vocab-size", COUNT, FREE, TO(vocab_size), 512, 65535, "N", "tokens: bytes, merges, end of text (4096)"},
     {"vocab", TEXT, FREE, TO(vocab), 0, 0, "FILE", "use this vocabulary instead of learning one"},
     {"val-fraction", REAL, FREE, TO(val_fraction), 0, 0.99, "F", "share of the text for validation (0.05)"},
     {"separator", TEXT, FREE, TO(separator), 0, 0, "STRING", "documents end at this string"},
     {"split-blank-lines", FLAG, FREE, TO(blank_lines), 0, 0, "", "documents end at blank lines"},
+    {"shuffle", COUNT, FREE, TO(shuffle), 0, 9e15, "SEED", "put the documents in this random order first"},
+    {"overwrite", FLAG, FREE, TO(overwrite), 0, 0, "", "replace PREFIX.vocab even if it differs"},
     {"decode", FLAG, FREE, TO(decode), 0, 0, "", "print the text of shards"},
     {"help", FLAG, FREE, TO(help), 0, 0, "", "print this list"},
     {0},
@@ -618,28 +787,55 @@ static Option tokenize_options[] = {
 
 static int tokenize_given(const char *name) { return find_option(tokenize_options, name)->given; }
 
-static Writer tokenize_outputs[3]; // train, val, vocab
-
-// However the program ends, it leaves no temporary files.
-static void tokenize_clean_up(void) {
-    for (int i = 0; i < 3; i++)
-        if (tokenize_outputs[i].temporary[0]) unlink(tokenize_outputs[i].temporary);
-}
-
-static void tokenize_interrupted(int number) {
-    tokenize_clean_up();
-    signal(number, SIG_DFL);
-    raise(number);
-}
-
 static void tokenize_decode(const TokenizeSettings *s) {
     Vocab v;
     int last = -1;
     vocab_load(&v, s->vocab);
     const char *separator = s->blank_lines ? "" : s->separator ? s->separator : "<|endoftext|>";
-    char *between = alloc_or_die(strlen(separator) + 2);
-    strcat(strcpy(between, separator), "\n");
+    const char *between = prefix_path(separator, "\n");
     for (size_t i = 0; i < s->files.n; i++) bpe_decode(&v, s->files.path[i], between, &last, stdout);
+}
+
+// All files to read: those on the command line, and then those in the list.
+static Files tokenize_files(const TokenizeSettings *s) {
+    Files f = {0};
+    char *line = NULL;
+    size_t room = 0;
+    for (size_t i = 0; i < s->files.n; i++) input_add(&f, s->files.path[i]);
+    if (!s->files_from) return f;
+    FILE *list = strcmp(s->files_from, "-") ? fopen(s->files_from, "r") : stdin;
+    if (!list) die("%s: cannot read: %s", s->files_from, strerror(errno));
+    while (getline(&line, &room, list) > 0) {
+        line[strcspn(line, "\r\n")] = 0;
+        if (*line) input_add(&f, prefix_path(line, ""));
+    }
+    return f;
+}
+
+// Split the files into documents. They are parts of one copy of all files, which is mapped: so the text may be
+// larger than memory, there may be any number of files, and what happens to them later does not matter.
+static void tokenize_read(const TokenizeSettings *s, const Files *files, Texts *t) {
+    static const char eot[] = "<|endoftext|>";
+    size_t *sizes = alloc_or_die(files->n * sizeof *sizes), total = 0;
+    for (size_t i = 0; i < files->n; i++) total += sizes[i] = input_copy(files->path[i], outputs.scratch);
+    if (total == 0) die("there is no text in the input; give files that are not empty");
+    if (fflush(outputs.scratch)) die("%s: cannot write: %s", outputs.lock, strerror(errno));
+    const char *text = mmap(NULL, total, PROT_READ, MAP_PRIVATE, fileno(outputs.scratch), 0), *file = text;
+    if (text == MAP_FAILED) die("%s: cannot read: %s", outputs.lock, strerror(errno));
+    for (size_t i = 0; i < files->n; file += sizes[i++]) {
+        if (s->separator) bpe_split_separator(t, file, sizes[i], s->separator);
+        else if (s->blank_lines) bpe_split_blank_lines(t, file, sizes[i]);
+        else bpe_add_text(t, file, sizes[i]);
+    }
+    free(sizes);
+    if (t->n == 0) die("there is nothing but separators in the input; give files with text");
+    size_t found = count_string(text, total, s->separator ? s->separator : eot);
+    if (s->separator && found == 0)
+        fprintf(stderr, "%s: --separator %s: is not in the text, so each file is one document\n", program,
+                s->separator);
+    if (!s->separator && found > 1)
+        fprintf(stderr, "%s: %s is %zu times in the text; if documents end there, give --separator '%s'\n",
+                program, eot, found, eot);
 }
 
 // Write one shard and say what is in it.
@@ -652,48 +848,41 @@ static void tokenize_shard(Writer *w, const Encoder *e, const Text *text, size_t
 }
 
 static void tokenize_encode(const TokenizeSettings *s) {
-    static const char *const suffix[3] = {"_train.bin", "_val.bin", ".vocab"};
     double start = now_seconds();
+    Files files = tokenize_files(s); // before there are files of this program that a folder may contain
     Texts t = {0};
     Vocab v;
     Encoder e;
+    outputs_open(s->out); // and these before the work begins, so that a bad --out is found at once
+    Writer *train = outputs_add("_train.bin"), *val = outputs_add("_val.bin"), *vocab = outputs_add(".vocab");
     if (s->vocab) vocab_load(&v, s->vocab);
-    for (size_t i = 0; i < s->files.n; i++) {
-        Text file = bpe_map(s->files.path[i]);
-        if (s->separator) bpe_split_separator(&t, file.s, file.n, s->separator);
-        else if (s->blank_lines) bpe_split_blank_lines(&t, file.s, file.n);
-        else bpe_add_text(&t, file.s, file.n);
-    }
-    if (t.n == 0) die("%s: there is no text in %s; give a file that is not empty", s->files.path[0],
-                      s->files.n > 1 ? "this file and the others" : "this file");
-    for (int i = 0; i < 3; i++) { // before the work begins, so that a bad --out is found at once
-        char *path = alloc_or_die(strlen(s->out) + 16);
-        writer_open(&tokenize_outputs[i], strcat(strcpy(path, s->out), suffix[i]));
-        free(path);
-    }
+    tokenize_read(s, &files, &t);
+    if (tokenize_given("shuffle")) bpe_shuffle(&t, s->shuffle);
     size_t n_train = bpe_cut(&t, s->val_fraction);
-    if (!s->vocab) {
-        bpe_learn(&v, t.text, n_train, s->vocab_size);
-        printf("%s: %zu ids: 256 bytes, %zu merges, end of text (%.1f s)\n", tokenize_outputs[2].path, v.V,
-               v.V - 257, now_seconds() - start);
-        if (v.V < s->vocab_size)
-            fprintf(stderr, "%s: --vocab-size %zu: only %zu ids, because no other pair of tokens occurs "
-                    "twice; ask for fewer or give more text\n", program, s->vocab_size, v.V);
-    }
+    if (!s->vocab) bpe_learn(&v, t.text, n_train, s->vocab_size);
+    if (!s->overwrite) outputs_keep_vocab(&v, "choose another --out, use it with --vocab, or --overwrite it");
+    if (!s->vocab)
+        printf("%s: %zu ids: 256 bytes, %zu merges, end of text (%.1f s)\n", vocab->path, v.V, v.V - 257,
+               now_seconds() - start);
+    if (!s->vocab && v.V < s->vocab_size)
+        fprintf(stderr, "%s: --vocab-size %zu: only %zu ids, because no other pair of tokens occurs "
+                "twice; ask for fewer or give more text\n", program, s->vocab_size, v.V);
     encoder_make(&e, &v);
     if (!e.has_bytes)
         die("%s: not all bytes are tokens, so some text cannot be encoded; use one learned here", s->vocab);
     if (v.eot < 0) die("%s: has no end-of-text token; use one learned here", s->vocab);
-    tokenize_shard(&tokenize_outputs[0], &e, t.text, n_train);
-    tokenize_shard(&tokenize_outputs[1], &e, t.text + n_train, t.n - n_train);
-    writer_put(&tokenize_outputs[2], v.file, v.size);
+    tokenize_shard(train, &e, t.text, n_train);
+    tokenize_shard(val, &e, t.text + n_train, t.n - n_train);
+    writer_put(vocab, v.file, v.size);
     if (n_train == t.n && s->val_fraction > 0)
         fprintf(stderr, "%s: %s: no tokens, because there is no place to cut the text; give more text\n",
-                program, tokenize_outputs[1].path);
-    for (int i = 0; i < 3; i++) writer_close(&tokenize_outputs[i]);
+                program, val->path);
+    outputs_commit();
 }
 
 static int tokenize_main(int argc, char **argv) {
+    static const char *const not_decoding[] = {"files-from", "out", "vocab-size", "val-fraction", "shuffle",
+                                               "overwrite"};
     TokenizeSettings s = {.vocab_size = 4096, .val_fraction = 0.05};
     program = "tokenize";
     parse_options(tokenize_options, &s, argc, argv);
@@ -701,22 +890,19 @@ static int tokenize_main(int argc, char **argv) {
         printf("usage: tokenize --out PREFIX FILE…                turn text into token shards\n"
                "       tokenize --decode --vocab FILE SHARD…      print the text of shards\n\n");
         print_options(tokenize_options);
-        printf("\nWithout --separator and --split-blank-lines, each file is one document.\n"
+        printf("\nA FILE may be a folder, which means all files in it, or -, which means standard input.\n"
+               "Without --separator and --split-blank-lines, each file is one document.\n"
                "Between two documents, --decode prints the --separator (<|endoftext|>) and a line end,\n"
                "or a blank line with --split-blank-lines.\n");
         return 0;
     }
-    if (s.files.n == 0) die_usage("no input; name one or more files");
+    for (size_t i = 0; s.decode && i < sizeof not_decoding / sizeof *not_decoding; i++)
+        if (tokenize_given(not_decoding[i])) die_usage("--%s: is not for --decode; leave it out", not_decoding[i]);
+    if (s.files.n == 0 && !s.files_from) die_usage("no input; name one or more files");
     if (s.separator && s.blank_lines) die_usage("--separator: excludes --split-blank-lines; choose one");
     if (s.vocab && tokenize_given("vocab-size")) die_usage("--vocab-size: --vocab has a size; leave one out");
     if (!s.decode && !s.out) die_usage("--out PREFIX: is missing; say where to write");
     if (s.decode && !s.vocab) die_usage("--decode: needs the vocabulary of the shards; give --vocab FILE");
-    if (s.decode && s.out) die_usage("--out: --decode prints the text; leave it out");
-    if (s.decode && tokenize_given("val-fraction"))
-        die_usage("--val-fraction: --decode needs no validation text; leave it out");
-    atexit(tokenize_clean_up);
-    signal(SIGINT, tokenize_interrupted);
-    signal(SIGTERM, tokenize_interrupted);
     if (s.decode) tokenize_decode(&s);
     else tokenize_encode(&s);
     return 0;

@@ -16,10 +16,10 @@ computes it.
 */
 #ifndef VILLAGE_C
 #define VILLAGE_C
-#ifndef OPTIBERT_NO_MAIN
-#define OPTIBERT_NO_MAIN
+#ifndef TOKENIZE_NO_MAIN
+#define TOKENIZE_NO_MAIN
 #endif
-#include "../train_optibert.c"
+#include "tokenize.c"
 
 // ----------------------------------------------------------------------------
 // the language
@@ -307,6 +307,7 @@ VillageWorld *village_world(const VillageLanguage *language, uint64_t seed, size
     village_classify(w, village_token(w, "<|endoftext|>", 13, "", 0));
     int32_t header[4] = {VOCAB_MAGIC, 2, (int32_t)w->vocab.V, w->vocab.eot};
     memcpy(w->vocab.file, header, sizeof header);
+    w->vocab.checksum = checksum_add(CHECKSUM_START, w->vocab.file, w->vocab.size);
     village_add_people(w, zipf);
     return w;
 }
@@ -370,21 +371,19 @@ uint16_t village_next(VillageText *text) {
 }
 
 // Write a shard of n tokens. Returns the unigram entropy of its tokens without end of text, in nats.
-double village_write_text(const VillageWorld *w, const char *path, size_t n, uint64_t stream) {
+double village_write_text(const VillageWorld *w, Writer *writer, size_t n, uint64_t stream) {
     int32_t header[HEADER] = {SHARD_MAGIC, 1, (int32_t)n, (int32_t)w->vocab.V, w->vocab.eot + 1};
     uint16_t buffer[4096];
     size_t *counts = alloc_or_die(w->vocab.V * sizeof *counts);
-    Writer writer;
     VillageText text;
+    memcpy(&header[5], &w->vocab.checksum, sizeof w->vocab.checksum);
     village_begin(&text, w, stream);
-    writer_open(&writer, path);
-    writer_put(&writer, header, sizeof header);
+    writer_put(writer, header, sizeof header);
     for (size_t left = n, some; left > 0; left -= some) {
         some = MIN(left, 4096);
         for (size_t i = 0; i < some; i++) counts[buffer[i] = village_next(&text)]++;
-        writer_put(&writer, buffer, some * sizeof *buffer);
+        writer_put(writer, buffer, some * sizeof *buffer);
     }
-    writer_close(&writer);
     double entropy = 0, words = (double)(n - counts[w->vocab.eot]);
     for (size_t id = 0; id < w->vocab.V; id++) {
         double p = (double)counts[id] / words;
@@ -579,19 +578,6 @@ static Option village_options[] = {
 #define VILLAGE_WORLD_LINE "# village people %zu zipf %lg seed %zu\n"
 #define VILLAGE_COLUMNS "# objective T mask_rate rows seed sum count se\n"
 
-// The path PREFIX + ending, in memory that lasts.
-static const char *village_path(const char *prefix, const char *ending) {
-    char *path = alloc_or_die(strlen(prefix) + strlen(ending) + 1);
-    return strcat(strcpy(path, prefix), ending);
-}
-
-static void village_write(const char *path, const void *data, size_t n) {
-    Writer writer;
-    writer_open(&writer, path);
-    writer_put(&writer, data, n);
-    writer_close(&writer);
-}
-
 // The world that a floor file's first line describes. Dies, naming the file, if it describes none.
 static VillageWorld *village_from_line(const char *path, const char *line) {
     size_t people, seed;
@@ -603,7 +589,7 @@ static VillageWorld *village_from_line(const char *path, const char *line) {
 
 // Compute one floor, print it, and put it in the floor file, replacing an older one for the same settings.
 static void village_add_floor(const VillageSettings *s, int ntp) {
-    const char *path = village_path(s->out, "_val.floor"), *val = village_path(s->out, "_val.bin");
+    const char *path = prefix_path(s->out, "_val.floor"), *val = prefix_path(s->out, "_val.bin");
     const char *objective = ntp ? "ntp" : "mlm";
     double mask_rate = ntp ? 1 : s->mask_rate;
     size_t T = s->seq_len;
@@ -632,25 +618,31 @@ static void village_add_floor(const VillageSettings *s, int ntp) {
         memcpy(to, line, (size_t)(end - line)), to += end - line;
     }
     to += sprintf(to, "%s%.17g %zu %.17g\n", key, floor.sum, floor.count, floor.se);
-    village_write(path, new, (size_t)(to - new));
+    Writer writer;
+    writer_open(&writer, path);
+    writer_put(&writer, new, (size_t)(to - new));
+    writer_close(&writer);
     printf("%s floor of %zu rows of %zu tokens, mask rate %g: %.4f ± %.4f nats per predicted token\n",
            objective, n_val, T, mask_rate, floor.sum / (double)floor.count, floor.se);
     free(old), free(new), free(shards.tokens), village_world_free(w);
 }
 
-// Write the two texts, the vocabulary, and a floor file without floors. The old floor file is removed first,
-// so that it is never beside a text that it does not belong to.
+// Write the two texts, the vocabulary, and a floor file without floors. The old floor file is removed before
+// the texts are replaced, so that it is never beside a text that it does not belong to.
 static void village_make(const VillageSettings *s) {
-    const char *floor = village_path(s->out, "_val.floor"), *train = village_path(s->out, "_train.bin");
     char lines[256];
     int n = snprintf(lines, sizeof lines, VILLAGE_WORLD_LINE VILLAGE_COLUMNS, s->people, s->zipf, s->seed);
-    VillageWorld *w = village_from_line(floor, lines); // from the line, which may have rounded --zipf
-    if (unlink(floor) && errno != ENOENT) die("%s: cannot replace: %s", floor, strerror(errno));
+    VillageWorld *w = village_from_line("--zipf", lines); // from the line, which may have rounded it
+    outputs_keep_vocab(&w->vocab, "choose another --out, or move it away");
+    Writer *train = outputs_add("_train.bin"), *val = outputs_add("_val.bin"), *vocab = outputs_add(".vocab");
+    Writer *floor = outputs_add("_val.floor");
     double entropy = village_write_text(w, train, s->tokens, STREAM_TRAIN_TEXT);
-    village_write_text(w, village_path(s->out, "_val.bin"), s->val_tokens, STREAM_VAL_TEXT);
-    village_write(village_path(s->out, ".vocab"), w->vocab.file, w->vocab.size);
-    village_write(floor, lines, (size_t)n);
-    printf("%s: %zu tokens about %zu people; V = %zu, ln V = %.4f, unigram entropy %.4f nats\n", train,
+    village_write_text(w, val, s->val_tokens, STREAM_VAL_TEXT);
+    writer_put(vocab, w->vocab.file, w->vocab.size);
+    writer_put(floor, lines, (size_t)n);
+    if (unlink(floor->path) && errno != ENOENT) die("%s: cannot replace: %s", floor->path, strerror(errno));
+    outputs_commit();
+    printf("%s: %zu tokens about %zu people; V = %zu, ln V = %.4f, unigram entropy %.4f nats\n", train->path,
            s->tokens, s->people, w->vocab.V, log((double)w->vocab.V), entropy);
     village_world_free(w);
 }
@@ -680,6 +672,7 @@ static int village_main(int argc, char **argv) {
     else village_refuse(of_floor, "is for --floor; leave it out, or add --floor");
     int ntp = strcmp(s.objective, "ntp") == 0;
     if (!ntp && strcmp(s.objective, "mlm")) die_usage("--objective %s: must be mlm or ntp", s.objective);
+    outputs_open(s.out);
     if (s.floor) village_add_floor(&s, ntp);
     else {
         village_make(&s);

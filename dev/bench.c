@@ -449,6 +449,5 @@ static int bench_main(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     open_streams();
-    wait_passively(argv);
     return close_stdout(bench_main(argc, argv));
 }

@@ -92,7 +92,7 @@ static void eval_fill(const char *path, const char *text) {
         printf("[MASK] %zu:", i + 1);
         for (int j = 0; j < k; j++) {
             printf("  \"");
-            print_token(&v, (size_t)best[j], 0);
+            print_text(v.string[best[j]], v.length[best[j]]);
             printf("\" %.1f%%", 100 * exp((double)(logits[best[j]] - m.loss_lse[i])));
         }
         printf("\n");
@@ -120,7 +120,6 @@ int eval_main(int argc, char **argv) {
 #ifndef EVAL_NO_MAIN
 int main(int argc, char **argv) {
     open_streams();
-    wait_passively(argv);
     return close_stdout(eval_main(argc, argv));
 }
 #endif

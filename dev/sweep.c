@@ -619,7 +619,7 @@ static void open_sweep(Sweep *s, int argc, char **argv) {
         die("--points %s: not written by this program; move it away, or choose another", set->points);
     // One core each is best: two runs of 2x32 (600 steps of 8 rows) took 1.7 s side by side, and 4.6 s one
     // after the other on both cores; two of 4x128 (20 steps of 32 rows) 5.4 and 5.9 s. (On a busy machine.)
-    s->cores = (size_t)MAX(1, physical_cores());
+    s->cores = (size_t)MAX(1, usable_cores());
     if (set->jobs == 0) set->jobs = s->cores;
     open_data(&s->base);
     if (!set->lr_points && access("lr.csv", F_OK) == 0) set->lr_points = "lr.csv";

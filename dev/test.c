@@ -851,7 +851,7 @@ static void test_sweep_refusals(void) {
         {2, "--flops: needs", "dev/sweep --dry-run --flops"},
         {2, "--sizes 2", "dev/sweep --dry-run --sizes 2"},
         {2, "33", "dev/sweep --dry-run --out @/r --sizes 2x33"},
-        {2, "112", "dev/sweep --dry-run --out @/r --sizes 2x112"},
+        {2, "113", "dev/sweep --dry-run --out @/r --sizes 2x113"},
         {2, "--sizes 0x32", "dev/sweep --dry-run --sizes 0x32"},
         {2, "--sizes", "dev/sweep --dry-run --sizes 2x32x"},
         {2, "gpt", "dev/sweep --dry-run --objective gpt"},
@@ -1335,6 +1335,5 @@ static const Test tests[] = {
 };
 
 int main(int argc, char **argv) {
-    wait_passively(argv);
     return run_tests(tests, LENGTH(tests), argc, argv);
 }
