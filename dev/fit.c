@@ -1102,9 +1102,19 @@ static void print_law(const Group *g) {
     else printf("  held out: nothing; without the largest budget too few points would be left for a fit\n");
 }
 
-static void print_power(const char *name, const PowerLaw *p) {
+// Why there is no power law of F_opt, rate or batch: budgets count only if several values were tried there,
+// and the best is between two others.
+static const char *no_law(const Group *g, int of) {
+    size_t tried = 0;
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
+        tried += (of == OF_SIZE ? b->sizes : of == OF_RATE ? b->lrs : b->batches) > 1;
+    if (of != OF_SIZE && tried < 2) return "no power law; it needs two budgets at which several were tried";
+    return "no power law; it needs two budgets whose best is not at an edge";
+}
+
+static void print_power(const Group *g, const char *name, const PowerLaw *p, int of) {
     if (p->n < 2) {
-        printf("  %s: no power law; it needs two budgets whose best is not at an edge\n", name);
+        printf("  %s: %s\n", name, no_law(g, of));
         return;
     }
     printf("  %s = %.4g C^%.4f", name, p->k, p->exponent);
@@ -1125,7 +1135,7 @@ static void print_parabolas(const Group *g) {
                    b->edge ? "  at an edge of the sizes: not used" : b->off ? "  off centre: biased" : "");
     }
     PowerLaw F = g->iso, D = {1 / F.k, 1 - F.exponent, 1 - F.exponent_hi, 1 - F.exponent_lo, F.n};
-    print_power("F_opt", &F), print_power("D_opt", &D);
+    print_power(g, "F_opt", &F, OF_SIZE), print_power(g, "D_opt", &D, OF_SIZE);
 }
 
 static void print_rates(const Group *g) {
@@ -1136,7 +1146,7 @@ static void print_rates(const Group *g) {
             printf("  %10.3g  rate %8.3g of %zu%-8s  batch %8.0f of %zu%s\n", b->C, b->lr, b->lrs,
                    b->lrs > 1 && b->lr_edge ? ", edge" : "", b->batch_tokens, b->batches,
                    b->batches > 1 && b->batch_edge ? ", edge" : "");
-    print_power("rate", &g->best_lr), print_power("batch", &g->best_batch);
+    print_power(g, "rate", &g->best_lr, OF_RATE), print_power(g, "batch", &g->best_batch, OF_BATCH);
 }
 
 // Does the law have a best split? (It has none if the loss does not depend on both F and D.)
@@ -1518,7 +1528,7 @@ int fit_main(int argc, char **argv) {
     Fit fit = fit_files(&fit_opt.points);
     for (size_t i = 0; i < fit.n; i++) {
         print_group(&fit.group[i]);
-        laws += (size_t)fit.group[i].has_law;
+        laws += fit.group[i].has_law || fit.group[i].best_lr.n > 0 || fit.group[i].best_batch.n > 0;
     }
     for (size_t i = 0; i < fit.n; i++)
         if (counterpart(&fit, i)) print_ratios(&fit.group[i], counterpart(&fit, i));

@@ -802,7 +802,7 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
         if (law->n)
             fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law->k),
                     law->exponent, law->n, num3(power_at(law, C.hi)), num3(C.hi));
-        else fprintf(p.caption, ": no power law; it needs two budgets whose best is not at an edge. ");
+        else fprintf(p.caption, ": %s. ", no_law(h, of_batch ? OF_BATCH : OF_RATE));
     }
     panel_close(&p, page);
     return 1;
@@ -1052,7 +1052,7 @@ typedef struct {
 #define TO(field) .offset = offsetof(PlotSettings, field)
 static Option plot_options[2 + sizeof fit_options / sizeof *fit_options] = {
     {"svg", TEXT, FREE, TO(svg), 0, 0, "DIR", "write each panel also as DIR/FIGURE-OBJECTIVE-DATA.svg"},
-    {"runs", TEXT, FREE, TO(runs), 0, 0, "DIR", "training curves from DIR/NAME/main.log of the points' runs"},
+    {"runs", TEXT, FREE, TO(runs), 0, 0, "DIR", "training curves from DIR/NAME/main.log of the points' runs (runs)"},
 }; // plot_main adds those of dev/fit
 #undef TO
 
@@ -1074,7 +1074,7 @@ int plot_main(int argc, char **argv) {
         return 0;
     }
     settle_fit_settings();
-    if (s.runs) find_logs(&page, s.runs);
+    if (s.runs || access("runs/.", R_OK) == 0) find_logs(&page, s.runs ? s.runs : "runs");
     Fit fit = fit_files(&fit_opt.points);
     if (page.dir && mkdir(page.dir, 0777) && errno != EEXIST)
         die("--svg %s: cannot make this folder: %s", page.dir, strerror(errno));

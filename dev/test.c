@@ -544,6 +544,9 @@ static void test_fit_program(void) {
     out = slurp(scratch("stdout"), NULL);
     check(strstr(out, "given") && strstr(out, "F_N + F_head") && !strstr(out, "nan"), "the report: %s", out);
     free(out);
+    check_printed("stdout", "rate: no power law; it needs two budgets at which several were tried");
+    check(shell("dev/fit dev/points/books_lr.csv --draws 0") == 0, "points that give rates and batches only");
+    check_printed("stdout", "  rate = ");
     check(shell("dev/fit --help") == 0, "--help");
     check_printed("stdout", "--predict");
     static const Refusal refusals[] = {
@@ -1212,6 +1215,10 @@ static void test_plot_pages(void) {
     put_row(f, (Row){.objective = "ntp", .data = "one", .F = 1e5, .D = 1e6, .loss = 3});
     fclose(f);
     char *page = plot_page("@/plot.csv --draws 30 --svg @/svg --runs @/runs"), text[150];
+    check(shell("p=$PWD/dev/plot; cd @; \"$p\" plot.csv --draws 30 >here.html") == 0, "plot in a folder with runs");
+    char *here = slurp(scratch("here.html"), NULL);
+    check(!strcmp(here, page), "plot does not find runs by itself");
+    free(here);
     check(!strstr(page, "<script") && !strstr(page, "http") && !strstr(page, "url(") && !strstr(page, "x<b>"),
           "the page is not alone, or not escaped");
     check(strstr(page, "isoFLOP curves: mlm on x&lt;b&gt;&amp;, &quot;y&quot;") && strstr(page, "floor 0.9"),
