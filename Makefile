@@ -67,7 +67,7 @@ train_optibert: train_optibert.c .flags
 	$(BUILD)
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
-dev/eval data/village: data/tokenize.c
+dev/eval dev/export data/village: data/tokenize.c
 dev/sweep dev/plot: dev/fit.c
 test_optibert: test_optibert.c train_optibert.c .flags
 	$(BUILD)
