@@ -36,6 +36,13 @@ static Option export_options[] = {
 };
 #undef TO
 
+// A model to export, and where it comes from.
+typedef struct {
+    Model m;
+    Vocab v;
+    const char *path; // of its file
+} Export;
+
 // The path folder/name, in memory that lasts.
 static char *path_in(const char *folder, const char *name) {
     char *path = alloc_or_die(strlen(folder) + strlen(name) + 2);
@@ -43,8 +50,18 @@ static char *path_in(const char *folder, const char *name) {
     return path;
 }
 
+// A whole file as text, with a zero after it, in memory that the caller frees.
+static char *read_text(const char *path) {
+    Reader r;
+    reader_open(&r, path);
+    char *text = alloc_or_die(r.size + 1);
+    reader_get(&r, text, r.size);
+    fclose(r.file);
+    return text;
+}
+
 // ----------------------------------------------------------------------------
-// writing JSON
+// small files
 
 // Write JSON in whose format ' stands for ".
 __attribute__((format(printf, 2, 3)))
@@ -60,27 +77,95 @@ static void put_json(FILE *f, const char *format, ...) {
     free(quoted);
 }
 
-// The end-of-text id as JSON. A model without a vocabulary does not know it.
-static const char *json_id(const Vocab *v) {
-    static char text[16];
-    if (!v->file || v->eot < 0) return "null";
-    snprintf(text, sizeof text, "%d", v->eot);
-    return text;
+// What the model is. (Without a vocabulary the end-of-text id is not known.)
+static void put_config(FILE *f, const Export *e) {
+    const Config *c = &e->m.c;
+    char eot[16] = "null";
+    if (e->v.file) snprintf(eot, sizeof eot, "%d", e->v.eot);
+    put_json(f, "{\n  'architectures': ['%s'],\n  'model_type': '%s',\n  'dtype': 'float32',\n",
+             c->causal ? "LlamaForCausalLM" : "EuroBertForMaskedLM", c->causal ? "llama" : "eurobert");
+    put_json(f, "  'num_hidden_layers': %zu,\n  'hidden_size': %zu,\n  'intermediate_size': %zu,\n"
+             "  'num_attention_heads': %zu,\n  'num_key_value_heads': %zu,\n  'head_dim': %zu,\n"
+             "  'vocab_size': %zu,\n  'max_position_embeddings': %zu,\n",
+             c->L, c->C, c->H, c->NH, c->NH, c->C / c->NH, c->V + 1, c->T);
+    put_json(f, "  'hidden_act': 'silu',\n  'rms_norm_eps': 1e-05,\n"
+             "  'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0},\n"
+             "  'attention_bias': false,\n  'mlp_bias': false,\n  'attention_dropout': 0.0,\n"
+             "  'tie_word_embeddings': true,\n  'initializer_range': %.6f,\n", 1 / sqrt((double)c->C));
+    if (!c->causal) put_json(f, "  'classifier_pooling': 'mean',\n  'mask_token_id': %zu,\n", c->V);
+    put_json(f, "  'bos_token_id': %s,\n  'eos_token_id': %s,\n  'pad_token_id': %s\n}\n", eot, eot, eot);
 }
 
-static void put_config(FILE *f, const Config *c, const Vocab *v) {
-    const char *eot = json_id(v);
-    put_json(f, "{\n'architectures': ['%s'],\n'model_type': '%s',\n'dtype': 'float32',\n",
-             c->causal ? "LlamaForCausalLM" : "EuroBertForMaskedLM", c->causal ? "llama" : "eurobert");
-    put_json(f, "'vocab_size': %zu,\n'hidden_size': %zu,\n'intermediate_size': %zu,\n", c->V + 1, c->C, c->H);
-    put_json(f, "'num_hidden_layers': %zu,\n'num_attention_heads': %zu,\n'num_key_value_heads': %zu,\n"
-             "'head_dim': %zu,\n", c->L, c->NH, c->NH, c->C / c->NH);
-    put_json(f, "'max_position_embeddings': %zu,\n'rope_parameters': {'rope_type': 'default', 'rope_theta': "
-             "10000.0},\n'rms_norm_eps': 1e-5,\n'hidden_act': 'silu',\n", c->T);
-    put_json(f, "'attention_bias': false,\n'mlp_bias': false,\n'attention_dropout': 0.0,\n"
-             "'tie_word_embeddings': true,\n'initializer_range': %.6f,\n", 1 / sqrt((double)c->C));
-    if (!c->causal) put_json(f, "'mask_token_id': %zu,\n'classifier_pooling': 'mean',\n", c->V);
-    put_json(f, "'bos_token_id': %s,\n'eos_token_id': %s,\n'pad_token_id': %s\n}\n", eot, eot, eot);
+// The parts of a sentence-transformers model: the encoder, and the mean over its tokens.
+static void put_modules(FILE *f, const Export *e) {
+    (void)e;
+    put_json(f, "[{'idx': 0, 'name': '0', 'path': '', 'type': 'sentence_transformers.models.Transformer'},\n"
+             " {'idx': 1, 'name': '1', 'path': '1_Pooling', 'type': 'sentence_transformers.models.Pooling'}]\n");
+}
+
+static void put_pooling(FILE *f, const Export *e) {
+    put_json(f, "{'word_embedding_dimension': %zu, 'pooling_mode_mean_tokens': true,\n"
+             " 'pooling_mode_cls_token': false, 'pooling_mode_max_tokens': false}\n", e->m.c.C);
+}
+
+static void put_sentence_config(FILE *f, const Export *e) {
+    put_json(f, "{'max_seq_length': %zu, 'do_lower_case': false}\n", e->m.c.T);
+}
+
+// The field of a column in the first row of a CSV file without quotes, up to a comma or a line end; NULL if
+// there is none.
+static const char *csv_field(const char *csv, const char *column) {
+    const char *row = csv + strcspn(csv, "\n"), *name = csv;
+    for (row += *row == '\n'; *row; name++, row++) {
+        size_t n = strcspn(name, ",\n"), m = strcspn(row, ",\n");
+        if (n == strlen(column) && strncmp(name, column, n) == 0) return m > 0 ? row : NULL;
+        name += n, row += m;
+        if (*name != ',' || *row != ',') break;
+    }
+    return NULL;
+}
+
+// How the model was trained, from its run's result.csv; nothing if there is none beside it.
+static void put_training(FILE *f, const char *model) {
+    static const struct { const char *column, *text; } rows[] = {
+        {"data", "data"}, {"flops", "budget C = F_N D, FLOPs"}, {"flops_per_token", "F_N, FLOPs a token"},
+        {"tokens", "D, tokens"}, {"steps", "steps"}, {"batch_tokens", "tokens a step"},
+        {"lr", "peak learning rate"}, {"mask_rate", "share of the tokens predicted"}, {"seed", "seed"},
+        {"val_data", "validation data"}, {"val_loss", "validation loss, nats a predicted token"},
+        {"val_se", "its standard error"}, {"val_floor", "the lowest possible loss"}};
+    const char *slash = strrchr(model, '/'), *name = slash ? slash + 1 : model;
+    char *folder = slash ? strndup(model, (size_t)(slash - model) + 1) : strdup(".");
+    char *path = folder ? path_in(folder, "result.csv") : NULL;
+    if (!path) die("out of memory");
+    if (strcmp(name, "model.bin") == 0 && access(path, R_OK) == 0) { // which is what the result is of
+        char *csv = read_text(path);
+        fprintf(f, "| training | |\n|---|---|\n");
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            const char *field = csv_field(csv, rows[i].column);
+            if (field) fprintf(f, "| %s | %.*s |\n", rows[i].text, (int)strcspn(field, ",\n"), field);
+        }
+        fputc('\n', f), free(csv);
+    }
+    free(folder), free(path);
+}
+
+static void put_card(FILE *f, const Export *e) {
+    const Config *c = &e->m.c;
+    size_t params = parameter_count(c);
+    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n",
+            c->causal ? "text-generation" : "fill-mask");
+    fprintf(f, "# %s of %zu layers and %zu channels\n\nTrained with OptiBERT in plain C. %zu parameters (%zu "
+            "without the embedding), %zu heads, %zu hidden channels, a vocabulary of %zu, texts of up to %zu "
+            "tokens.\n\n", c->causal ? "A next-token model" : "A masked encoder", c->L, c->C, params,
+            params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
+    put_training(f, e->path);
+    if (!e->v.file) fprintf(f, "It was trained without a vocabulary, so there is no tokenizer: give it ids.\n");
+    else if (c->causal) put_json(f, "```python\nfrom transformers import pipeline\n"
+                                 "pipeline('text-generation', '.')('The cat sat on')\n```\n");
+    else put_json(f, "```python\nfrom transformers import pipeline\npipeline('fill-mask', '.')('The cat sat on "
+                  "the [MASK].')\n\nfrom sentence_transformers import SentenceTransformer\n"
+                  "SentenceTransformer('.').encode(['a mean over the vectors of the tokens'])\n```\n");
+    if (e->v.file) fprintf(f, "\nEvery text begins with an end-of-text token, which the tokenizer puts there.\n");
 }
 
 // ----------------------------------------------------------------------------
@@ -191,10 +276,10 @@ static void put_merges(FILE *f, Encoder *e, const char *path) {
 
 // What piece_length() and char_class() do, as a regular expression over such characters. (Only pieces of 1024
 // bytes and more that hold multi-byte punctuation may be cut elsewhere.)
-#define TAIL "[\\u0122-\\u0143\\u00A1-\\u00BF]" // a byte 0x80 … 0xBF
-#define WIDE "(?:\\u00C2" TAIL "|\\u00E2[\\u0122\\u0123]" TAIL "|\\u00E3\\u0122" TAIL ")"
-#define LETTER "(?:[A-Za-z]|(?!" WIDE ")[\\u00A1-\\u00FF\\u0122-\\u0143])"
-#define OTHER "(?:[!-/:-@\\\\[-`{-~\\u0100-\\u0108\\u010E-\\u011F\\u0121]|" WIDE ")"
+#define CONT "[\\u0122-\\u0143\\u00A1-\\u00BF]" // a byte 0x80 … 0xBF
+#define BLOCK "(?:\\u00C2" CONT "|\\u00E2[\\u0122\\u0123]" CONT "|\\u00E3\\u0122" CONT ")"
+#define LETTER "(?:[A-Za-z]|(?!" BLOCK ")[\\u00A1-\\u00FF\\u0122-\\u0143])"
+#define OTHER "(?:[!-/:-@\\\\[-`{-~\\u0100-\\u0108\\u010E-\\u011F\\u0121]|" BLOCK ")"
 #define RUN(class) "\\u0120" class "{1,1023}|" class "{1,1024}|"
 #define PIECES RUN(LETTER) RUN("[0-9]") RUN(OTHER) "[\\u0109-\\u010D\\u0120]{1,1024}"
 
@@ -217,64 +302,294 @@ static void check_tokens(const Encoder *e, const char *path) {
 
 // How text is cut and encoded: by merges; or, if the vocabulary has whole words, longest match first, where a
 // text begins with a space and spaces too many are dropped. [MASK] takes the space before it.
-static void put_tokenizer(FILE *f, const Vocab *v, const char *path) {
+static void put_tokenizer(FILE *f, const Export *export) {
+    const Vocab *v = &export->v;
     Encoder e;
     char *eot;
     size_t size;
     encoder_make(&e, v);
-    check_tokens(&e, path);
+    check_tokens(&e, export->path);
     FILE *s = open_memstream(&eot, &size);
     if (!s) die("out of memory");
     put_characters(s, v, (size_t)v->eot);
     if (fclose(s)) die("out of memory");
-    const char *byte_level = "'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,'use_regex':false";
-    const char *flags = "'single_word':false,'lstrip':false,'rstrip':false,'special':true";
-    const char *first = "{'SpecialToken':{'id':'";
-    (void)byte_level, (void)flags, (void)first;
     put_json(f, "{'version':'1.0','truncation':null,'padding':null,\n'added_tokens':[\n"
-             "{'id':%d,'content':'%s','single_word':false,'lstrip':false,'rstrip':false,'normalized':false,"
-             "'special':true},\n{'id':%zu,'content':'[MASK]','single_word':false,'lstrip':false,'rstrip':false,"
-             "'normalized':true,'special':true}],\n", v->eot, eot, v->V);
-    put_json(f, "'normalizer':{'type':'Sequence','normalizers':[%s\n{'type':'Replace','pattern':{'String':"
-             "' [MASK]'},'content':'[MASK]'}]},\n", e.has_bytes ? "" : "\n{\"type\":\"Prepend\",\"prepend\":\" \"},");
-    put_json(f, "'pre_tokenizer':{'type':'Sequence','pretokenizers':[\n{'type':'ByteLevel',"
-             "'add_prefix_space':false,'trim_offsets':true,'use_regex':false},\n{'type':'Split','pattern':"
-             "{'Regex':'%s'},'behavior':'Removed','invert':true}]},\n", e.has_bytes ? PIECES : "\\u0120?[^\\u0120]+");
-    put_json(f, "'post_processor':{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'%s','type_id':0}},"
-             "{'Sequence':{'id':'A','type_id':0}}],\n'pair':[{'SpecialToken':{'id':'%s','type_id':0}},"
-             "{'Sequence':{'id':'A','type_id':0}},{'SpecialToken':{'id':'%s','type_id':0}},"
-             "{'Sequence':{'id':'B','type_id':0}}],\n'special_tokens':{'%s':{'id':'%s','ids':[%d],"
-             "'tokens':['%s']}}},\n", eot, eot, eot, eot, eot, v->eot, eot);
-    put_json(f, "'decoder':{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,'use_regex':false},\n"
-             "'model':{");
+             "{'id':%1$d,'content':'%2$s','single_word':false,'lstrip':false,'rstrip':false,"
+             "'normalized':false,'special':true},\n"
+             "{'id':%3$zu,'content':'[MASK]','single_word':false,'lstrip':false,'rstrip':false,"
+             "'normalized':true,'special':true}],\n"
+             "'normalizer':{'type':'Sequence','normalizers':[%4$s\n"
+             "{'type':'Replace','pattern':{'String':' [MASK]'},'content':'[MASK]'}]},\n"
+             "'pre_tokenizer':{'type':'Sequence','pretokenizers':[\n"
+             "{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,'use_regex':false},\n"
+             "{'type':'Split','pattern':{'Regex':'%5$s'},'behavior':'Removed','invert':true}]},\n"
+             "'post_processor':{'type':'TemplateProcessing',\n"
+             "'single':[{'SpecialToken':{'id':'%2$s','type_id':0}},{'Sequence':{'id':'A','type_id':0}}],\n"
+             "'pair':[{'SpecialToken':{'id':'%2$s','type_id':0}},{'Sequence':{'id':'A','type_id':0}},\n"
+             "{'SpecialToken':{'id':'%2$s','type_id':0}},{'Sequence':{'id':'B','type_id':0}}],\n"
+             "'special_tokens':{'%2$s':{'id':'%2$s','ids':[%1$d],'tokens':['%2$s']}}},\n"
+             "'decoder':{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,'use_regex':false},\n",
+             v->eot, eot, v->V, e.has_bytes ? "" : "\n{\"type\":\"Prepend\",\"prepend\":\" \"},",
+             e.has_bytes ? PIECES : "\\u0120?[^\\u0120]+");
     if (e.has_bytes)
-        put_json(f, "'type':'BPE','dropout':null,'unk_token':null,'continuing_subword_prefix':null,"
+        put_json(f, "'model':{'type':'BPE','dropout':null,'unk_token':null,'continuing_subword_prefix':null,"
                  "'end_of_word_suffix':null,'fuse_unk':false,'byte_fallback':false,'ignore_merges':false,");
-    else put_json(f, "'type':'WordPiece','unk_token':'[UNK]','continuing_subword_prefix':'',"
+    else put_json(f, "'model':{'type':'WordPiece','unk_token':'[UNK]','continuing_subword_prefix':'',"
                   "'max_input_chars_per_word':1000,");
     put_json(f, "'vocab':{");
     for (size_t id = 0; id < v->V; id++)
         fprintf(f, "\n\""), put_characters(f, v, id), fprintf(f, "\":%zu,", id);
     put_json(f, "\n'[MASK]':%zu}", v->V);
-    if (e.has_bytes) put_json(f, ",\n'merges':["), put_merges(f, &e, path), fputc(']', f);
+    if (e.has_bytes) fprintf(f, ",\n\"merges\":["), put_merges(f, &e, export->path), fputc(']', f);
     fprintf(f, "}}\n");
     free(eot);
 }
 
+static void put_tokenizer_config(FILE *f, const Export *e) {
+    const char *eot = "<|endoftext|>";
+    put_json(f, "{'tokenizer_class': 'PreTrainedTokenizerFast', 'model_max_length': %zu,\n"
+             " 'model_input_names': ['input_ids', 'attention_mask'], 'clean_up_tokenization_spaces': false,\n"
+             " 'bos_token': '%s', 'eos_token': '%s', 'pad_token': '%s', 'mask_token': '[MASK]'}\n",
+             e->m.c.T, eot, eot, eot);
+}
+
+// ----------------------------------------------------------------------------
+// export
+
+// Write a model and all that goes with it. The texts are made before anything is written.
+static void export_model(const char *path, const char *folder) {
+    static const struct { const char *name; void (*put)(FILE *, const Export *); int vocab; } files[] = {
+        {"tokenizer.json", put_tokenizer, 1}, {"tokenizer_config.json", put_tokenizer_config, 1},
+        {"config.json", put_config, 0}, {"README.md", put_card, 0}, {"modules.json", put_modules, 1},
+        {"1_Pooling/config.json", put_pooling, 1}, {"sentence_bert_config.json", put_sentence_config, 1}};
+    enum { N_FILES = sizeof files / sizeof *files };
+    char *text[N_FILES] = {0}, *pooling = path_in(folder, "1_Pooling"), *weights;
+    size_t size[N_FILES];
+    Export e = {.path = path};
+    load_model(&e.m, &e.v, path, 1);
+    for (int i = 0; i < N_FILES; i++) {
+        if (files[i].vocab && !e.v.file) continue;
+        FILE *f = open_memstream(&text[i], &size[i]);
+        if (!f) die("out of memory");
+        files[i].put(f, &e);
+        if (fclose(f)) die("out of memory");
+    }
+    weights = path_in(folder, "model.safetensors");
+    if (access(weights, F_OK) != 0 && (access(path_in(folder, "README.md"), F_OK) == 0 ||
+                                       access(path_in(folder, "config.json"), F_OK) == 0))
+        die("%s: has files of the same names that are not of an exported model; choose another folder", folder);
+    if ((mkdir(folder, 0777) && errno != EEXIST) || (mkdir(pooling, 0777) && errno != EEXIST))
+        die("%s: cannot make this folder: %s", folder, strerror(errno));
+    put_safetensors(weights, &e.m);
+    for (int i = 0; i < N_FILES; i++) {
+        Writer w;
+        if (!text[i]) continue;
+        writer_open(&w, path_in(folder, files[i].name));
+        writer_put(&w, text[i], size[i]);
+        writer_close(&w);
+        free(text[i]);
+    }
+    printf("%s: %s, %zu layers, %zu channels%s\n", folder,
+           e.m.c.causal ? "LlamaForCausalLM" : "EuroBertForMaskedLM", e.m.c.L, e.m.c.C,
+           e.v.file ? "" : "; no tokenizer, since it was trained without a vocabulary");
+    model_free(&e.m);
+}
+
+// ----------------------------------------------------------------------------
+// import
+//
+// The files may have been written again by the libraries, which order and space things differently, so they
+// are read as JSON. A place in a text is NULL if something is not as it should be.
+
+// Where the value that begins at p ends.
+static const char *json_end(const char *p) {
+    int depth = 0;
+    do {
+        p += strspn(p, " \t\r\n,:");
+        if (*p == '"') {
+            for (p++; *p && *p != '"'; p++)
+                if (*p == '\\' && p[1]) p++;
+            if (!*p++) return NULL;
+        } else if (*p == '{' || *p == '[') depth++, p++;
+        else if (depth > 0 && (*p == '}' || *p == ']')) depth--, p++;
+        else {
+            size_t n = strcspn(p, " \t\r\n,:{}[]\"");
+            if (n == 0) return NULL;
+            p += n;
+        }
+    } while (depth > 0);
+    return p;
+}
+
+// The next member of an object: begin with the object, and go on with the last result. NULL after the last.
+static const char *json_next(const char *p, const char **key, const char **value) {
+    p += strspn(p, " \t\r\n{,");
+    const char *end = *p == '"' ? json_end(p) : NULL;
+    if (!end) return NULL;
+    *key = p, *value = end + strspn(end, " \t\r\n:");
+    return json_end(*value);
+}
+
+// The value of a member of an object, or NULL.
+static const char *json_find(const char *object, const char *name) {
+    const char *key, *value;
+    size_t n = strlen(name);
+    while (object && (object = json_next(object, &key, &value)))
+        if (strncmp(key + 1, name, n) == 0 && key[n + 1] == '"') return value;
+    return NULL;
+}
+
+// A number of a JSON file, which must be there and not lie outside of low … high.
+static double json_number(const char *path, const char *object, const char *name, double low, double high) {
+    const char *value = json_find(object, name);
+    char *end;
+    double x = value ? strtod(value, &end) : NAN;
+    if (!value || end == value) die("%s: there is no number \"%s\" in it; export the model again", path, name);
+    if (!(x >= low && x <= high))
+        die("%s: \"%s\" is %.10g, which no model of this program has; export the model again", path, name, x);
+    return x;
+}
+
+// The bytes that the characters of a string of tokenizer.json stand for, at most 255 of them. Returns how
+// many; -1 if it is not such a string.
+static int json_bytes(const char *p, char bytes[255]) {
+    int n = 0;
+    for (p++; *p != '"'; n++) {
+        int c = (unsigned char)*p++, byte = 0;
+        if (c == '\\' && *p == 'u') {
+            char digits[5] = {0};
+            for (int i = 0; i < 4 && p[i + 1] && p[i + 1] != '"'; i++) digits[i] = p[i + 1];
+            c = (int)strtol(digits, NULL, 16), p += 1 + strlen(digits);
+        } else if (c == '\\') c = (unsigned char)*p++;
+        else if (c >> 5 == 6 && (*p & 0xC0) == 0x80) c = (c & 31) << 6 | (*p++ & 63);
+        while (byte < 256 && byte_character(byte) != c) byte++;
+        if (byte == 256 || n == 255) return -1;
+        bytes[n] = (char)byte;
+    }
+    return n;
+}
+
+// The shape of the model, and in *eot the end-of-text id, or -1.
+static Config import_config(const char *path, int *eot) {
+    char *text = read_text(path);
+    const char *type = json_find(text, "model_type"), *tied = json_find(text, "tie_word_embeddings");
+    if (!type || (strncmp(type, "\"eurobert\"", 10) && strncmp(type, "\"llama\"", 7)))
+        die("%s: not of a model that was exported from here (EuroBERT or Llama)", path);
+    Config c = {.causal = type[1] == 'l'};
+    c.L = (size_t)json_number(path, text, "num_hidden_layers", 1, 1e4);
+    c.C = (size_t)json_number(path, text, "hidden_size", 2, 1e5);
+    c.H = (size_t)json_number(path, text, "intermediate_size", 1, 1e6);
+    c.NH = (size_t)json_number(path, text, "num_attention_heads", 1, 1e4);
+    c.T = (size_t)json_number(path, text, "max_position_embeddings", 1, 1e6);
+    c.V = (size_t)json_number(path, text, "vocab_size", 2, 65536) - 1;
+    json_number(path, text, "num_key_value_heads", (double)c.NH, (double)c.NH);
+    json_number(path, text, "head_dim", (double)c.C / (double)c.NH, (double)c.C / (double)c.NH);
+    json_number(path, text, "rms_norm_eps", 1e-5, 1e-5);
+    json_number(path, json_find(text, "rope_parameters"), "rope_theta", 1e4, 1e4);
+    if (!c.causal) json_number(path, text, "mask_token_id", (double)c.V, (double)c.V);
+    if (!tied || strncmp(tied, "true", 4)) die("%s: the head is not tied to the embedding, as it is here", path);
+    const char *id = json_find(text, "bos_token_id");
+    *eot = id && *id != 'n' ? (int)json_number(path, text, "bos_token_id", 0, (double)c.V - 1) : -1;
+    check_config(&c);
+    free(text);
+    return c;
+}
+
+// The vocabulary file that the tokenizer was made from, if it was of version 2.
+static void import_vocab(const char *path, size_t V, int eot, Vocab *v) {
+    char *text = read_text(path), (*string)[255] = alloc_or_die(V * sizeof *string);
+    int *length = alloc_or_die(V * sizeof *length), head[] = {VOCAB_MAGIC, 2, (int)V, eot};
+    const char *at = json_find(json_find(text, "model"), "vocab"), *key, *value;
+    while (at && (at = json_next(at, &key, &value))) {
+        size_t id = strtoul(value, NULL, 10);
+        if (id < V) length[id] = json_bytes(key, string[id]);
+    }
+    *v = (Vocab){.file = alloc_or_die(HEADER * sizeof(int32_t) + V * 256 + 4), .size = HEADER * sizeof(int32_t)};
+    memcpy(v->file, head, sizeof head);
+    for (size_t id = 0; id < V; id++) {
+        if (length[id] < 1)
+            die("%s: token %zu is missing or not written in bytes, as a tokenizer from here is", path, id);
+        v->file[v->size++] = (char)length[id];
+        memcpy(v->file + v->size, string[id], (size_t)length[id]);
+        v->size += (size_t)length[id];
+    }
+    vocab_parse(v, path);
+    free(text), free(string), free(length);
+}
+
+// The weights, wherever they are in the file.
+static void import_weights(const char *path, Model *m) {
+    Reader r;
+    uint64_t size = 0;
+    size_t n;
+    reader_open(&r, path);
+    if (r.size > sizeof size) reader_get(&r, &size, sizeof size);
+    if (size == 0 || size > r.size - sizeof size) die("%s: not a safetensors file; export the model again", path);
+    char *header = alloc_or_die(size + 1);
+    reader_get(&r, header, size);
+    Part *parts = model_parts(m, &n);
+    for (const Part *p = parts; p < parts + n; p++) {
+        const char *tensor = json_find(header, p->name), *type = json_find(tensor, "dtype");
+        const char *shape = json_find(tensor, "shape"), *place = json_find(tensor, "data_offsets");
+        char want[64];
+        unsigned long long begin, end;
+        if (!type || !shape || !place) die("%s: there is no %s in it; export the model again", path, p->name);
+        if (strncmp(type, "\"F32\"", 5)) die("%s: %s is not in float32; save it as such", path, p->name);
+        snprintf(want, sizeof want, p->rows ? "[%zu,%zu]" : "[%2$zu]", p->rows, p->cols);
+        int same = 1;
+        for (const char *w = want; *w && same; w++, shape++) {
+            shape += strspn(shape, " \n");
+            same = *w == *shape;
+        }
+        if (!same || sscanf(place, "[%llu ,%llu", &begin, &end) != 2 || end - begin != part_bytes(p) ||
+            end > r.size || begin > end)
+            die("%s: %s has another shape than config.json says; export the model again", path, p->name);
+        if (fseeko(r.file, (off_t)(sizeof size + size + begin), SEEK_SET)) die("%s: cannot read", path);
+        reader_get(&r, p->weights, part_bytes(p));
+    }
+    fclose(r.file);
+    free(header), free(parts);
+}
+
+// Make a model.bin of a folder.
+static void import_model(const char *folder, const char *path) {
+    int eot;
+    Vocab v = {0};
+    Model m;
+    Config c = import_config(path_in(folder, "config.json"), &eot), one = c;
+    one.T = 1; // no pass is made, so no room is needed for one
+    model_alloc(&m, &one, 1, 1, 1, 0);
+    m.c.T = c.T;
+    import_weights(path_in(folder, "model.safetensors"), &m);
+    if (eot >= 0) import_vocab(path_in(folder, "tokenizer.json"), c.V, eot, &v);
+    save_model(path, &m, &v);
+    model_free(&m);
+}
+
+// ----------------------------------------------------------------------------
+// main
+
 int export_main(int argc, char **argv) {
     ExportSettings s = {0};
-    Model m;
-    Vocab v;
     program = "export";
     parse_options(export_options, &s, argc, argv);
-    load_model(&m, &v, s.operands.path[0], 1);
-    const char *dir = s.operands.path[1];
-    mkdir(dir, 0777);
-    put_safetensors(path_in(dir, "model.safetensors"), &m);
-    FILE *f = fopen(path_in(dir, "config.json"), "w");
-    put_config(f, &m.c, &v), fclose(f);
-    f = fopen(path_in(dir, "tokenizer.json"), "w");
-    put_tokenizer(f, &v, s.operands.path[0]), fclose(f);
+    if (s.help) {
+        printf("usage: export MODEL DIR\n       export --import DIR model.bin\n\n"
+               "Write a model (a model.bin, or the folder of a run) as a folder for Hugging Face's libraries;\n"
+               "or read such a folder back.\n\n");
+        print_options(export_options);
+        return 0;
+    }
+    if (s.import) {
+        if (s.operands.n != 1) die_usage("--import DIR model.bin: name the one file to write");
+        import_model(s.import, s.operands.path[0]);
+        return 0;
+    }
+    if (s.operands.n != 2) die_usage("MODEL DIR: say what to export, and where to; --help says more");
+    struct stat st;
+    const char *path = s.operands.path[0];
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) path = path_in(path, "model.bin");
+    export_model(path, s.operands.path[1]);
     return 0;
 }
 
