@@ -36,11 +36,12 @@ static Option export_options[] = {
 };
 #undef TO
 
-// A model to export, and where it comes from.
+// A model to export.
 typedef struct {
     Model m;
-    Vocab v;
+    Vocab v;          // v.file is NULL if it was trained without one
     const char *path; // of its file
+    char *eot;        // its end of text in tokenizer.json
 } Export;
 
 // The path folder/name, in memory that lasts.
@@ -60,8 +61,16 @@ static char *read_text(const char *path) {
     return text;
 }
 
-// ----------------------------------------------------------------------------
-// small files
+// A stream into memory, which close_text() ends.
+static FILE *open_text(char **text, size_t *size) {
+    FILE *f = open_memstream(text, size);
+    if (!f) die("out of memory");
+    return f;
+}
+
+static void close_text(FILE *f) {
+    if (fclose(f)) die("out of memory");
+}
 
 // Write JSON in whose format ' stands for ".
 __attribute__((format(printf, 2, 3)))
@@ -75,97 +84,6 @@ static void put_json(FILE *f, const char *format, ...) {
     vfprintf(f, quoted, args);
     va_end(args);
     free(quoted);
-}
-
-// What the model is. (Without a vocabulary the end-of-text id is not known.)
-static void put_config(FILE *f, const Export *e) {
-    const Config *c = &e->m.c;
-    char eot[16] = "null";
-    if (e->v.file) snprintf(eot, sizeof eot, "%d", e->v.eot);
-    put_json(f, "{\n  'architectures': ['%s'],\n  'model_type': '%s',\n  'dtype': 'float32',\n",
-             c->causal ? "LlamaForCausalLM" : "EuroBertForMaskedLM", c->causal ? "llama" : "eurobert");
-    put_json(f, "  'num_hidden_layers': %zu,\n  'hidden_size': %zu,\n  'intermediate_size': %zu,\n"
-             "  'num_attention_heads': %zu,\n  'num_key_value_heads': %zu,\n  'head_dim': %zu,\n"
-             "  'vocab_size': %zu,\n  'max_position_embeddings': %zu,\n",
-             c->L, c->C, c->H, c->NH, c->NH, c->C / c->NH, c->V + 1, c->T);
-    put_json(f, "  'hidden_act': 'silu',\n  'rms_norm_eps': 1e-05,\n"
-             "  'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0},\n"
-             "  'attention_bias': false,\n  'mlp_bias': false,\n  'attention_dropout': 0.0,\n"
-             "  'tie_word_embeddings': true,\n  'initializer_range': %.6f,\n", 1 / sqrt((double)c->C));
-    if (!c->causal) put_json(f, "  'classifier_pooling': 'mean',\n  'mask_token_id': %zu,\n", c->V);
-    put_json(f, "  'bos_token_id': %s,\n  'eos_token_id': %s,\n  'pad_token_id': %s\n}\n", eot, eot, eot);
-}
-
-// The parts of a sentence-transformers model: the encoder, and the mean over its tokens.
-static void put_modules(FILE *f, const Export *e) {
-    (void)e;
-    put_json(f, "[{'idx': 0, 'name': '0', 'path': '', 'type': 'sentence_transformers.models.Transformer'},\n"
-             " {'idx': 1, 'name': '1', 'path': '1_Pooling', 'type': 'sentence_transformers.models.Pooling'}]\n");
-}
-
-static void put_pooling(FILE *f, const Export *e) {
-    put_json(f, "{'word_embedding_dimension': %zu, 'pooling_mode_mean_tokens': true,\n"
-             " 'pooling_mode_cls_token': false, 'pooling_mode_max_tokens': false}\n", e->m.c.C);
-}
-
-static void put_sentence_config(FILE *f, const Export *e) {
-    put_json(f, "{'max_seq_length': %zu, 'do_lower_case': false}\n", e->m.c.T);
-}
-
-// The field of a column in the first row of a CSV file without quotes, up to a comma or a line end; NULL if
-// there is none.
-static const char *csv_field(const char *csv, const char *column) {
-    const char *row = csv + strcspn(csv, "\n"), *name = csv;
-    for (row += *row == '\n'; *row; name++, row++) {
-        size_t n = strcspn(name, ",\n"), m = strcspn(row, ",\n");
-        if (n == strlen(column) && strncmp(name, column, n) == 0) return m > 0 ? row : NULL;
-        name += n, row += m;
-        if (*name != ',' || *row != ',') break;
-    }
-    return NULL;
-}
-
-// How the model was trained, from its run's result.csv; nothing if there is none beside it.
-static void put_training(FILE *f, const char *model) {
-    static const struct { const char *column, *text; } rows[] = {
-        {"data", "data"}, {"flops", "budget C = F_N D, FLOPs"}, {"flops_per_token", "F_N, FLOPs a token"},
-        {"tokens", "D, tokens"}, {"steps", "steps"}, {"batch_tokens", "tokens a step"},
-        {"lr", "peak learning rate"}, {"mask_rate", "share of the tokens predicted"}, {"seed", "seed"},
-        {"val_data", "validation data"}, {"val_loss", "validation loss, nats a predicted token"},
-        {"val_se", "its standard error"}, {"val_floor", "the lowest possible loss"}};
-    const char *slash = strrchr(model, '/'), *name = slash ? slash + 1 : model;
-    char *folder = slash ? strndup(model, (size_t)(slash - model) + 1) : strdup(".");
-    char *path = folder ? path_in(folder, "result.csv") : NULL;
-    if (!path) die("out of memory");
-    if (strcmp(name, "model.bin") == 0 && access(path, R_OK) == 0) { // which is what the result is of
-        char *csv = read_text(path);
-        fprintf(f, "| training | |\n|---|---|\n");
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-            const char *field = csv_field(csv, rows[i].column);
-            if (field) fprintf(f, "| %s | %.*s |\n", rows[i].text, (int)strcspn(field, ",\n"), field);
-        }
-        fputc('\n', f), free(csv);
-    }
-    free(folder), free(path);
-}
-
-static void put_card(FILE *f, const Export *e) {
-    const Config *c = &e->m.c;
-    size_t params = parameter_count(c);
-    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n",
-            c->causal ? "text-generation" : "fill-mask");
-    fprintf(f, "# %s of %zu layers and %zu channels\n\nTrained with OptiBERT in plain C. %zu parameters (%zu "
-            "without the embedding), %zu heads, %zu hidden channels, a vocabulary of %zu, texts of up to %zu "
-            "tokens.\n\n", c->causal ? "A next-token model" : "A masked encoder", c->L, c->C, params,
-            params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
-    put_training(f, e->path);
-    if (!e->v.file) fprintf(f, "It was trained without a vocabulary, so there is no tokenizer: give it ids.\n");
-    else if (c->causal) put_json(f, "```python\nfrom transformers import pipeline\n"
-                                 "pipeline('text-generation', '.')('The cat sat on')\n```\n");
-    else put_json(f, "```python\nfrom transformers import pipeline\npipeline('fill-mask', '.')('The cat sat on "
-                  "the [MASK].')\n\nfrom sentence_transformers import SentenceTransformer\n"
-                  "SentenceTransformer('.').encode(['a mean over the vectors of the tokens'])\n```\n");
-    if (e->v.file) fprintf(f, "\nEvery text begins with an end-of-text token, which the tokenizer puts there.\n");
 }
 
 // ----------------------------------------------------------------------------
@@ -210,8 +128,7 @@ static void put_safetensors(const char *path, const Model *m) {
     size_t n, at = 0, size;
     Part *parts = model_parts(m, &n);
     char *header;
-    FILE *f = open_memstream(&header, &size);
-    if (!f) die("out of memory");
+    FILE *f = open_text(&header, &size);
     put_json(f, "{'__metadata__':{'format':'pt'}");
     for (const Part *p = parts; p < parts + n; at += part_bytes(p++)) {
         put_json(f, ",'%s':{'dtype':'F32','shape':[", p->name);
@@ -219,7 +136,7 @@ static void put_safetensors(const char *path, const Model *m) {
         put_json(f, "%zu],'data_offsets':[%zu,%zu]}", p->cols, at, at + part_bytes(p));
     }
     fprintf(f, "}%*s", (int)(7 - (ftell(f) & 7)), ""); // the tensors begin at a multiple of 8
-    if (fclose(f)) die("out of memory");
+    close_text(f);
     writer_open(&w, path);
     writer_put(&w, &(uint64_t){size}, sizeof(uint64_t));
     writer_put(&w, header, size);
@@ -238,6 +155,7 @@ static int byte_character(int byte) {
     return visible ? byte : byte <= 32 ? 256 + byte : byte < 173 ? 289 + byte - 127 : 323;
 }
 
+// Write a token in these characters, as UTF-8.
 static void put_characters(FILE *f, const Vocab *v, size_t id) {
     for (size_t i = 0; i < v->length[id]; i++) {
         int c = byte_character((unsigned char)v->string[id][i]);
@@ -274,45 +192,35 @@ static void put_merges(FILE *f, Encoder *e, const char *path) {
     }
 }
 
-// What piece_length() and char_class() do, as a regular expression over such characters. (Only pieces of 1024
-// bytes and more that hold multi-byte punctuation may be cut elsewhere.)
-#define CONT "[\\u0122-\\u0143\\u00A1-\\u00BF]" // a byte 0x80 … 0xBF
-#define BLOCK "(?:\\u00C2" CONT "|\\u00E2[\\u0122\\u0123]" CONT "|\\u00E3\\u0122" CONT ")"
-#define LETTER "(?:[A-Za-z]|(?!" BLOCK ")[\\u00A1-\\u00FF\\u0122-\\u0143])"
-#define OTHER "(?:[!-/:-@\\\\[-`{-~\\u0100-\\u0108\\u010E-\\u011F\\u0121]|" BLOCK ")"
+// How text is cut into pieces, as a regular expression over these characters: what piece_length() and
+// char_class() do. (A run of more than 1024 bytes with multi-byte punctuation may be cut elsewhere.)
+#define CONT "[\\u0122-\\u0143\\u00A1-\\u00BF]" // the bytes 0x80 … 0xBF
+#define BLOCKS "\\u00C2" CONT "|\\u00E2[\\u0122\\u0123]" CONT "|\\u00E3\\u0122" CONT
+#define LETTER "(?:[A-Za-z]|(?!" BLOCKS ")[\\u00A1-\\u00FF\\u0122-\\u0143])"
+#define OTHER "(?:[!-/:-@\\\\[-`{-~\\u0100-\\u0108\\u010E-\\u011F\\u0121]|" BLOCKS ")"
 #define RUN(class) "\\u0120" class "{1,1023}|" class "{1,1024}|"
 #define PIECES RUN(LETTER) RUN("[0-9]") RUN(OTHER) "[\\u0109-\\u010D\\u0120]{1,1024}"
 
-// Die unless the library can tell all tokens apart, and find the words of a vocabulary that lacks bytes.
+// Die unless the library can tell all tokens apart, and can find whole words piece by piece.
 static void check_tokens(const Encoder *e, const char *path) {
     const Vocab *v = &e->vocab;
-    if (v->eot < 0) die("%s: its vocabulary has no end of text, and every text begins with one; train with a "
-                        "vocabulary of data/tokenize", path);
-    if (vocab_find(e, "[MASK]", 6) >= 0) die("%s: its vocabulary has a token [MASK]; train with another", path);
-    for (size_t id = 0; id < v->V; id++) {
+    const char *wrong = v->eot < 0 ? "has no end of text" : vocab_find(e, "[MASK]", 6) >= 0 ? "has [MASK]" : NULL;
+    for (size_t id = 0; id < v->V && !wrong; id++) {
         int found = vocab_find(e, v->string[id], v->length[id]);
-        if (found >= 0 && found != (int)id)
-            die("%s: tokens %d and %zu of its vocabulary are the same, which is not possible in "
-                "tokenizer.json; train with a vocabulary of data/tokenize", path, found, id);
-        if (!e->has_bytes && memchr(v->string[id] + 1, ' ', v->length[id] - 1u))
-            die("%s: token %zu of its vocabulary, which lacks bytes, has a space inside, which is not possible "
-                "in tokenizer.json; train with a vocabulary of data/tokenize", path, id);
+        if (found >= 0 && found != (int)id) wrong = "has a string twice";
+        if (!e->has_bytes && memchr(v->string[id] + 1, ' ', v->length[id] - 1u)) wrong = "has a space in a word";
     }
+    if (wrong) die("%s: its vocabulary %s, which is not possible in tokenizer.json; train with a vocabulary of "
+                   "data/tokenize", path, wrong);
 }
 
-// How text is cut and encoded: by merges; or, if the vocabulary has whole words, longest match first, where a
-// text begins with a space and spaces too many are dropped. [MASK] takes the space before it.
+// Text is encoded by merges; or, if the vocabulary has whole words, longest match first, where text begins with
+// a space and spaces too many are dropped. [MASK] takes the space before it. An end of text comes first.
 static void put_tokenizer(FILE *f, const Export *export) {
     const Vocab *v = &export->v;
     Encoder e;
-    char *eot;
-    size_t size;
     encoder_make(&e, v);
     check_tokens(&e, export->path);
-    FILE *s = open_memstream(&eot, &size);
-    if (!s) die("out of memory");
-    put_characters(s, v, (size_t)v->eot);
-    if (fclose(s)) die("out of memory");
     put_json(f, "{'version':'1.0','truncation':null,'padding':null,\n'added_tokens':[\n"
              "{'id':%1$d,'content':'%2$s','single_word':false,'lstrip':false,'rstrip':false,"
              "'normalized':false,'special':true},\n"
@@ -328,71 +236,151 @@ static void put_tokenizer(FILE *f, const Export *export) {
              "'pair':[{'SpecialToken':{'id':'%2$s','type_id':0}},{'Sequence':{'id':'A','type_id':0}},\n"
              "{'SpecialToken':{'id':'%2$s','type_id':0}},{'Sequence':{'id':'B','type_id':0}}],\n"
              "'special_tokens':{'%2$s':{'id':'%2$s','ids':[%1$d],'tokens':['%2$s']}}},\n"
-             "'decoder':{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,'use_regex':false},\n",
-             v->eot, eot, v->V, e.has_bytes ? "" : "\n{\"type\":\"Prepend\",\"prepend\":\" \"},",
-             e.has_bytes ? PIECES : "\\u0120?[^\\u0120]+");
-    if (e.has_bytes)
-        put_json(f, "'model':{'type':'BPE','dropout':null,'unk_token':null,'continuing_subword_prefix':null,"
-                 "'end_of_word_suffix':null,'fuse_unk':false,'byte_fallback':false,'ignore_merges':false,");
-    else put_json(f, "'model':{'type':'WordPiece','unk_token':'[UNK]','continuing_subword_prefix':'',"
-                  "'max_input_chars_per_word':1000,");
-    put_json(f, "'vocab':{");
+             "'decoder':{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,'use_regex':false},\n"
+             "'model':{%6$s,\n'vocab':{",
+             v->eot, export->eot, v->V, e.has_bytes ? "" : "\n{\"type\":\"Prepend\",\"prepend\":\" \"},",
+             e.has_bytes ? PIECES : "\\u0120?[^\\u0120]+",
+             e.has_bytes ? "\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"fuse_unk\":false,"
+                           "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null"
+                         : "\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"max_input_chars_per_word\":1000,"
+                           "\"continuing_subword_prefix\":\"\"");
     for (size_t id = 0; id < v->V; id++)
         fprintf(f, "\n\""), put_characters(f, v, id), fprintf(f, "\":%zu,", id);
     put_json(f, "\n'[MASK]':%zu}", v->V);
-    if (e.has_bytes) fprintf(f, ",\n\"merges\":["), put_merges(f, &e, export->path), fputc(']', f);
+    if (e.has_bytes) put_json(f, ",\n'merges':["), put_merges(f, &e, export->path), fputc(']', f);
     fprintf(f, "}}\n");
-    free(eot);
 }
 
 static void put_tokenizer_config(FILE *f, const Export *e) {
-    const char *eot = "<|endoftext|>";
-    put_json(f, "{'tokenizer_class': 'PreTrainedTokenizerFast', 'model_max_length': %zu,\n"
+    put_json(f, "{'tokenizer_class': 'PreTrainedTokenizerFast', 'model_max_length': %1$zu,\n"
              " 'model_input_names': ['input_ids', 'attention_mask'], 'clean_up_tokenization_spaces': false,\n"
-             " 'bos_token': '%s', 'eos_token': '%s', 'pad_token': '%s', 'mask_token': '[MASK]'}\n",
-             e->m.c.T, eot, eot, eot);
+             " 'bos_token': '%2$s', 'eos_token': '%2$s', 'pad_token': '%2$s', 'mask_token': '[MASK]'}\n",
+             e->m.c.T, e->eot);
 }
 
 // ----------------------------------------------------------------------------
-// export
+// the other files
+
+// What the model is. (Without a vocabulary the id of end of text is not known.)
+static void put_config(FILE *f, const Export *e) {
+    const Config *c = &e->m.c;
+    char eot[16] = "null";
+    if (e->v.file) snprintf(eot, sizeof eot, "%d", e->v.eot);
+    put_json(f, "{\n  'architectures': ['%s'],\n  'model_type': '%s',\n  'dtype': 'float32',\n",
+             c->causal ? "LlamaForCausalLM" : "EuroBertForMaskedLM", c->causal ? "llama" : "eurobert");
+    put_json(f, "  'num_hidden_layers': %zu,\n  'hidden_size': %zu,\n  'intermediate_size': %zu,\n"
+             "  'num_attention_heads': %zu,\n  'num_key_value_heads': %zu,\n  'head_dim': %zu,\n"
+             "  'vocab_size': %zu,\n  'max_position_embeddings': %zu,\n",
+             c->L, c->C, c->H, c->NH, c->NH, c->C / c->NH, c->V + 1, c->T);
+    put_json(f, "  'hidden_act': 'silu',\n  'rms_norm_eps': 1e-05,\n  'tie_word_embeddings': true,\n"
+             "  'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0},\n"
+             "  'initializer_range': %.6f,\n", 1 / sqrt((double)c->C));
+    if (!c->causal) put_json(f, "  'classifier_pooling': 'mean',\n  'mask_token_id': %zu,\n", c->V);
+    put_json(f, "  'bos_token_id': %1$s,\n  'eos_token_id': %1$s,\n  'pad_token_id': %1$s\n}\n", eot);
+}
+
+// For sentence-transformers: a text's vector is the mean of its tokens' vectors.
+static void put_modules(FILE *f, const Export *e) {
+    (void)e;
+    put_json(f, "[{'idx': 0, 'name': '0', 'path': '', 'type': 'sentence_transformers.models.Transformer'},\n"
+             " {'idx': 1, 'name': '1', 'path': '1_Pooling',\n"
+             "  'type': 'sentence_transformers.models.Pooling'}]\n");
+}
+
+static void put_pooling(FILE *f, const Export *e) {
+    put_json(f, "{'word_embedding_dimension': %zu, 'pooling_mode_mean_tokens': true,\n"
+             " 'pooling_mode_cls_token': false, 'pooling_mode_max_tokens': false}\n", e->m.c.C);
+}
+
+// The field of a column in the first row of a CSV file without quotes, and its length: 0 if there is none.
+static int csv_field(const char *csv, const char *column, const char **field) {
+    const char *name = csv, *row = csv + strcspn(csv, "\n");
+    for (row += *row != 0;; name++, row++) {
+        size_t n = strcspn(name, ",\n"), m = strcspn(row, ",\n");
+        *field = row;
+        if (n == strlen(column) && strncmp(name, column, n) == 0) return (int)m;
+        name += n, row += m;
+        if (*name != ',' || *row != ',') return 0;
+    }
+}
+
+// How the model was trained, if the result of its run is beside it.
+static void put_training(FILE *f, const char *model) {
+    static const char *const rows[][2] = {
+        {"data", "data"}, {"flops", "budget C = F_N D, FLOPs"}, {"flops_per_token", "F_N, FLOPs a token"},
+        {"tokens", "D, tokens"}, {"steps", "steps"}, {"batch_tokens", "tokens a step"},
+        {"lr", "peak learning rate"}, {"mask_rate", "share of the tokens predicted"}, {"seed", "seed"},
+        {"val_data", "validation data"}, {"val_loss", "validation loss, nats a predicted token"},
+        {"val_se", "its standard error"}, {"val_floor", "the lowest possible loss"}};
+    const char *slash = strrchr(model, '/'), *name = slash ? slash + 1 : model, *field;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%.*sresult.csv", (int)(name - model), model);
+    if (strcmp(name, "model.bin") || access(path, R_OK)) return; // best.bin is of another step
+    char *csv = read_text(path);
+    fprintf(f, "| training | |\n|---|---|\n");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int n = csv_field(csv, rows[i][0], &field);
+        if (n > 0) fprintf(f, "| %s | %.*s |\n", rows[i][1], n, field);
+    }
+    fputc('\n', f), free(csv);
+}
+
+// The model card.
+static void put_card(FILE *f, const Export *e) {
+    const Config *c = &e->m.c;
+    size_t params = parameter_count(c);
+    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n# %s, %zu layers of %zu channels\n\n",
+            c->causal ? "text-generation" : "fill-mask", c->causal ? "Next-token model" : "Encoder", c->L, c->C);
+    fprintf(f, "Trained with OptiBERT in plain C. %zu parameters (%zu without the embedding), %zu heads, %zu "
+            "hidden channels, a vocabulary of %zu, texts of up to %zu tokens.\n\n", params,
+            params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
+    put_training(f, e->path);
+    if (!e->v.file) {
+        fprintf(f, "It was trained without a vocabulary, so there is no tokenizer: give it ids.\n");
+        return;
+    }
+    fprintf(f, "```python\nfrom transformers import pipeline\n%s\n\nfrom sentence_transformers import "
+            "SentenceTransformer\nSentenceTransformer(\".\").encode([\"The cat sat on the mat.\"])\n```\n\n"
+            "A text begins with an end-of-text token, which the tokenizer puts there.\n",
+            c->causal ? "pipeline(\"text-generation\", \".\")(\"The cat sat\")"
+                      : "pipeline(\"fill-mask\", \".\")(\"The cat sat on the [MASK].\")");
+}
 
 // Write a model and all that goes with it. The texts are made before anything is written.
 static void export_model(const char *path, const char *folder) {
-    static const struct { const char *name; void (*put)(FILE *, const Export *); int vocab; } files[] = {
+    static const struct { const char *name; void (*put)(FILE *, const Export *); int needs_vocab; } files[] = {
         {"tokenizer.json", put_tokenizer, 1}, {"tokenizer_config.json", put_tokenizer_config, 1},
         {"config.json", put_config, 0}, {"README.md", put_card, 0}, {"modules.json", put_modules, 1},
-        {"1_Pooling/config.json", put_pooling, 1}, {"sentence_bert_config.json", put_sentence_config, 1}};
-    enum { N_FILES = sizeof files / sizeof *files };
-    char *text[N_FILES] = {0}, *pooling = path_in(folder, "1_Pooling"), *weights;
-    size_t size[N_FILES];
+        {"1_Pooling/config.json", put_pooling, 1}};
+    enum { N = sizeof files / sizeof *files };
+    char *text[N] = {0}, *pooling = path_in(folder, "1_Pooling"), *weights = path_in(folder, "model.safetensors");
+    size_t size[N];
     Export e = {.path = path};
     load_model(&e.m, &e.v, path, 1);
-    for (int i = 0; i < N_FILES; i++) {
-        if (files[i].vocab && !e.v.file) continue;
-        FILE *f = open_memstream(&text[i], &size[i]);
-        if (!f) die("out of memory");
-        files[i].put(f, &e);
-        if (fclose(f)) die("out of memory");
+    if (e.v.file && e.v.eot >= 0) {
+        FILE *f = open_text(&e.eot, size);
+        put_characters(f, &e.v, (size_t)e.v.eot), close_text(f);
     }
-    weights = path_in(folder, "model.safetensors");
-    if (access(weights, F_OK) != 0 && (access(path_in(folder, "README.md"), F_OK) == 0 ||
-                                       access(path_in(folder, "config.json"), F_OK) == 0))
-        die("%s: has files of the same names that are not of an exported model; choose another folder", folder);
+    for (int i = 0; i < N; i++) {
+        if (files[i].needs_vocab && !e.v.file) continue;
+        FILE *f = open_text(&text[i], &size[i]);
+        files[i].put(f, &e), close_text(f);
+    }
+    for (int i = 0; i < N; i++)
+        if (access(weights, F_OK) && access(path_in(folder, files[i].name), F_OK) == 0)
+            die("%s: has a %s of something else; choose another folder", folder, files[i].name);
     if ((mkdir(folder, 0777) && errno != EEXIST) || (mkdir(pooling, 0777) && errno != EEXIST))
         die("%s: cannot make this folder: %s", folder, strerror(errno));
     put_safetensors(weights, &e.m);
-    for (int i = 0; i < N_FILES; i++) {
+    for (int i = 0; i < N; i++) {
         Writer w;
         if (!text[i]) continue;
         writer_open(&w, path_in(folder, files[i].name));
-        writer_put(&w, text[i], size[i]);
-        writer_close(&w);
+        writer_put(&w, text[i], size[i]), writer_close(&w);
         free(text[i]);
     }
-    printf("%s: %s, %zu layers, %zu channels%s\n", folder,
-           e.m.c.causal ? "LlamaForCausalLM" : "EuroBertForMaskedLM", e.m.c.L, e.m.c.C,
-           e.v.file ? "" : "; no tokenizer, since it was trained without a vocabulary");
-    model_free(&e.m);
+    if (!e.v.file) fprintf(stderr, "%s: trained without a vocabulary, so %s has no tokenizer\n", path, folder);
+    free(e.eot), model_free(&e.m);
 }
 
 // ----------------------------------------------------------------------------
@@ -469,46 +457,50 @@ static int json_bytes(const char *p, char bytes[255]) {
     return n;
 }
 
-// The shape of the model, and in *eot the end-of-text id, or -1.
+// Die unless a string of a JSON object, or a word, begins so.
+static void json_must_be(const char *path, const char *object, const char *name, const char *wanted) {
+    const char *value = json_find(object, name);
+    if (!value || strncmp(value, wanted, strlen(wanted)))
+        die("%s: \"%s\" is not %s, as in every model of this program", path, name, wanted);
+}
+
+// The shape of the model, and in *eot the id of end of text, or -1.
 static Config import_config(const char *path, int *eot) {
     char *text = read_text(path);
-    const char *type = json_find(text, "model_type"), *tied = json_find(text, "tie_word_embeddings");
-    if (!type || (strncmp(type, "\"eurobert\"", 10) && strncmp(type, "\"llama\"", 7)))
-        die("%s: not of a model that was exported from here (EuroBERT or Llama)", path);
-    Config c = {.causal = type[1] == 'l'};
+    const char *type = json_find(text, "model_type"), *id = json_find(text, "bos_token_id");
+    Config c = {.causal = type && strncmp(type, "\"llama\"", 7) == 0};
+    if (!c.causal) json_must_be(path, text, "model_type", "\"eurobert\"");
+    json_must_be(path, text, "tie_word_embeddings", "true");
     c.L = (size_t)json_number(path, text, "num_hidden_layers", 1, 1e4);
     c.C = (size_t)json_number(path, text, "hidden_size", 2, 1e5);
     c.H = (size_t)json_number(path, text, "intermediate_size", 1, 1e6);
     c.NH = (size_t)json_number(path, text, "num_attention_heads", 1, 1e4);
     c.T = (size_t)json_number(path, text, "max_position_embeddings", 1, 1e6);
     c.V = (size_t)json_number(path, text, "vocab_size", 2, 65536) - 1;
+    check_config(&c);
     json_number(path, text, "num_key_value_heads", (double)c.NH, (double)c.NH);
-    json_number(path, text, "head_dim", (double)c.C / (double)c.NH, (double)c.C / (double)c.NH);
     json_number(path, text, "rms_norm_eps", 1e-5, 1e-5);
     json_number(path, json_find(text, "rope_parameters"), "rope_theta", 1e4, 1e4);
     if (!c.causal) json_number(path, text, "mask_token_id", (double)c.V, (double)c.V);
-    if (!tied || strncmp(tied, "true", 4)) die("%s: the head is not tied to the embedding, as it is here", path);
-    const char *id = json_find(text, "bos_token_id");
     *eot = id && *id != 'n' ? (int)json_number(path, text, "bos_token_id", 0, (double)c.V - 1) : -1;
-    check_config(&c);
     free(text);
     return c;
 }
 
-// The vocabulary file that the tokenizer was made from, if it was of version 2.
+// The vocabulary that the tokenizer was made from, as a file of version 2.
 static void import_vocab(const char *path, size_t V, int eot, Vocab *v) {
     char *text = read_text(path), (*string)[255] = alloc_or_die(V * sizeof *string);
-    int *length = alloc_or_die(V * sizeof *length), head[] = {VOCAB_MAGIC, 2, (int)V, eot};
+    int *length = alloc_or_die(V * sizeof *length);
     const char *at = json_find(json_find(text, "model"), "vocab"), *key, *value;
     while (at && (at = json_next(at, &key, &value))) {
         size_t id = strtoul(value, NULL, 10);
         if (id < V) length[id] = json_bytes(key, string[id]);
     }
-    *v = (Vocab){.file = alloc_or_die(HEADER * sizeof(int32_t) + V * 256 + 4), .size = HEADER * sizeof(int32_t)};
-    memcpy(v->file, head, sizeof head);
+    size_t head = HEADER * sizeof(int32_t);
+    *v = (Vocab){.file = alloc_or_die(head + V * 256 + 4), .size = head};
+    memcpy(v->file, (int32_t[]){VOCAB_MAGIC, 2, (int32_t)V, eot}, 4 * sizeof(int32_t));
     for (size_t id = 0; id < V; id++) {
-        if (length[id] < 1)
-            die("%s: token %zu is missing or not written in bytes, as a tokenizer from here is", path, id);
+        if (length[id] < 1) die("%s: token %zu is missing, or is not written byte by byte", path, id);
         v->file[v->size++] = (char)length[id];
         memcpy(v->file + v->size, string[id], (size_t)length[id]);
         v->size += (size_t)length[id];
@@ -517,11 +509,11 @@ static void import_vocab(const char *path, size_t V, int eot, Vocab *v) {
     free(text), free(string), free(length);
 }
 
-// The weights, wherever they are in the file.
+// The weights, wherever they are in the file. (sentence-transformers leaves out the "model." of their names.)
 static void import_weights(const char *path, Model *m) {
     Reader r;
     uint64_t size = 0;
-    size_t n;
+    size_t n, rows, cols, begin, end;
     reader_open(&r, path);
     if (r.size > sizeof size) reader_get(&r, &size, sizeof size);
     if (size == 0 || size > r.size - sizeof size) die("%s: not a safetensors file; export the model again", path);
@@ -529,22 +521,16 @@ static void import_weights(const char *path, Model *m) {
     reader_get(&r, header, size);
     Part *parts = model_parts(m, &n);
     for (const Part *p = parts; p < parts + n; p++) {
-        const char *tensor = json_find(header, p->name), *type = json_find(tensor, "dtype");
+        const char *tensor = json_find(header, p->name) ?: json_find(header, p->name + strlen("model."));
         const char *shape = json_find(tensor, "shape"), *place = json_find(tensor, "data_offsets");
-        char want[64];
-        unsigned long long begin, end;
-        if (!type || !shape || !place) die("%s: there is no %s in it; export the model again", path, p->name);
-        if (strncmp(type, "\"F32\"", 5)) die("%s: %s is not in float32; save it as such", path, p->name);
-        snprintf(want, sizeof want, p->rows ? "[%zu,%zu]" : "[%2$zu]", p->rows, p->cols);
-        int same = 1;
-        for (const char *w = want; *w && same; w++, shape++) {
-            shape += strspn(shape, " \n");
-            same = *w == *shape;
-        }
-        if (!same || sscanf(place, "[%llu ,%llu", &begin, &end) != 2 || end - begin != part_bytes(p) ||
-            end > r.size || begin > end)
+        if (!shape || !place) die("%s: there is no %s in it; export the model again", path, p->name);
+        json_must_be(path, tensor, "dtype", "\"F32\"");
+        int dimensions = sscanf(shape, "[%zu ,%zu", &rows, &cols);
+        if (dimensions == 1) cols = rows, rows = 0;
+        if (dimensions < 1 || rows != p->rows || cols != p->cols || sscanf(place, "[%zu ,%zu", &begin, &end) != 2 ||
+            begin > end || end > r.size || end - begin != part_bytes(p))
             die("%s: %s has another shape than config.json says; export the model again", path, p->name);
-        if (fseeko(r.file, (off_t)(sizeof size + size + begin), SEEK_SET)) die("%s: cannot read", path);
+        fseeko(r.file, (off_t)(sizeof size + size + begin), SEEK_SET);
         reader_get(&r, p->weights, part_bytes(p));
     }
     fclose(r.file);
