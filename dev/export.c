@@ -204,18 +204,20 @@ static void put_merges(FILE *f, Encoder *e, const char *path) {
 // Die unless the library can tell all tokens apart, and can find whole words piece by piece.
 static void check_tokens(const Encoder *e, const char *path) {
     const Vocab *v = &e->vocab;
-    const char *wrong = v->eot < 0 ? "has no end of text" : vocab_find(e, "[MASK]", 6) >= 0 ? "has [MASK]" : NULL;
+    const char *wrong = v->eot < 0 ? "no end of text" : vocab_find(e, "[MASK]", 6) >= 0 ? "[MASK]" : NULL;
     for (size_t id = 0; id < v->V && !wrong; id++) {
         int found = vocab_find(e, v->string[id], v->length[id]);
-        if (found >= 0 && found != (int)id) wrong = "has a string twice";
-        if (!e->has_bytes && memchr(v->string[id] + 1, ' ', v->length[id] - 1u)) wrong = "has a space in a word";
+        if (found >= 0 && found != (int)id) wrong = "the same string twice";
+        else if (!e->has_bytes && memchr(v->string[id] + 1, ' ', v->length[id] - 1u)) wrong = "words with spaces";
     }
-    if (wrong) die("%s: its vocabulary %s, which is not possible in tokenizer.json; train with a vocabulary of "
-                   "data/tokenize", path, wrong);
+    if (wrong)
+        die("%s: its vocabulary has %s, and tokenizer.json cannot say that; train with a vocabulary of "
+            "data/tokenize", path, wrong);
 }
 
-// Text is encoded by merges; or, if the vocabulary has whole words, longest match first, where text begins with
-// a space and spaces too many are dropped. [MASK] takes the space before it. An end of text comes first.
+// Text is encoded by merges; or, if the vocabulary has whole words, longest match first, and then text begins
+// with a space, and spaces that are too many are dropped. [MASK] takes the space before it. An end of text
+// comes first.
 static void put_tokenizer(FILE *f, const Export *export) {
     const Vocab *v = &export->v;
     Encoder e;
@@ -236,8 +238,8 @@ static void put_tokenizer(FILE *f, const Export *export) {
              "'pair':[{'SpecialToken':{'id':'%2$s','type_id':0}},{'Sequence':{'id':'A','type_id':0}},\n"
              "{'SpecialToken':{'id':'%2$s','type_id':0}},{'Sequence':{'id':'B','type_id':0}}],\n"
              "'special_tokens':{'%2$s':{'id':'%2$s','ids':[%1$d],'tokens':['%2$s']}}},\n"
-             "'decoder':{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,'use_regex':false},\n"
-             "'model':{%6$s,\n'vocab':{",
+             "'decoder':{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,"
+             "'use_regex':false},\n'model':{%6$s,\n'vocab':{",
              v->eot, export->eot, v->V, e.has_bytes ? "" : "\n{\"type\":\"Prepend\",\"prepend\":\" \"},",
              e.has_bytes ? PIECES : "\\u0120?[^\\u0120]+",
              e.has_bytes ? "\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"fuse_unk\":false,"
@@ -329,8 +331,9 @@ static void put_training(FILE *f, const char *model) {
 static void put_card(FILE *f, const Export *e) {
     const Config *c = &e->m.c;
     size_t params = parameter_count(c);
-    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n# %s, %zu layers of %zu channels\n\n",
-            c->causal ? "text-generation" : "fill-mask", c->causal ? "Next-token model" : "Encoder", c->L, c->C);
+    const char *task = c->causal ? "text-generation" : "fill-mask";
+    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n# %s, %zu layers of %zu channels\n\n", task,
+            c->causal ? "Next-token model" : "Masked encoder", c->L, c->C);
     fprintf(f, "Trained with OptiBERT in plain C. %zu parameters (%zu without the embedding), %zu heads, %zu "
             "hidden channels, a vocabulary of %zu, texts of up to %zu tokens.\n\n", params,
             params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
@@ -339,21 +342,22 @@ static void put_card(FILE *f, const Export *e) {
         fprintf(f, "It was trained without a vocabulary, so there is no tokenizer: give it ids.\n");
         return;
     }
-    fprintf(f, "```python\nfrom transformers import pipeline\n%s\n\nfrom sentence_transformers import "
-            "SentenceTransformer\nSentenceTransformer(\".\").encode([\"The cat sat on the mat.\"])\n```\n\n"
+    fprintf(f, "```python\nfrom transformers import pipeline\npipeline(\"%s\", \".\")(\"The cat sat on the%s\")\n\n"
+            "from sentence_transformers import SentenceTransformer\n"
+            "SentenceTransformer(\".\").encode([\"The cat sat on the mat.\"])\n```\n\n"
             "A text begins with an end-of-text token, which the tokenizer puts there.\n",
-            c->causal ? "pipeline(\"text-generation\", \".\")(\"The cat sat\")"
-                      : "pipeline(\"fill-mask\", \".\")(\"The cat sat on the [MASK].\")");
+            task, c->causal ? "" : " [MASK].");
 }
 
 // Write a model and all that goes with it. The texts are made before anything is written.
 static void export_model(const char *path, const char *folder) {
-    static const struct { const char *name; void (*put)(FILE *, const Export *); int needs_vocab; } files[] = {
+    static const struct { const char *name; void (*put)(FILE *, const Export *); int vocab; } files[] = {
         {"tokenizer.json", put_tokenizer, 1}, {"tokenizer_config.json", put_tokenizer_config, 1},
         {"config.json", put_config, 0}, {"README.md", put_card, 0}, {"modules.json", put_modules, 1},
         {"1_Pooling/config.json", put_pooling, 1}};
     enum { N = sizeof files / sizeof *files };
-    char *text[N] = {0}, *pooling = path_in(folder, "1_Pooling"), *weights = path_in(folder, "model.safetensors");
+    const char *pooling = path_in(folder, "1_Pooling"), *weights = path_in(folder, "model.safetensors");
+    char *text[N] = {0};
     size_t size[N];
     Export e = {.path = path};
     load_model(&e.m, &e.v, path, 1);
@@ -362,7 +366,7 @@ static void export_model(const char *path, const char *folder) {
         put_characters(f, &e.v, (size_t)e.v.eot), close_text(f);
     }
     for (int i = 0; i < N; i++) {
-        if (files[i].needs_vocab && !e.v.file) continue;
+        if (files[i].vocab && !e.v.file) continue;
         FILE *f = open_text(&text[i], &size[i]);
         files[i].put(f, &e), close_text(f);
     }
@@ -379,7 +383,7 @@ static void export_model(const char *path, const char *folder) {
         writer_put(&w, text[i], size[i]), writer_close(&w);
         free(text[i]);
     }
-    if (!e.v.file) fprintf(stderr, "%s: trained without a vocabulary, so %s has no tokenizer\n", path, folder);
+    if (!e.v.file) fprintf(stderr, "%s: has no vocabulary, so there is no tokenizer in %s\n", path, folder);
     free(e.eot), model_free(&e.m);
 }
 
@@ -432,7 +436,7 @@ static double json_number(const char *path, const char *object, const char *name
     const char *value = json_find(object, name);
     char *end;
     double x = value ? strtod(value, &end) : NAN;
-    if (!value || end == value) die("%s: there is no number \"%s\" in it; export the model again", path, name);
+    if (!value || end == value) die("%s: has no number \"%s\"; export the model again", path, name);
     if (!(x >= low && x <= high))
         die("%s: \"%s\" is %.10g, which no model of this program has; export the model again", path, name, x);
     return x;
@@ -444,11 +448,9 @@ static int json_bytes(const char *p, char bytes[255]) {
     int n = 0;
     for (p++; *p != '"'; n++) {
         int c = (unsigned char)*p++, byte = 0;
-        if (c == '\\' && *p == 'u') {
-            char digits[5] = {0};
-            for (int i = 0; i < 4 && p[i + 1] && p[i + 1] != '"'; i++) digits[i] = p[i + 1];
-            c = (int)strtol(digits, NULL, 16), p += 1 + strlen(digits);
-        } else if (c == '\\') c = (unsigned char)*p++;
+        if (c == '\\' && *p == 'u' && strspn(p + 1, "0123456789abcdefABCDEF") >= 4)
+            c = (int)strtol((char[]){p[1], p[2], p[3], p[4], 0}, NULL, 16), p += 5;
+        else if (c == '\\') c = (unsigned char)*p++;
         else if (c >> 5 == 6 && (*p & 0xC0) == 0x80) c = (c & 31) << 6 | (*p++ & 63);
         while (byte < 256 && byte_character(byte) != c) byte++;
         if (byte == 256 || n == 255) return -1;
@@ -516,7 +518,7 @@ static void import_weights(const char *path, Model *m) {
     size_t n, rows, cols, begin, end;
     reader_open(&r, path);
     if (r.size > sizeof size) reader_get(&r, &size, sizeof size);
-    if (size == 0 || size > r.size - sizeof size) die("%s: not a safetensors file; export the model again", path);
+    if (size == 0 || size > r.size - sizeof size) die("%s: not a safetensors file; export it again", path);
     char *header = alloc_or_die(size + 1);
     reader_get(&r, header, size);
     Part *parts = model_parts(m, &n);
@@ -527,8 +529,8 @@ static void import_weights(const char *path, Model *m) {
         json_must_be(path, tensor, "dtype", "\"F32\"");
         int dimensions = sscanf(shape, "[%zu ,%zu", &rows, &cols);
         if (dimensions == 1) cols = rows, rows = 0;
-        if (dimensions < 1 || rows != p->rows || cols != p->cols || sscanf(place, "[%zu ,%zu", &begin, &end) != 2 ||
-            begin > end || end > r.size || end - begin != part_bytes(p))
+        if (dimensions < 1 || rows != p->rows || cols != p->cols ||
+            sscanf(place, "[%zu ,%zu", &begin, &end) != 2 || begin > r.size || end - begin != part_bytes(p))
             die("%s: %s has another shape than config.json says; export the model again", path, p->name);
         fseeko(r.file, (off_t)(sizeof size + size + begin), SEEK_SET);
         reader_get(&r, p->weights, part_bytes(p));
@@ -561,8 +563,8 @@ int export_main(int argc, char **argv) {
     parse_options(export_options, &s, argc, argv);
     if (s.help) {
         printf("usage: export MODEL DIR\n       export --import DIR model.bin\n\n"
-               "Write a model (a model.bin, or the folder of a run) as a folder for Hugging Face's libraries;\n"
-               "or read such a folder back.\n\n");
+               "Write a model (a model.bin, or a run's folder) as a folder for Hugging Face's libraries, or\n"
+               "read such a folder back.\n\n");
         print_options(export_options);
         return 0;
     }
