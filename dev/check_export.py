@@ -93,28 +93,31 @@ def documents(paths):
             text = text[cut:]
 
 
+def tokenize(model, docs, folder):
+    """The ids that data/tokenize gives documents, each in a file of its own."""
+    open(folder + "/v.vocab", "wb").write(model.vocab)
+    names = ["%s/%d.txt" % (folder, i) for i in range(len(docs))]
+    for path, doc in zip(names, docs):
+        open(path, "wb").write(doc.encode())
+    run("data/tokenize", "--vocab", folder + "/v.vocab", "--val-fraction", "0", "--out", folder + "/ours",
+        "--overwrite", *names, stderr=subprocess.DEVNULL)
+    return np.fromfile(folder + "/ours_train.bin", np.uint16)[512:]
+
+
 def check_ids(model, tokenizer, paths, folder):
     """The library's ids and ours, of texts, and of the texts of shards."""
-    texts = [re.sub(r"\[MASK\]|<\|endoftext\|>", "", d)
-             for d in list(odd_texts()) + list(documents(p for p in paths if not p.endswith(".bin")))]
-    for name, docs in (("invented text", texts[:len(list(odd_texts()))]), ("text", texts[len(list(odd_texts())):])):
-        if not docs or len(min(model.strings, key=len)) > 1 or len(set(s for s in model.strings if len(s) == 1)) < 256:
-            continue
-        open(folder + "/v.vocab", "wb").write(model.vocab)
-        names = ["%s/%d.txt" % (folder, i) for i in range(len(docs))]
-        for path, doc in zip(names, docs):
-            open(path, "wb").write(doc.encode())
-        run("data/tokenize", "--vocab", folder + "/v.vocab", "--val-fraction", "0", "--out", folder + "/ours", "--overwrite",
-            *names, stderr=subprocess.DEVNULL)
-        compare_ids(name, tokenizer, docs, np.fromfile(folder + "/ours_train.bin", np.uint16)[512:])
+    groups = {"invented text": odd_texts(), "text": documents(p for p in paths if not p.endswith(".bin"))}
+    for name, docs in groups.items():
+        docs = [re.sub(r"\[MASK\]|<\|endoftext\|>", "", d) for d in docs]
+        if docs and all(bytes([byte]) in model.strings for byte in range(256)):
+            compare_ids(name, tokenizer, docs, tokenize(model, docs, folder))
     for path in paths:
         if path.endswith(".bin"):
             ids = np.fromfile(path, np.uint16)[512:]
             starts = np.flatnonzero(ids == model.eot)
-            ids = ids[starts[0]:]
-            docs = [b"".join(model.strings[i] for i in part[1:]).decode()
-                    for part in np.split(ids, starts[1:] - starts[0])]
-            compare_ids(os.path.basename(path), tokenizer, docs, ids)
+            parts = np.split(ids, starts)[1:]
+            docs = [b"".join(model.strings[i] for i in part[1:]).decode() for part in parts]
+            compare_ids(os.path.basename(path), tokenizer, docs, ids[starts[0]:])
 
 
 def compare_ids(name, tokenizer, docs, ours):
@@ -153,7 +156,8 @@ def check_fill(model, folder, texts):
         lines = run("dev/eval", model.path, "--fill", text).decode().splitlines()
         for line, guesses in zip(lines, theirs):
             ours = re.findall(r'"(.*?)" ([0-9.]+)%(?=  |$)', line)
-            same = [w for w, _ in ours] == [g["token_str"] for g in guesses]
+            printed = [re.sub(r"[\x00-\x1f\x7f]", "", g["token_str"].replace("\n", r"\n")) for g in guesses]
+            same = [w for w, _ in ours] == printed
             worst = max([worst] + [abs(g["score"] * 100 - float(p)) for (_, p), g in zip(ours, guesses)])
             check(same, "fill-mask: %s: %s" % (text, line if same else "%s, theirs: %s" % (line, guesses)))
     check(worst < 0.0501, "fill-mask: percentages differ by at most %.3f; ours are rounded to 0.1" % worst)
@@ -186,6 +190,35 @@ def check_back(model, folder, theirs):
             "as exported" if name == folder else "as saved by transformers"))
 
 
+def write_reference():
+    """What the libraries make of dev/export_reference.bin, in lines that dev/test.c reads."""
+    path = ROOT + "/dev/export_reference"
+    model, draw = Model(path + ".bin"), random.Random(3)
+    with tempfile.TemporaryDirectory() as folder, open(path + ".txt", "w") as f:
+        run("dev/export", path + ".bin", folder)
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+            f.write("file %s %016x\n" % (name, checksum(open(folder + "/" + name, "rb").read())))
+        tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
+        texts = ["", "The loss of the [MASK] [MASK], and  [MASK]\n"] + list(odd_texts())[:3]
+        for text in texts + ["".join(draw.choice("theornda  .,1\n\t\u00e9\u2014") for _ in range(120)) for _ in range(6)]:
+            ids = tokenizer.encode(text).ids
+            f.write("text %s %d %s\n" % (text.encode().hex() or "-", len(ids), " ".join(map(str, ids))))
+        theirs = transformers.AutoModelForMaskedLM.from_pretrained(folder)
+        for T in (1, 9, model.T):
+            ids = [model.eot] + [model.V if t % 3 == 1 else draw.randrange(model.V) for t in range(T - 1)]
+            with torch.no_grad():
+                logits = theirs(torch.tensor([ids])).logits[0, T // 2, ::16].numpy()
+            f.write("logits %d %s %d %s\n" % (T, " ".join(map(str, ids)), len(logits), " ".join("%.6f" % x for x in logits)))
+
+
+def checksum(data):
+    """checksum_add() of train_optibert.c."""
+    total, data = 0xcbf29ce484222325, data + bytes(-len(data) % 4)
+    for word in struct.unpack("<%dI" % (len(data) // 4), data):
+        total = (total ^ word) * 0x100000001b3 % (1 << 64)
+    return total
+
+
 def main(path, *texts):
     path = os.path.abspath(path + "/model.bin" if os.path.isdir(path) else path)
     model, draw = Model(path), random.Random(2)
@@ -215,5 +248,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     print("torch %s, transformers %s" % (torch.__version__, transformers.__version__))
-    main(*sys.argv[1:])
+    write_reference() if sys.argv[1] == "--reference" else main(*sys.argv[1:])
     sys.exit(failures > 0)

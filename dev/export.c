@@ -208,7 +208,7 @@ static void check_tokens(const Encoder *e, const char *path) {
     for (size_t id = 0; id < v->V && !wrong; id++) {
         int found = vocab_find(e, v->string[id], v->length[id]);
         if (found >= 0 && found != (int)id) wrong = "the same string twice";
-        else if (!e->has_bytes && memchr(v->string[id] + 1, ' ', v->length[id] - 1u)) wrong = "words with spaces";
+        if (!e->has_bytes && memchr(v->string[id] + 1, ' ', v->length[id] - 1u)) wrong = "words with spaces";
     }
     if (wrong)
         die("%s: its vocabulary has %s, and tokenizer.json cannot say that; train with a vocabulary of "
@@ -332,8 +332,9 @@ static void put_card(FILE *f, const Export *e) {
     const Config *c = &e->m.c;
     size_t params = parameter_count(c);
     const char *task = c->causal ? "text-generation" : "fill-mask";
-    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n# %s, %zu layers of %zu channels\n\n", task,
-            c->causal ? "Next-token model" : "Masked encoder", c->L, c->C);
+    const char *what = c->causal ? "Next-token model" : "Encoder";
+    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n", task);
+    fprintf(f, "# %s, %zu layers of %zu channels\n\n", what, c->L, c->C);
     fprintf(f, "Trained with OptiBERT in plain C. %zu parameters (%zu without the embedding), %zu heads, %zu "
             "hidden channels, a vocabulary of %zu, texts of up to %zu tokens.\n\n", params,
             params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
@@ -342,8 +343,8 @@ static void put_card(FILE *f, const Export *e) {
         fprintf(f, "It was trained without a vocabulary, so there is no tokenizer: give it ids.\n");
         return;
     }
-    fprintf(f, "```python\nfrom transformers import pipeline\npipeline(\"%s\", \".\")(\"The cat sat on the%s\")\n\n"
-            "from sentence_transformers import SentenceTransformer\n"
+    fprintf(f, "```python\nfrom transformers import pipeline\n"
+            "pipeline(\"%s\", \".\")(\"The cat sat on the%s\")\n\nfrom sentence_transformers import SentenceTransformer\n"
             "SentenceTransformer(\".\").encode([\"The cat sat on the mat.\"])\n```\n\n"
             "A text begins with an end-of-text token, which the tokenizer puts there.\n",
             task, c->causal ? "" : " [MASK].");
