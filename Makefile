@@ -73,7 +73,8 @@ test_optibert: test_optibert.c train_optibert.c .flags
 	$(BUILD)
 data/test: data/test.c data/village.c data/tokenize.c test_optibert.c train_optibert.c .flags
 	$(BUILD)
-dev/test: dev/test.c dev/eval.c dev/fit.c dev/plot.c dev/sweep.c data/tokenize.c test_optibert.c train_optibert.c .flags
+dev/test: dev/test.c dev/eval.c dev/export.c dev/fit.c dev/plot.c dev/sweep.c data/tokenize.c test_optibert.c \
+          train_optibert.c .flags
 	$(BUILD)
 
 data/village_train.bin: data/village

@@ -201,6 +201,7 @@ def write_reference():
         tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
         texts = ["", "The loss of the [MASK] [MASK], and  [MASK]\n"] + list(odd_texts())[:3]
         for text in texts + ["".join(draw.choice("theornda  .,1\n\t\u00e9\u2014") for _ in range(120)) for _ in range(6)]:
+            text = text.replace("\0", "")
             ids = tokenizer.encode(text).ids
             f.write("text %s %d %s\n" % (text.encode().hex() or "-", len(ids), " ".join(map(str, ids))))
         theirs = transformers.AutoModelForMaskedLM.from_pretrained(folder)

@@ -45,14 +45,14 @@ typedef struct {
 } Export;
 
 // The path folder/name, in memory that lasts.
-static char *path_in(const char *folder, const char *name) {
+static char *export_path(const char *folder, const char *name) {
     char *path = alloc_or_die(strlen(folder) + strlen(name) + 2);
     sprintf(path, "%s/%s", folder, name);
     return path;
 }
 
 // A whole file as text, with a zero after it, in memory that the caller frees.
-static char *read_text(const char *path) {
+static char *export_text(const char *path) {
     Reader r;
     reader_open(&r, path);
     char *text = alloc_or_die(r.size + 1);
@@ -194,12 +194,13 @@ static void put_merges(FILE *f, Encoder *e, const char *path) {
 
 // How text is cut into pieces, as a regular expression over these characters: what piece_length() and
 // char_class() do. (A run of more than 1024 bytes with multi-byte punctuation may be cut elsewhere.)
-#define CONT "[\\u0122-\\u0143\\u00A1-\\u00BF]" // the bytes 0x80 … 0xBF
-#define BLOCKS "\\u00C2" CONT "|\\u00E2[\\u0122\\u0123]" CONT "|\\u00E3\\u0122" CONT
-#define LETTER "(?:[A-Za-z]|(?!" BLOCKS ")[\\u00A1-\\u00FF\\u0122-\\u0143])"
-#define OTHER "(?:[!-/:-@\\\\[-`{-~\\u0100-\\u0108\\u010E-\\u011F\\u0121]|" BLOCKS ")"
-#define RUN(class) "\\u0120" class "{1,1023}|" class "{1,1024}|"
-#define PIECES RUN(LETTER) RUN("[0-9]") RUN(OTHER) "[\\u0109-\\u010D\\u0120]{1,1024}"
+#define UTF8_TAIL "[\\u0122-\\u0143\\u00A1-\\u00BF]" // the bytes 0x80 … 0xBF
+#define UTF8_BLOCKS "\\u00C2" UTF8_TAIL "|\\u00E2[\\u0122\\u0123]" UTF8_TAIL "|\\u00E3\\u0122" UTF8_TAIL
+#define PIECE_LETTER "(?:[A-Za-z]|(?!" UTF8_BLOCKS ")[\\u00A1-\\u00FF\\u0122-\\u0143])"
+#define PIECE_OTHER "(?:[!-/:-@\\\\[-`{-~\\u0100-\\u0108\\u010E-\\u011F\\u0121]|" UTF8_BLOCKS ")"
+#define PIECE_RUN(class) "\\u0120" class "{1,1023}|" class "{1,1024}|"
+#define PIECE_SPACE "[\\u0109-\\u010D\\u0120]{1,1024}"
+#define PIECE PIECE_RUN(PIECE_LETTER) PIECE_RUN("[0-9]") PIECE_RUN(PIECE_OTHER) PIECE_SPACE
 
 // Die unless the library can tell all tokens apart, and can find whole words piece by piece.
 static void check_tokens(const Encoder *e, const char *path) {
@@ -241,7 +242,7 @@ static void put_tokenizer(FILE *f, const Export *export) {
              "'decoder':{'type':'ByteLevel','add_prefix_space':false,'trim_offsets':true,"
              "'use_regex':false},\n'model':{%6$s,\n'vocab':{",
              v->eot, export->eot, v->V, e.has_bytes ? "" : "\n{\"type\":\"Prepend\",\"prepend\":\" \"},",
-             e.has_bytes ? PIECES : "\\u0120?[^\\u0120]+",
+             e.has_bytes ? PIECE : "\\u0120?[^\\u0120]+",
              e.has_bytes ? "\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"fuse_unk\":false,"
                            "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null"
                          : "\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"max_input_chars_per_word\":1000,"
@@ -295,7 +296,7 @@ static void put_pooling(FILE *f, const Export *e) {
 }
 
 // The field of a column in the first row of a CSV file without quotes, and its length: 0 if there is none.
-static int csv_field(const char *csv, const char *column, const char **field) {
+static int export_field(const char *csv, const char *column, const char **field) {
     const char *name = csv, *row = csv + strcspn(csv, "\n");
     for (row += *row != 0;; name++, row++) {
         size_t n = strcspn(name, ",\n"), m = strcspn(row, ",\n");
@@ -318,10 +319,10 @@ static void put_training(FILE *f, const char *model) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%.*sresult.csv", (int)(name - model), model);
     if (strcmp(name, "model.bin") || access(path, R_OK)) return; // best.bin is of another step
-    char *csv = read_text(path);
+    char *csv = export_text(path);
     fprintf(f, "| training | |\n|---|---|\n");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        int n = csv_field(csv, rows[i][0], &field);
+        int n = export_field(csv, rows[i][0], &field);
         if (n > 0) fprintf(f, "| %s | %.*s |\n", rows[i][1], n, field);
     }
     fputc('\n', f), free(csv);
@@ -344,7 +345,8 @@ static void put_card(FILE *f, const Export *e) {
         return;
     }
     fprintf(f, "```python\nfrom transformers import pipeline\n"
-            "pipeline(\"%s\", \".\")(\"The cat sat on the%s\")\n\nfrom sentence_transformers import SentenceTransformer\n"
+            "pipeline(\"%s\", \".\")(\"The cat sat on the%s\")\n\n"
+            "from sentence_transformers import SentenceTransformer\n"
             "SentenceTransformer(\".\").encode([\"The cat sat on the mat.\"])\n```\n\n"
             "A text begins with an end-of-text token, which the tokenizer puts there.\n",
             task, c->causal ? "" : " [MASK].");
@@ -357,7 +359,7 @@ static void export_model(const char *path, const char *folder) {
         {"config.json", put_config, 0}, {"README.md", put_card, 0}, {"modules.json", put_modules, 1},
         {"1_Pooling/config.json", put_pooling, 1}};
     enum { N = sizeof files / sizeof *files };
-    const char *pooling = path_in(folder, "1_Pooling"), *weights = path_in(folder, "model.safetensors");
+    const char *pooling = export_path(folder, "1_Pooling"), *weights = export_path(folder, "model.safetensors");
     char *text[N] = {0};
     size_t size[N];
     Export e = {.path = path};
@@ -372,7 +374,7 @@ static void export_model(const char *path, const char *folder) {
         files[i].put(f, &e), close_text(f);
     }
     for (int i = 0; i < N; i++)
-        if (access(weights, F_OK) && access(path_in(folder, files[i].name), F_OK) == 0)
+        if (access(weights, F_OK) && access(export_path(folder, files[i].name), F_OK) == 0)
             die("%s: has a %s of something else; choose another folder", folder, files[i].name);
     if ((mkdir(folder, 0777) && errno != EEXIST) || (mkdir(pooling, 0777) && errno != EEXIST))
         die("%s: cannot make this folder: %s", folder, strerror(errno));
@@ -380,7 +382,7 @@ static void export_model(const char *path, const char *folder) {
     for (int i = 0; i < N; i++) {
         Writer w;
         if (!text[i]) continue;
-        writer_open(&w, path_in(folder, files[i].name));
+        writer_open(&w, export_path(folder, files[i].name));
         writer_put(&w, text[i], size[i]), writer_close(&w);
         free(text[i]);
     }
@@ -433,7 +435,7 @@ static const char *json_find(const char *object, const char *name) {
 }
 
 // A number of a JSON file, which must be there and not lie outside of low … high.
-static double json_number(const char *path, const char *object, const char *name, double low, double high) {
+static double json_value(const char *path, const char *object, const char *name, double low, double high) {
     const char *value = json_find(object, name);
     char *end;
     double x = value ? strtod(value, &end) : NAN;
@@ -469,30 +471,30 @@ static void json_must_be(const char *path, const char *object, const char *name,
 
 // The shape of the model, and in *eot the id of end of text, or -1.
 static Config import_config(const char *path, int *eot) {
-    char *text = read_text(path);
+    char *text = export_text(path);
     const char *type = json_find(text, "model_type"), *id = json_find(text, "bos_token_id");
     Config c = {.causal = type && strncmp(type, "\"llama\"", 7) == 0};
     if (!c.causal) json_must_be(path, text, "model_type", "\"eurobert\"");
     json_must_be(path, text, "tie_word_embeddings", "true");
-    c.L = (size_t)json_number(path, text, "num_hidden_layers", 1, 1e4);
-    c.C = (size_t)json_number(path, text, "hidden_size", 2, 1e5);
-    c.H = (size_t)json_number(path, text, "intermediate_size", 1, 1e6);
-    c.NH = (size_t)json_number(path, text, "num_attention_heads", 1, 1e4);
-    c.T = (size_t)json_number(path, text, "max_position_embeddings", 1, 1e6);
-    c.V = (size_t)json_number(path, text, "vocab_size", 2, 65536) - 1;
+    c.L = (size_t)json_value(path, text, "num_hidden_layers", 1, 1e4);
+    c.C = (size_t)json_value(path, text, "hidden_size", 2, 1e5);
+    c.H = (size_t)json_value(path, text, "intermediate_size", 1, 1e6);
+    c.NH = (size_t)json_value(path, text, "num_attention_heads", 1, 1e4);
+    c.T = (size_t)json_value(path, text, "max_position_embeddings", 1, 1e6);
+    c.V = (size_t)json_value(path, text, "vocab_size", 2, 65536) - 1;
     check_config(&c);
-    json_number(path, text, "num_key_value_heads", (double)c.NH, (double)c.NH);
-    json_number(path, text, "rms_norm_eps", 1e-5, 1e-5);
-    json_number(path, json_find(text, "rope_parameters"), "rope_theta", 1e4, 1e4);
-    if (!c.causal) json_number(path, text, "mask_token_id", (double)c.V, (double)c.V);
-    *eot = id && *id != 'n' ? (int)json_number(path, text, "bos_token_id", 0, (double)c.V - 1) : -1;
+    json_value(path, text, "num_key_value_heads", (double)c.NH, (double)c.NH);
+    json_value(path, text, "rms_norm_eps", 1e-5, 1e-5);
+    json_value(path, json_find(text, "rope_parameters"), "rope_theta", 1e4, 1e4);
+    if (!c.causal) json_value(path, text, "mask_token_id", (double)c.V, (double)c.V);
+    *eot = id && *id != 'n' ? (int)json_value(path, text, "bos_token_id", 0, (double)c.V - 1) : -1;
     free(text);
     return c;
 }
 
 // The vocabulary that the tokenizer was made from, as a file of version 2.
 static void import_vocab(const char *path, size_t V, int eot, Vocab *v) {
-    char *text = read_text(path), (*string)[255] = alloc_or_die(V * sizeof *string);
+    char *text = export_text(path), (*string)[255] = alloc_or_die(V * sizeof *string);
     int *length = alloc_or_die(V * sizeof *length);
     const char *at = json_find(json_find(text, "model"), "vocab"), *key, *value;
     while (at && (at = json_next(at, &key, &value))) {
@@ -545,12 +547,12 @@ static void import_model(const char *folder, const char *path) {
     int eot;
     Vocab v = {0};
     Model m;
-    Config c = import_config(path_in(folder, "config.json"), &eot), one = c;
+    Config c = import_config(export_path(folder, "config.json"), &eot), one = c;
     one.T = 1; // no pass is made, so no room is needed for one
     model_alloc(&m, &one, 1, 1, 1, 0);
     m.c.T = c.T;
-    import_weights(path_in(folder, "model.safetensors"), &m);
-    if (eot >= 0) import_vocab(path_in(folder, "tokenizer.json"), c.V, eot, &v);
+    import_weights(export_path(folder, "model.safetensors"), &m);
+    if (eot >= 0) import_vocab(export_path(folder, "tokenizer.json"), c.V, eot, &v);
     save_model(path, &m, &v);
     model_free(&m);
 }
@@ -577,7 +579,7 @@ int export_main(int argc, char **argv) {
     if (s.operands.n != 2) die_usage("MODEL DIR: say what to export, and where to; --help says more");
     struct stat st;
     const char *path = s.operands.path[0];
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) path = path_in(path, "model.bin");
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) path = export_path(path, "model.bin");
     export_model(path, s.operands.path[1]);
     return 0;
 }
