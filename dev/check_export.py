@@ -9,7 +9,8 @@ Does what dev/export writes open in the real libraries, and do they compute the 
 MODEL is a model.bin or the folder of a run. A TEXT that ends in .bin is a token shard made with its vocabulary;
 for a vocabulary of whole words (the village's) there is no other kind.
 """
-import os, random, re, struct, subprocess, sys, tempfile, time, warnings
+import logging, os, random, re, struct, subprocess, sys, tempfile, time
+from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import torch
@@ -46,6 +47,20 @@ def check(ok, message):
     print("%-6s %s" % ("ok" if ok else "FAILED", message), flush=True)
 
 
+class Complaints(logging.Handler):
+    """All that the libraries warn of."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.said = []
+        for name in ("transformers", "sentence_transformers", "py.warnings"):
+            logging.getLogger(name).addHandler(self)
+        logging.captureWarnings(True)
+
+    def emit(self, record):
+        self.said.append(record.getMessage())
+
+
 def run(*command, **more):
     """What a program of this project prints."""
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT, **more).stdout
@@ -55,7 +70,7 @@ class Model:
     """What a model.bin says of itself: its shape, its end of text and its strings."""
 
     def __init__(self, path):
-        data = open(path, "rb").read()
+        data = Path(path).read_bytes()
         self.path = path
         self.L, self.C, self.NH, self.H, self.T, self.V, self.causal, size = struct.unpack_from("<8Q", data, 16)
         self.vocab = data[80:80 + size]
@@ -86,7 +101,7 @@ def odd_texts():
 def documents(paths):
     """The texts of files, cut at line ends into documents of about 100 kB."""
     for path in paths:
-        text = open(path, "rb").read().decode("utf-8", "replace")
+        text = Path(path).read_bytes().decode("utf-8", "replace")
         while text:
             cut = text.find("\n", 100000) + 1 or len(text)
             yield text[:cut]
@@ -95,10 +110,10 @@ def documents(paths):
 
 def tokenize(model, docs, folder):
     """The ids that data/tokenize gives documents, each in a file of its own."""
-    open(folder + "/v.vocab", "wb").write(model.vocab)
+    Path(folder, "v.vocab").write_bytes(model.vocab)
     names = ["%s/%d.txt" % (folder, i) for i in range(len(docs))]
     for path, doc in zip(names, docs):
-        open(path, "wb").write(doc.encode())
+        Path(path).write_bytes(doc.encode())
     run("data/tokenize", "--vocab", folder + "/v.vocab", "--val-fraction", "0", "--out", folder + "/ours",
         "--overwrite", *names, stderr=subprocess.DEVNULL)
     return np.fromfile(folder + "/ours_train.bin", np.uint16)[512:]
@@ -172,7 +187,7 @@ def check_sentences(model, folder, ours, tokenizer, texts):
     check(np.abs(theirs - means).max() < 1e-4, "sentence-transformers: %d vectors of %d differ by at most %.2g" % (
         *theirs.shape, np.abs(theirs - means).max()))
     if "--embed" in run("dev/eval", "--help").decode():
-        open(folder + "/lines.txt", "w").write("\n".join(texts) + "\n")
+        Path(folder, "lines.txt").write_text("\n".join(texts) + "\n", "utf-8")
         run("dev/eval", model.path, "--embed", folder + "/lines.txt", "--out", folder + "/x.npy")
         off = np.abs(theirs - np.load(folder + "/x.npy")).max()
         check(off < 1e-4, "dev/eval --embed: differs by at most %.2g" % off)
@@ -186,7 +201,7 @@ def check_back(model, folder, theirs):
             theirs.save_pretrained(name)
             transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(name)
         run("dev/export", "--import", name, back)
-        check(open(back, "rb").read() == open(model.path, "rb").read(), "--import, %s: the same bytes" % (
+        check(Path(back).read_bytes() == Path(model.path).read_bytes(), "--import, %s: the same bytes" % (
             "as exported" if name == folder else "as saved by transformers"))
 
 
@@ -197,7 +212,7 @@ def write_reference():
     with tempfile.TemporaryDirectory() as folder, open(path + ".txt", "w") as f:
         run("dev/export", path + ".bin", folder)
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
-            f.write("file %s %016x\n" % (name, checksum(open(folder + "/" + name, "rb").read())))
+            f.write("file %s %016x\n" % (name, checksum(Path(folder, name).read_bytes())))
         tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
         texts = ["", "The loss of the [MASK] [MASK], and  [MASK]\n"] + list(odd_texts())[:3]
         for text in texts + ["".join(draw.choice("theornda  .,1\n\t\u00e9\u2014") for _ in range(120)) for _ in range(6)]:
@@ -228,13 +243,12 @@ def main(path, *texts):
         run("cc", "-std=gnu11", "-O2", "-ffp-contract=fast", "-xc", "-", "-I" + ROOT, "-o", ours, "-lm", input=OURS.encode())
         run("dev/export", path, folder)
         auto = transformers.AutoModelForCausalLM if model.causal else transformers.AutoModelForMaskedLM
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            theirs, info = auto.from_pretrained(folder, output_loading_info=True)
-        check(not said and not any(info.values()), "from_pretrained: %s, %s %s" % (type(theirs).__name__, info, said or ""))
+        theirs, info = auto.from_pretrained(folder, output_loading_info=True)
+        check(not any(info.values()), "from_pretrained: %s, %s" % (
+            type(theirs).__name__, ", ".join("%s: %s" % (k, len(v)) for k, v in info.items())))
         check_logits(model, theirs, ours, draw)
         check_back(model, folder, theirs)
-        if not model.vocab:
+        if not model.vocab:  # and so no tokenizer
             return
         tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
         check_ids(model, tokenizer, texts, scratch)
@@ -249,5 +263,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     print("torch %s, transformers %s" % (torch.__version__, transformers.__version__))
+    complaints = Complaints()
     write_reference() if sys.argv[1] == "--reference" else main(*sys.argv[1:])
+    check(not complaints.said, "%d warnings%s" % (len(complaints.said), "".join("\n" + c for c in complaints.said[:5])))
     sys.exit(failures > 0)
