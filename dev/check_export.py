@@ -87,10 +87,11 @@ class Model:
 
 
 def odd_texts():
-    """Texts that are hard to cut into pieces."""
+    """Texts that are hard to cut into pieces or to merge."""
     yield "\r\nOne.\r\n\r\n\tTwo\t\t three   four     \n\n\n  five \r six\x0b\x0c\x1f\x7f\x00 seven  "
     yield "寿司を「食べる」。你好，世界！ ชาวไทย हिन्दी 한국어 \u3000全角\u3000 العربية"
-    yield "👩‍👩‍👧‍👦 emoji 🏳️‍🌈🙂🙂 e\u0301 ﬁ ½ × ÷ « quoted » “fine” — … ’s it's IT'S\u00a0\u00ad\u200b\u2070\u207f\u2080\u20ac"
+    yield ("👩‍👩‍👧‍👦 emoji 🏳️‍🌈🙂🙂 e\u0301 ﬁ ½ × ÷ « quoted » “fine” — … ’s it's IT'S"
+           "\u00a0\u00ad\u200b\u2070\u207f\u2080\u20ac")
     yield "".join(map(chr, range(0x500)))
     yield " ".join(run * n for run in "a1=é界 \n" for n in (1022, 1023, 1024, 1025, 1026, 2500))
     draw = random.Random(1)
@@ -186,6 +187,8 @@ def check_sentences(model, folder, ours, tokenizer, texts):
     means = np.array([model.forward(ours, tokenizer.encode(t).ids[:model.T])[0].mean(0) for t in texts])
     check(np.abs(theirs - means).max() < 1e-4, "sentence-transformers: %d vectors of %d differ by at most %.2g" % (
         *theirs.shape, np.abs(theirs - means).max()))
+    st.save_pretrained(folder + "/saved")
+    check_back(model, folder + "/saved", "saved by sentence-transformers")
     if "--embed" in run("dev/eval", "--help").decode():
         Path(folder, "lines.txt").write_text("\n".join(texts) + "\n", "utf-8")
         run("dev/eval", model.path, "--embed", folder + "/lines.txt", "--out", folder + "/x.npy")
@@ -193,16 +196,11 @@ def check_sentences(model, folder, ours, tokenizer, texts):
         check(off < 1e-4, "dev/eval --embed: differs by at most %.2g" % off)
 
 
-def check_back(model, folder, theirs):
-    """What export wrote, and what transformers saves again, is the same model."""
-    back = folder + "/back.bin"
-    for name in (folder, folder + "/saved"):
-        if name != folder:
-            theirs.save_pretrained(name)
-            transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(name)
-        run("dev/export", "--import", name, back)
-        check(Path(back).read_bytes() == Path(model.path).read_bytes(), "--import, %s: the same bytes" % (
-            "as exported" if name == folder else "as saved by transformers"))
+def check_back(model, folder, how):
+    """What is in a folder is the same model."""
+    run("dev/export", "--import", folder, folder + "/back.bin")
+    same = Path(folder, "back.bin").read_bytes() == Path(model.path).read_bytes()
+    check(same, "--import, as %s: the same bytes" % how)
 
 
 def write_reference():
@@ -214,9 +212,10 @@ def write_reference():
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
             f.write("file %s %016x\n" % (name, checksum(Path(folder, name).read_bytes())))
         tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
-        texts = ["", "The loss of the [MASK] [MASK], and  [MASK]\n"] + list(odd_texts())[:3]
-        for text in texts + ["".join(draw.choice("theornda  .,1\n\t\u00e9\u2014") for _ in range(120)) for _ in range(6)]:
-            text = text.replace("\0", "")
+        texts = ["", "The loss of the [MASK] [MASK], and  [MASK]\n"]
+        texts += [text.replace("\0", "") for text in list(odd_texts())[:3]]
+        texts += ["".join(draw.choice("theornda  .,1\n\t\u00e9\u2014") for _ in range(120)) for _ in range(6)]
+        for text in texts:
             ids = tokenizer.encode(text).ids
             f.write("text %s %d %s\n" % (text.encode().hex() or "-", len(ids), " ".join(map(str, ids))))
         theirs = transformers.AutoModelForMaskedLM.from_pretrained(folder)
@@ -224,7 +223,8 @@ def write_reference():
             ids = [model.eot] + [model.V if t % 3 == 1 else draw.randrange(model.V) for t in range(T - 1)]
             with torch.no_grad():
                 logits = theirs(torch.tensor([ids])).logits[0, T // 2, ::16].numpy()
-            f.write("logits %d %s %d %s\n" % (T, " ".join(map(str, ids)), len(logits), " ".join("%.6f" % x for x in logits)))
+            f.write("logits %d %s %d %s\n" % (T, " ".join(map(str, ids)), len(logits),
+                                              " ".join("%.6f" % x for x in logits)))
 
 
 def checksum(data):
@@ -240,22 +240,26 @@ def main(path, *texts):
     model, draw = Model(path), random.Random(2)
     with tempfile.TemporaryDirectory() as scratch:
         folder, ours = scratch + "/hf", scratch + "/ours"
-        run("cc", "-std=gnu11", "-O2", "-ffp-contract=fast", "-xc", "-", "-I" + ROOT, "-o", ours, "-lm", input=OURS.encode())
+        run("cc", "-std=gnu11", "-O2", "-xc", "-", "-I" + ROOT, "-o", ours, "-lm", input=OURS.encode())
         run("dev/export", path, folder)
         auto = transformers.AutoModelForCausalLM if model.causal else transformers.AutoModelForMaskedLM
         theirs, info = auto.from_pretrained(folder, output_loading_info=True)
         check(not any(info.values()), "from_pretrained: %s, %s" % (
             type(theirs).__name__, ", ".join("%s: %s" % (k, len(v)) for k, v in info.items())))
         check_logits(model, theirs, ours, draw)
-        check_back(model, folder, theirs)
+        check_back(model, folder, "exported")
         if not model.vocab:  # and so no tokenizer
             return
+        theirs.save_pretrained(scratch + "/saved")
+        transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(scratch + "/saved")
+        check_back(model, scratch + "/saved", "saved by transformers")
         tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
         check_ids(model, tokenizer, texts, scratch)
         words = [" ".join(s.decode("utf-8", "replace").strip() for s in draw.choices(model.strings[256:-1], k=n))
                  for n in (1, 5, 9)]
         if not model.causal:
-            check_fill(model, folder, ["[MASK]", words[0] + " [MASK].", "[MASK] %s [MASK][MASK] %s" % (words[1], words[2])])
+            check_fill(model, folder, ["[MASK]", words[0] + " [MASK].",
+                                       "[MASK] %s [MASK][MASK] %s" % (words[1], words[2])])
         check_sentences(model, folder, ours, tokenizer, words + [" ".join(words * 30)])
 
 
