@@ -67,13 +67,14 @@ train_optibert: train_optibert.c .flags
 	$(BUILD)
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
-dev/eval data/village: data/tokenize.c
+dev/eval dev/export data/village: data/tokenize.c
 dev/sweep dev/plot: dev/fit.c
 test_optibert: test_optibert.c train_optibert.c .flags
 	$(BUILD)
 data/test: data/test.c data/village.c data/tokenize.c test_optibert.c train_optibert.c .flags
 	$(BUILD)
-dev/test: dev/test.c dev/eval.c dev/fit.c dev/plot.c dev/sweep.c data/tokenize.c test_optibert.c train_optibert.c .flags
+dev/test: dev/test.c dev/eval.c dev/export.c dev/fit.c dev/plot.c dev/sweep.c data/tokenize.c test_optibert.c \
+          train_optibert.c .flags
 	$(BUILD)
 
 data/village_train.bin: data/village

@@ -119,7 +119,7 @@ static int byte_class(char c) {
 
 // The class of the character at the beginning of a text of n > 0 bytes, and its length in bytes. In three
 // blocks of Unicode nearly everything is punctuation (« “ ’ — … 「), so their UTF-8 sequences count as "anything
-// else": U+0080–U+00BF (C2 xx), U+2000–U+206F (E2 80 xx, E2 81 xx), U+3000–U+303F (E3 80 xx).
+// else": U+0080–U+00BF (C2 xx), U+2000–U+207F (E2 80 xx, E2 81 xx), U+3000–U+303F (E3 80 xx).
 static int char_class(const char *text, size_t n, size_t *length) {
     const unsigned char *u = (const unsigned char *)text;
     int two = n > 1 && u[0] == 0xC2 && (u[1] & 0xC0) == 0x80;

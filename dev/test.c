@@ -9,11 +9,13 @@ Proves the programs of the laboratory, a chapter for each. Run it from the top f
 #define PLOT_NO_MAIN
 #define SWEEP_NO_MAIN
 #define EVAL_NO_MAIN
+#define EXPORT_NO_MAIN
 #include "../test_optibert.c"
 #include "fit.c"
 #include "plot.c"
 #include "sweep.c"
 #include "eval.c"
+#include "export.c"
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
@@ -1241,6 +1243,233 @@ static void test_eval_errors(void) {
 }
 
 // ----------------------------------------------------------------------------
+// dev/export.c
+
+// n ids from a file.
+static int32_t *read_ids(FILE *f, size_t n) {
+    int32_t *ids = alloc_or_die(n * sizeof *ids);
+    for (size_t i = 0; i < n; i++) check(fscanf(f, "%d", &ids[i]) == 1, "export: the reference ends too early");
+    return ids;
+}
+
+// A text of the reference, in hexadecimal, must have the ids that the tokenizers library gave it.
+static void check_reference_text(const Encoder *e, const char *hex, const int32_t *want, size_t n) {
+    size_t bytes = strlen(hex) / 2, n_masked, masked[100];
+    char *text = alloc_or_die(bytes + 1);
+    int32_t *ids = alloc_or_die((bytes + 2) * sizeof *ids);
+    for (size_t i = 0; i < bytes; i++) text[i] = (char)strtol((char[]){hex[2 * i], hex[2 * i + 1], 0}, NULL, 16);
+    size_t count = eval_encode(e, text, ids, masked, &n_masked);
+    check(count == n && memcmp(ids, want, n * sizeof *ids) == 0, "export: other ids than the library's: %s", text);
+    free(text), free(ids);
+}
+
+// The logits of every 16th token at position T/2 must be those that transformers computed.
+static void check_reference_logits(Model *m, int32_t *ids, size_t T, FILE *f, size_t n) {
+    Document whole = {0, T, 0, 1};
+    Batch in = {1, 1, 1, ids, (size_t[]){T / 2}, (int32_t[]){0}, &whole};
+    m->c.T = T;
+    model_pass(m, &in, 0);
+    for (size_t i = 0; i < n; i++) {
+        double want = NAN, got = (double)m->logits[16 * i];
+        check(fscanf(f, "%lf", &want) == 1 && fabs(got - want) < 1e-4, "export: logit %zu of %zu is %g, not %g",
+              16 * i, T, got, want);
+    }
+}
+
+// dev/export_reference.txt is what the real libraries made of dev/export_reference.bin, once it was exported
+// (dev/check_export.py). We must still write the files that they read, and compute what they computed.
+static void test_export_reference(void) {
+    char word[16], name[2048];
+    unsigned long long sum;
+    size_t n, count;
+    Model m;
+    Vocab v;
+    Encoder e;
+    FILE *f = fopen("dev/export_reference.txt", "r");
+    check(f && shell("dev/export dev/export_reference.bin @/reference") == 0, "export: no reference");
+    load_model(&m, &v, "dev/export_reference.bin", 1);
+    encoder_make(&e, &v);
+    int files = 0, texts = 0, logits = 0;
+    while (f && fscanf(f, "%15s", word) == 1) {
+        if (strcmp(word, "file") == 0 && fscanf(f, "%2047s %llx", name, &sum) == 2) {
+            char *file = slurp(export_path(scratch("reference"), name), &n);
+            check(checksum_add(CHECKSUM_START, file, n) == sum,
+                  "export: %s is not what the libraries read; run dev/check_export.py --reference", name);
+            free(file), files++;
+        } else if (strcmp(word, "text") == 0 && fscanf(f, "%2047s %zu", name, &n) == 2) {
+            int32_t *ids = read_ids(f, n);
+            check_reference_text(&e, strcmp(name, "-") ? name : "", ids, n);
+            free(ids), texts++;
+        } else if (strcmp(word, "logits") == 0 && fscanf(f, "%zu", &n) == 1) {
+            int32_t *ids = read_ids(f, n);
+            check(fscanf(f, "%zu", &count) == 1, "export: the reference ends too early");
+            check_reference_logits(&m, ids, n, f, count);
+            free(ids), logits++;
+        } else check(0, "export: the reference has a line \"%s\"", word);
+    }
+    check(files == 4 && texts >= 11 && logits == 3, "export: %d %d %d in the reference", files, texts, logits);
+    if (f) fclose(f);
+    model_free(&m);
+}
+
+// Each kind of model comes back as it was: with bytes and merges, with whole words, of next tokens, without
+// a vocabulary. So do files that somebody has spaced differently.
+static void test_export_import(void) {
+    static const char *const models[] = {"dev/export_reference.bin", "@/eval", "@/causal", "@/wordless"};
+    eval_setup();
+    check(shell("mkdir -p @/bare && cp @/e_train.bin @/bare/x_train.bin && cp @/e_val.bin @/bare/x_val.bin && "
+                "./train_optibert --train @/e_train.bin --seq-len 16 --steps 1 --objective ntp --overwrite "
+                "--out @/causal && ./train_optibert --train @/bare/x_train.bin --seq-len 16 --steps 1 "
+                "--overwrite --out @/wordless") == 0, "export: no models");
+    for (int i = 0; i < 4; i++)
+        for (int spaced = 0; spaced < 2; spaced++)
+            check(shell("rm -rf @/hf; dev/export %s @/hf && cd @/hf && { test %d = 0 || sed -i.old "
+                        "'s/^\"/ \\t\"/; s/:\\([0-9]*\\),$/ : \\1 ,/; s/^  \"\\([a-z_]*\\)\": /\"\\1\"  :/' "
+                        "*.json; } && cd - && dev/export --import @/hf @/back.bin && cmp @/back.bin %s%s",
+                        models[i], spaced, models[i], i ? "/model.bin" : "") == 0,
+                  "export: %s comes back different", models[i]);
+    check(access(scratch("hf/tokenizer.json"), F_OK) != 0, "export: a tokenizer without a vocabulary");
+    check(shell("dev/export @/wordless @/hf && ! ls @/hf | grep tmp") == 0, "export: a second time");
+    check_printed("stderr", "no tokenizer");
+    check(shell("dev/export @/causal @/hf && grep LlamaForCausalLM @/hf/config.json && "
+                "! grep mask_token_id @/hf/config.json") == 0, "export: a causal model is not EuroBERT");
+}
+
+// The card says how the model was trained, if that is known.
+static void test_export_card(void) {
+    char *csv, *card, line[128];
+    const char *field;
+    eval_setup();
+    check(shell("rm -rf @/hf; dev/export @/eval @/hf") == 0, "export: no card");
+    csv = slurp(scratch("eval/result.csv"), NULL), card = slurp(scratch("hf/README.md"), NULL);
+    check(strstr(card, "| data | e_train |\n") && strstr(card, "| steps | 60 |\n"), "export: the card says %s", card);
+    int n = export_field(csv, "val_loss", &field);
+    snprintf(line, sizeof line, "| validation loss, nats a predicted token | %.*s |\n", n, field);
+    check(n > 4 && strstr(card, line), "export: the card lacks %s", line);
+    check(export_field("a,b,c\n1,,3\n", "c", &field) == 1 && *field == '3', "export: field c");
+    check(export_field("a,b,c\n1,,3\n", "b", &field) == 0 && export_field("a,b\n1\n", "b", &field) == 0 &&
+          export_field("", "b", &field) == 0 && export_field("a\n", "a", &field) == 0, "export: fields that are missing");
+    free(csv), free(card);
+    check(shell("cp @/eval/model.bin @/eval/other.bin && dev/export @/eval/other.bin @/hf") == 0, "export: other");
+    card = slurp(scratch("hf/README.md"), NULL);
+    check(!strstr(card, "e_train") && strstr(card, "fill-mask"), "export: the result is of model.bin only: %s", card);
+    free(card);
+}
+
+// A model in @/odd.bin whose vocabulary has all bytes but those in `without`, then these strings.
+static void save_odd_model(const char *const *strings, size_t n, int without, int eot) {
+    Vocab v = {.file = alloc_or_die(HEADER * 4 + 4096), .size = HEADER * 4};
+    size_t V = 0;
+    for (int byte = 0; byte < 256; byte++)
+        if (byte != without) v.file[v.size++] = 1, v.file[v.size++] = (char)byte, V++;
+    for (size_t i = 0; i < n; i++, V++) {
+        v.file[v.size++] = (char)strlen(strings[i]);
+        v.size += (size_t)sprintf(v.file + v.size, "%s", strings[i]);
+    }
+    memcpy(v.file, (int32_t[]){VOCAB_MAGIC, 2, (int32_t)V, eot < 0 ? -1 : (int32_t)V - 1}, 16);
+    Model m;
+    Config c = {.L = 1, .C = 2, .NH = 1, .H = 3, .T = 4, .V = V};
+    model_alloc(&m, &c, 1, 1, 1, 0);
+    model_init(&m, 1);
+    save_model(scratch("odd.bin"), &m, &v);
+    model_free(&m);
+}
+
+// Vocabularies that tokenizer.json cannot express are refused before anything is written; others of which
+// data/tokenize makes none are not.
+static void test_export_vocabularies(void) {
+    static const struct { const char *wrong, *strings[4]; int without, eot; } cases[] = {
+        {"no end of text", {"ab", "the"}, 256, -1},
+        {"[MASK]", {"ab", "[MASK]", "<eot>"}, 256, 1},
+        {"same string twice", {"ab", "cd", "ab", "<eot>"}, 256, 1},
+        {"same string twice", {"ab", "ab"}, 256, 1},
+        {"words with spaces", {"a b", "<eot>"}, 7, 1},
+        {"token 256", {"abc", "ab", "<eot>"}, 256, 1},
+        {NULL, {"ab", "abcd", "<eot>"}, 256, 1}, // no merge makes the second
+        {NULL, {"\"\\", "'\"", "e\"n'd\\"}, 256, 1},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        size_t n = 0;
+        while (n < 4 && cases[i].strings[n]) n++;
+        save_odd_model(cases[i].strings, n, cases[i].without, cases[i].eot);
+        if (cases[i].wrong) check_refused(1, cases[i].wrong, "dev/export @/odd.bin @/odd");
+        else check(shell("dev/export @/odd.bin @/odd && dev/export --import @/odd @/back.bin && "
+                         "cmp @/back.bin @/odd.bin") == 0, "export: vocabulary %zu", i);
+        if (cases[i].wrong) check(access(scratch("odd"), F_OK) != 0, "export: %s: wrote something", cases[i].wrong);
+    }
+}
+
+// A damaged folder gives a model or a line, never a crash.
+static void test_export_damage(void) {
+    static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors"};
+    static const char some[] = "{}[]\",:\\ u0A9\n\xc3\xff";
+    check(shell("rm -rf @/good && dev/export dev/export_reference.bin @/good") == 0, "export: nothing to damage");
+    for (uint64_t k = 0; k < 60; k++) {
+        size_t n;
+        char *bytes = slurp(export_path(scratch("good"), files[k % 3]), &n);
+        size_t reach = k % 3 == 1 ? n : MIN(n, 1500), times = random_size(k << 20, 1, 4);
+        for (size_t i = 0; i < times; i++) {
+            size_t place = random_size(k << 20 | (2 * i + 1), 0, reach - 1);
+            bytes[place] = some[random_size(k << 20 | (2 * i + 2), 0, sizeof some - 2)];
+        }
+        if (k % 5 == 0) n = random_size(k << 20 | 99, 0, reach);
+        check(shell("rm -rf @/bad @/back.bin && cp -r @/good @/bad") == 0, "export: no copy");
+        write_bytes(export_path(scratch("bad"), files[k % 3]), bytes, n);
+        int code = shell("dev/export --import @/bad @/back.bin");
+        check((code == 0 || code == 1 || code == 2) && (code == 0) == (access(scratch("back.bin"), F_OK) == 0),
+              "export: damage %d: exit %d", (int)k, code);
+        free(bytes);
+    }
+}
+
+// Import a folder in which `from` became `to`.
+#define EDITED(file, from, to) \
+    "rm -rf @/bad && cp -r @/good @/bad && sed 's/" from "/" to "/' @/good/" file " >@/bad/" file " && " \
+    "dev/export --import @/bad @/never.bin"
+
+static void test_export_refusals(void) {
+    static const Refusal refusals[] = {
+        {2, "--help", "dev/export"},
+        {2, "--help", "dev/export @/eval"},
+        {2, "--help", "dev/export @/eval @/a @/b"},
+        {2, "--import", "dev/export --import @/good"},
+        {2, "--import", "dev/export --import @/good @/a @/b"},
+        {2, "--frob", "dev/export --frob"},
+        {1, "/nowhere", "dev/export /nowhere @/a"},
+        {1, "good/model.bin", "dev/export @/good @/a"},
+        {1, "not a model", "dev/export Makefile @/a"},
+        {1, "README.md", "dev/export dev/export_reference.bin ."},
+        {1, "cannot make", "dev/export dev/export_reference.bin @/good/config.json"},
+        {1, "cannot make", "dev/export dev/export_reference.bin /nowhere/at/all"},
+        {1, "/nowhere/config.json", "dev/export --import /nowhere @/a"},
+        {1, "cannot write", "dev/export --import @/good /nowhere/model.bin"},
+        {1, "model_type", EDITED("config.json", "eurobert", "bert")},
+        {1, "tie_word_embeddings", EDITED("config.json", "true", "false")},
+        {1, "rope_theta", EDITED("config.json", "10000.0", "250000")},
+        {1, "rms_norm_eps", EDITED("config.json", "1e-05", "1e-06")},
+        {1, "num_key_value_heads", EDITED("config.json", "value_heads.: 2", "value_heads\": 1")},
+        {1, "no number \"hidden_size\"", EDITED("config.json", "hidden_size", "hidden")},
+        {1, "mask_token_id", EDITED("config.json", "mask_token_id.: 512", "mask_token_id\": 4")},
+        {1, "another shape", EDITED("config.json", "size.: 16,", "size\": 32,")},
+        {1, "no model.layers.2", EDITED("config.json", "layers.: 2", "layers\": 3")},
+        {1, "tokenizer.json: token 300", EDITED("tokenizer.json", ":300,", ":299,")},
+        {1, "tokenizer.json: token 0", EDITED("tokenizer.json", ".vocab.", "\"words\"")},
+        {1, "F32", EDITED("model.safetensors", "F32", "F16")},
+        {1, "another shape", EDITED("model.safetensors", "8,8", "8,4")},
+        {1, "not a safetensors", "rm @/bad/model.safetensors && cp README.md @/bad/model.safetensors && "
+                                 "dev/export --import @/bad @/never.bin"},
+        {1, "ends too early", "cp @/good/model.safetensors @/long && head -c 20000 @/long >@/bad/model.safetensors "
+                              "&& dev/export --import @/bad @/never.bin"},
+    };
+    eval_setup();
+    check(shell("rm -rf @/good && dev/export dev/export_reference.bin @/good") == 0, "export: nothing to spoil");
+    check_refusals(refusals, LENGTH(refusals));
+    check(access(scratch("never.bin"), F_OK) != 0, "export: a model of a spoiled folder");
+    check(shell("dev/export --help") == 0, "--help");
+    check_printed("stdout", "--import");
+}
+
+// ----------------------------------------------------------------------------
 // dev/plot.c
 
 // Numbers as a person would write them; escaping; cutting.
@@ -1626,6 +1855,12 @@ static const Test tests[] = {
     {"eval tasks", test_eval_tasks, 0},
     {"eval program", test_eval_program, 0},
     {"eval refusals", test_eval_errors, 0},
+    {"export reference", test_export_reference, 0},
+    {"export and import", test_export_import, 0},
+    {"export card", test_export_card, 0},
+    {"export vocabularies", test_export_vocabularies, 0},
+    {"export damage", test_export_damage, 0},
+    {"export refusals", test_export_refusals, 0},
 };
 
 int main(int argc, char **argv) {
