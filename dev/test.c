@@ -1287,7 +1287,7 @@ static void test_export_reference(void) {
     Encoder e;
     FILE *f = fopen("dev/export_reference.txt", "r");
     check(f && shell("dev/export dev/export_reference.bin @/reference") == 0, "export: no reference");
-    load_model(&m, &v, "dev/export_reference.bin", 1);
+    load_model(&m, &v, "dev/export_reference.bin", 1, NEED_HEAD);
     encoder_make(&e, &v);
     int files = 0, texts = 0, logits = 0;
     while (f && fscanf(f, "%15s", word) == 1) {
