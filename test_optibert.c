@@ -1860,6 +1860,8 @@ static void test_best(void) {
     snprintf(text, sizeof text, "before training: %.4f", least);
     check_printed("stdout", text);
     check_exit(0, RUN TINY "--steps 8 --val-every 2 --lr 0.01 --out @/better && [ ! -e @/better/best.bin ]");
+    check_exit(0, RUN TINY "--steps 8 --save-every 3 --keep --out @/kept && cmp @/kept/model.bin @/kept/model-8.bin");
+    check_exit(0, "[ $(ls @/kept/model-*.bin | wc -l) = 3 ] && ! cmp @/kept/model-3.bin @/kept/model-6.bin");
 }
 
 // A folder that cannot be locked is used all the same, with a warning.

@@ -1150,7 +1150,7 @@ typedef struct {
     size_t layers, channels, heads, hidden, seq_len;
     size_t batch, micro_batch, steps, seed, threads, val_every, val_rows, save_every;
     double mask_rate, tokens, flops, lr, grad_clip, weight_decay;
-    int resume, overwrite, dry_run, help;
+    int keep, resume, overwrite, dry_run, help;
 } Settings;
 
 // How far a run has come; a checkpoint keeps it.
@@ -1908,6 +1908,9 @@ static void save_result(const char *path, const Run *r) {
 
 // The checkpoint is last: once it says that the run is finished, model and result are there.
 void save_run(const Run *r) {
+    char name[40];
+    snprintf(name, sizeof name, "model-%llu.bin", (unsigned long long)r->done.step);
+    if (r->s.keep) save_model(out_path(r, name), &r->m, &r->vocab);
     save_model(out_path(r, "model.bin"), &r->m, &r->vocab);
     if (r->done.step == r->s.steps) save_result(out_path(r, "result.csv"), r);
     save_checkpoint(out_path(r, "checkpoint.bin"), r);
@@ -2031,6 +2034,7 @@ static Option trainer_options[] = {
     {"val-every", COUNT, KEEP, TO(val_every), 1, 1e12, "N", "steps between validations (a 20th of all)"},
     {"val-rows", COUNT, BIND, TO(val_rows), 1, 1e9, "N", "rows of a validation (512, or all there are)"},
     {"save-every", COUNT, KEEP, TO(save_every), 1, 1e12, "N", "steps between checkpoints (a 10th of all)"},
+    {"keep", FLAG, FREE, TO(keep), 0, 0, "", "keep the models of all checkpoints, as model-STEP.bin"},
     {"out", TEXT, FREE, TO(out), 0, 0, "DIR", "for main.log, checkpoint.bin, model.bin, result.csv (out)"},
     {"resume", FLAG, FREE, TO(resume), 0, 0, "", "go on with the run in DIR, or begin it"},
     {"overwrite", FLAG, FREE, TO(overwrite), 0, 0, "", "begin anew although DIR holds an unfinished run"},

@@ -739,9 +739,9 @@ static size_t column_named(const Table *t, const char *const *names, size_t not)
 // Find the columns of the first text, the second text and the label; SIZE_MAX: not there. --columns names
 // them, the label last, or counts them from 1, and then the file has no header. Returns the first row.
 static size_t find_columns(const Table *t, const char *columns, size_t column[3]) {
-    static const char *const first[] = {"text", "sentence1", "premise", "question", "sentence", NULL};
-    static const char *const second[] = {"sentence2", "hypothesis", "sentence", NULL};
-    static const char *const label[] = {"relatedness", "score", "label", NULL};
+    static const char *const first[] = {"text", "sentence1", "premise", "question", "sentence", "#1 String", NULL};
+    static const char *const second[] = {"sentence2", "hypothesis", "sentence", "#2 String", NULL};
+    static const char *const label[] = {"relatedness", "score", "label", "quality", NULL};
     if (!columns) {
         column[0] = column_named(t, first, SIZE_MAX), column[1] = column_named(t, second, column[0]);
         column[2] = column_named(t, label, SIZE_MAX);
@@ -760,12 +760,12 @@ static size_t find_columns(const Table *t, const char *columns, size_t column[3]
     return number == 0;
 }
 
-// Add the examples of a file to the task. Returns 0 if the file has no labels.
+// Add the examples of a file to the task. Returns 0 if the file has no labels, as GLUE's test files.
 static int task_add(Task *task, char ***labels, const char *path, const char *columns) {
     size_t column[3];
     Table t = read_table(path);
     size_t row = find_columns(&t, columns, column);
-    if (column[2] == SIZE_MAX) return 0;
+    if (column[2] == SIZE_MAX || (columns && column[0] == SIZE_MAX)) return 0;
     if (column[0] == SIZE_MAX)
         die("%s: no column is named text, sentence, sentence1, premise or question; name them with --columns",
             path);
@@ -897,15 +897,16 @@ static Scored score_logreg(const Task *task, const float *x, size_t D, size_t mo
 // All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
 static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
     size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train, T = by ? by->m->c.T : 0, cut = 0;
+    size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
     float *vec[2] = {NULL}, *x = NULL;
     for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
-        Encoded t = encode_texts(by->e, k ? task->second : task->first, NULL, task->n, T);
+        Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, T);
         cut += t.cut, vec[k] = embed_texts(by, &t), encoded_free(&t);
     }
     if (cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name, cut, T);
     double *cosines = alloc_or_die(tests * sizeof *cosines);
     for (size_t i = 0; i < tests && vec[1]; i++) {
-        size_t at = (i + task->n_train) * C;
+        size_t at = (i + task->n_train - from) * C;
         cosines[i] = cosine(vec[0] + at, vec[1] + at, C);
     }
     if (task->second && task->K == 2)
