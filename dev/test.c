@@ -994,12 +994,12 @@ static void test_eval_intervals(void) {
     free(s);
 }
 
-// A small model that reads text: @/v/model.bin. Its text is about cats and numbers.
+// A small model that reads text: @/cats/model.bin. Its text is about cats and numbers.
 static void eval_text_setup(void) {
-    if (access(scratch("v/model.bin"), F_OK) == 0) return;
-    int code = shell("seq 1 3000 | sed 's/.*/the cat & sat on mat & and saw dog &/' >@/v.txt && "
-                     "data/tokenize --out @/v --vocab-size 600 @/v.txt && ./train_optibert --train @/v_train.bin "
-                     "--layers 2 --channels 16 --heads 2 --seq-len 24 --steps 20 --val-rows 4 --out @/v");
+    if (access(scratch("cats/model.bin"), F_OK) == 0) return;
+    int code = shell("seq 1 3000 | sed 's/.*/the cat & sat on mat & and saw dog &/' >@/cats.txt && "
+                     "data/tokenize --out @/cats --vocab-size 600 @/cats.txt && ./train_optibert --train @/cats_train.bin "
+                     "--layers 2 --channels 16 --heads 2 --seq-len 24 --steps 20 --val-rows 4 --out @/cats");
     check(code == 0, "eval: no model that reads text: exit %d", code);
 }
 
@@ -1010,7 +1010,7 @@ static void test_eval_vectors(void) {
     Embedder by[KINDS];
     char *text[TEXTS], words[] = "the cat sat on mat 17 and saw dog 99 then the dog sat on the cat";
     eval_text_setup();
-    load_embedders(strdup(scratch("v")), 0, by);
+    load_embedders(strdup(scratch("cats")), 0, by);
     for (size_t i = 0; i < TEXTS; i++) text[i] = strndup(words, i % 7 == 3 ? 0 : 1 + i * 7 % 60);
     Model *m = by->m;
     size_t C = m->c.C, T = m->c.T;
@@ -1062,7 +1062,7 @@ static void test_eval_gradients(void) {
     Embedder by[KINDS];
     char *text[6] = {"the cat", "the dog sat", "on mat 7", "and saw 12", "dog 5", ""};
     eval_text_setup();
-    load_embedders(strdup(scratch("v")), NEED_BACKWARD, by);
+    load_embedders(strdup(scratch("cats")), NEED_BACKWARD, by);
     Model *m = by->m;
     size_t C = m->c.C;
     Encoded t = encode_texts(by->e, text, NULL, 6, m->c.T);
@@ -1176,25 +1176,25 @@ static void test_eval_tasks(void) {
 static void test_eval_program(void) {
     eval_text_setup();
     check(shell("mkdir -p @/easy && for f in train test; do (echo 'label\ttext'; seq 1 60 | awk '{ print "
-                "($1 %% 3 ? \"c\\tthe cat \" : \"d\\tsaw dog \") $1 }') >@/easy/$f.tsv; done; dev/eval @/v @/easy "
+                "($1 %% 3 ? \"c\\tthe cat \" : \"d\\tsaw dog \") $1 }') >@/easy/$f.tsv; done; dev/eval @/cats @/easy "
                 "--finetune --scores @/s.csv") == 0, "eval: --finetune");
     Table t = read_table(strdup(scratch("s.csv")));
     check(t.rows == 10 && !strcmp(table_cell(&t, 1, 1), "trained") && atof(table_cell(&t, 1, 5)) > 0.9 &&
               atof(table_cell(&t, 1, 9)) > 0,
           "eval: 10 lines of scores expected, and an accuracy of about 1: %zu, %s", t.rows, table_cell(&t, 1, 5));
-    check(shell("dev/eval @/v @/easy") == 0, "eval: frozen");
+    check(shell("dev/eval @/cats @/easy") == 0, "eval: frozen");
     check_printed("stdout", "the most frequent class           66.67");
     check_printed("stdout", "  8 examples a class, accuracy\n");
-    check(shell("sed 's/$/. Then the dog sat on the mat & times!/' @/v.txt >@/w.txt; "
-                "dev/eval @/v --contrastive @/w.txt --steps 3 --out @/c && cmp @/c/model.bin @/v/model.bin") != 0 &&
+    check(shell("sed 's/$/. Then the dog sat on the mat & times!/' @/cats.txt >@/w.txt; "
+                "dev/eval @/cats --contrastive @/w.txt --steps 3 --out @/c && cmp @/c/model.bin @/cats/model.bin") != 0 &&
               access(scratch("c/model.bin"), F_OK) == 0, "eval: --contrastive writes no new model");
-    check(shell("printf 'the cat\\n\\ndog 7' >@/lines; dev/eval @/v --embed @/lines --out @/x.npy") == 0, "--embed");
+    check(shell("printf 'the cat\\n\\ndog 7' >@/lines; dev/eval @/cats --embed @/lines --out @/x.npy") == 0, "--embed");
     size_t n;
     char *npy = slurp(scratch("x.npy"), &n), *lines[] = {"the cat", "", "dog 7"};
     check(n == 128 + 3 * 16 * 4 && !memcmp(npy, "\x93NUMPY\1\0", 8) && strstr(npy + 10, "(3, 16)") &&
               npy[8] == 118 && npy[127] == '\n', "--embed: not an .npy file of 3 x 16");
     Embedder by[KINDS];
-    load_embedders(strdup(scratch("v")), 0, by);
+    load_embedders(strdup(scratch("cats")), 0, by);
     Encoded e = encode_texts(by->e, lines, NULL, 3, by->m->c.T);
     embedder_begin(by);
     check(n > 128 && !memcmp(npy + 128, embed_texts(by, &e), 3 * 16 * 4), "--embed: other vectors");
@@ -1214,20 +1214,20 @@ static void test_eval_errors(void) {
     static const Refusal refusals[] = {
         {2, "nothing to do", "dev/eval @/eval"},
         {1, "short.tsv: line 2 has 1 columns", "mkdir @/bad; printf 'label\ttext\nx\n' >@/bad/short.tsv; mv @/bad/short.tsv "
-                                               "@/bad/all.tsv; dev/eval @/v @/bad 2>&1 >@/o | sed 's/all.tsv/short.tsv/' "
+                                               "@/bad/all.tsv; dev/eval @/cats @/bad 2>&1 >@/o | sed 's/all.tsv/short.tsv/' "
                                                ">&2; false"},
         {1, "\"z\" is not among", "printf 'label\ttext\nx\ta\ny\tb\n' >@/bad/train.tsv; printf 'label\ttext\nx\ta\nz\tb\n' "
-                                  ">@/bad/test.tsv; dev/eval @/v @/bad"},
-        {1, "all labels are", "printf 'label\ttext\nx\ta\nx\tb\n' >@/bad/train.tsv; dev/eval @/v @/bad"},
-        {1, "is empty", ": >@/bad/train.tsv; dev/eval @/v @/bad"},
-        {1, "no column is named text", "printf 'label\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/v @/bad"},
-        {1, "no label column", "printf 'text\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/v @/bad"},
-        {2, "--columns a", "dev/eval @/v @/bad --columns a"},
-        {1, "/nowhere: no train.tsv", "dev/eval @/v /nowhere"},
-        {1, "has one column", "echo a >@/bad/x.tsv; dev/eval @/v --contrastive @/bad/x.tsv --out @/c"},
-        {2, "--embed: say where", "dev/eval @/v --embed @/v.txt"},
-        {2, "--out: is for", "dev/eval @/v @/easy --out @/c"},
-        {2, "--scores: there is no task", "dev/eval @/v --fill '[MASK]' --scores @/s"},
+                                  ">@/bad/test.tsv; dev/eval @/cats @/bad"},
+        {1, "all labels are", "printf 'label\ttext\nx\ta\nx\tb\n' >@/bad/train.tsv; dev/eval @/cats @/bad"},
+        {1, "is empty", ": >@/bad/train.tsv; dev/eval @/cats @/bad"},
+        {1, "no column is named text", "printf 'label\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/cats @/bad"},
+        {1, "no label column", "printf 'text\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/cats @/bad"},
+        {2, "--columns a", "dev/eval @/cats @/bad --columns a"},
+        {1, "/nowhere: no train.tsv", "dev/eval @/cats /nowhere"},
+        {1, "has one column", "echo a >@/bad/x.tsv; dev/eval @/cats --contrastive @/bad/x.tsv --out @/c"},
+        {2, "--embed: say where", "dev/eval @/cats --embed @/cats.txt"},
+        {2, "--out: is for", "dev/eval @/cats @/easy --out @/c"},
+        {2, "--scores: there is no task", "dev/eval @/cats --fill '[MASK]' --scores @/s"},
         {2, "no [MASK]", "dev/eval @/eval --fill 'He has a cat.'"},
         {1, "17 tokens", "dev/eval @/eval --fill 'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK]"
                          "[MASK][MASK][MASK][MASK].'"},
