@@ -93,10 +93,10 @@ def odd_texts():
     yield ("👩‍👩‍👧‍👦 emoji 🏳️‍🌈🙂🙂 e\u0301 ﬁ ½ × ÷ « quoted » “fine” — … ’s it's IT'S"
            "\u00a0\u00ad\u200b\u2070\u207f\u2080\u20ac")
     yield "".join(map(chr, range(0x500)))
-    yield "\n".join((run * n)[:n] + end for run in ("the", "199", "--", "é", "界", " ", "\n") for end in ("", " a")
-                    for n in (1022, 1023, 1024, 1025, 1026, 1027, 2500))
+    yield "\n".join(start + (run * n)[:n] + " a" for run in ("the", "199", "--", "é", "界", " ", "\n")
+                    for start in ("", "a ") for n in (1022, 1023, 1024, 1025, 1026, 1027, 2500))
     draw = random.Random(1)
-    for alphabet in ("ab \n", "aA1.,  \t\r\n\x00é—「界🙂\xa0", "the and of in to e a t  ,.—"):
+    for alphabet in ("ab \n", "aA1.,  \t\r\n\x00é—「⁰界🙂\xa0", "the and of in to e a t  ,.—"):
         yield "".join(draw.choice(alphabet) for _ in range(300000))
 
 
