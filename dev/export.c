@@ -360,7 +360,8 @@ static void export_model(const char *path, const char *folder) {
         {"config.json", put_config, 0}, {"README.md", put_card, 0}, {"modules.json", put_modules, 1},
         {"1_Pooling/config.json", put_pooling, 1}};
     enum { N = sizeof files / sizeof *files };
-    const char *weights = export_path(folder, "model.safetensors"), *pooling = export_path(folder, "1_Pooling");
+    const char *pooling = export_path(folder, "1_Pooling");
+    const char *weights = export_path(folder, "model.safetensors");
     char *text[N] = {0};
     size_t size[N];
     Export e = {.path = path};
