@@ -428,7 +428,7 @@ static void open_case(Case *k, const char *name) {
     const int32_t *w = reference(name, "config")->data; // L C NH H T V B causal eot M steps
     Config c = {(size_t)w[0], (size_t)w[1], (size_t)w[2], (size_t)w[3], (size_t)w[4], (size_t)w[5], w[7]};
     *k = (Case){.name = name, .B = (size_t)w[6], .eot = w[8], .steps = (size_t)w[10]};
-    model_alloc(&k->m, &c, k->B, k->B * c.T, MOST_THREADS, 1);
+    model_alloc(&k->m, &c, k->B, k->B * c.T, MOST_THREADS, NEED_HEAD | NEED_BACKWARD);
     loader_alloc(&k->l, k->B, k->B, c.T);
     for (const Tensor *t = k->m.tensor; t < k->m.tensor + N_TENSORS; t++)
         memcpy(k->m.params + t->offset, reference(name, t->name)->data, tensor_size(t) * 4);
@@ -537,7 +537,7 @@ enum { SMALL_EOT = 30 };
 
 static void small_open(Small *s, Config c, size_t B, size_t micro) {
     s->c = c;
-    model_alloc(&s->m, &c, B, B * c.T, MOST_THREADS, 1);
+    model_alloc(&s->m, &c, B, B * c.T, MOST_THREADS, NEED_HEAD | NEED_BACKWARD);
     loader_alloc(&s->l, B, micro, c.T);
     model_init(&s->m, 3);
     for (size_t i = 0; i < B * (c.T + 1); i++)
@@ -741,7 +741,7 @@ static void test_counts(void) {
 static void test_initial_weights(void) {
     const Config c = {1, 64, 2, 176, 8, 900, 0};
     Model m;
-    model_alloc(&m, &c, 1, 8, 1, 0), model_init(&m, 9);
+    model_alloc(&m, &c, 1, 8, 1, NEED_HEAD), model_init(&m, 9);
     for (const Tensor *t = m.tensor; t < m.tensor + N_TENSORS; t++) {
         double n = (double)tensor_size(t), sum = 0, squares = 0, most = 0;
         double sigma = t == m.tensor + WDOWN ? 1 / sqrt(176) : 1 / sqrt(64);
@@ -943,7 +943,7 @@ static void make_data(void) {
 static void open_small_run(Run *r, Settings s) {
     *r = (Run){.s = s};
     open_data(r), settle(r);
-    model_alloc(&r->m, &r->c, 16, 16 * r->c.T, MOST_THREADS, 1), model_init(&r->m, 5);
+    model_alloc(&r->m, &r->c, 16, 16 * r->c.T, MOST_THREADS, NEED_HEAD | NEED_BACKWARD), model_init(&r->m, 5);
     loader_alloc(&r->loader, 16, r->s.micro_batch, r->c.T);
 }
 
@@ -1279,7 +1279,7 @@ static void test_resume_elsewhere(void) {
     Vocab v;
     size_t n;
     char *file = slurp(scratch("w.vocab"), &n);
-    load_model(&m, &v, scratch("there/model.bin"), 1);
+    load_model(&m, &v, scratch("there/model.bin"), 1, NEED_HEAD);
     check(v.size == n && memcmp(v.file, file, n) == 0 && v.V == 100 && v.eot == 99,
           "model.bin: not the vocabulary of the data");
     check(m.c.L == 1 && m.c.C == 8 && m.c.NH == 1 && m.c.H == 16 && m.c.T == 16 && m.c.V == 100 &&
@@ -1347,7 +1347,7 @@ static void check_result(const double trl[41], const double tel[41]) {
     omp_set_num_threads(2);
     check(atoi(threads) == omp_get_max_threads(), "result: %s threads", threads);
     omp_set_num_threads(THREADS);
-    load_model(&m, &v, scratch("log/model.bin"), 1);
+    load_model(&m, &v, scratch("log/model.bin"), 1, NEED_HEAD);
     double loss = plain_validation(&m, &val, 9, 0.2, &se);
     check(fabs(atof(train_loss) - (trl[39] + trl[40]) / 2) < 2e-6, "result: train_loss %s", train_loss);
     check(fabs(atof(val_loss) - loss) < 1e-5 && fabs(atof(val_loss) - tel[40]) < 1e-6,
@@ -1460,10 +1460,10 @@ static void test_plan(void) {
     check_printed("stdout", "--weight-decay ");
     const Config c = {2, 24, 2, 40, 19, 37, 0};
     Model m;
-    model_alloc(&m, &c, 3, 20, 2, 1);
+    model_alloc(&m, &c, 3, 20, 2, NEED_HEAD | NEED_BACKWARD);
     size_t used = 4 * m.block * 4 + (size_t)((char *)(m.partial + PARTS * 24) - (char *)m.memory);
-    check(model_bytes(&c, 3, 20, 2, 1) >= used && model_bytes(&c, 3, 20, 2, 1) < used + 64,
-          "model_bytes: %zu, used %zu", model_bytes(&c, 3, 20, 2, 1), used);
+    size_t bytes = model_bytes(&c, 3, 20, 2, NEED_HEAD | NEED_BACKWARD);
+    check(bytes >= used && bytes < used + 64, "model_bytes: %zu, used %zu", bytes, used);
     model_free(&m);
 }
 
@@ -1846,8 +1846,9 @@ static void test_best(void) {
     double loss, least = INFINITY;
     size_t step, best = 0;
     make_data();
-    check_exit(0, RUN "--train @/t_train.bin --layers 2 --channels 64 --seq-len 16 --batch 8 --steps 400 --val-every 20 "
-                  "--lr 0.01 --weight-decay 0 --out @/heart");
+    check_exit(0, "data/village --out @/few --tokens 400 --val-tokens 1200 --people 40"); // and 128 epochs:
+    check_exit(0, RUN "--train @/few_train.bin --layers 2 --channels 64 --seq-len 16 --batch 8 --steps 400 "
+                  "--val-every 20 --lr 0.01 --weight-decay 0 --out @/heart");
     log = slurp(scratch("heart/main.log"), NULL);
     for (line = strtok(log, "\n"); line; line = strtok(NULL, "\n"))
         if (sscanf(line, "s:%zu tel:%lf", &step, &loss) == 2 && step > 0 && loss < least) least = loss, best = step;
@@ -1855,10 +1856,12 @@ static void test_best(void) {
     snprintf(text, sizeof text, "the best validation loss was %.4f, after step %zu", least, best);
     check(best > 0 && best < 400, "best: the last validation is the best: this text is not learned by heart");
     check_printed("stdout", text);
-    check_exit(0, RUN "--train @/t_train.bin --seq-len 16 --batch 8 --steps 1 --init @/heart/best.bin --out @/from");
+    check_exit(0, RUN "--train @/few_train.bin --seq-len 16 --batch 8 --steps 1 --init @/heart/best.bin --out @/from");
     snprintf(text, sizeof text, "before training: %.4f", least);
     check_printed("stdout", text);
     check_exit(0, RUN TINY "--steps 8 --val-every 2 --lr 0.01 --out @/better && [ ! -e @/better/best.bin ]");
+    check_exit(0, RUN TINY "--steps 8 --save-every 3 --keep --out @/kept && cmp @/kept/model.bin @/kept/model-8.bin");
+    check_exit(0, "[ $(ls @/kept/model-*.bin | wc -l) = 3 ] && ! cmp @/kept/model-3.bin @/kept/model-6.bin");
 }
 
 // A folder that cannot be locked is used all the same, with a warning.
@@ -1979,7 +1982,7 @@ int main(int argc, char **argv) {
     if (strcmp(mode, "nobody") == 0 && geteuid() == 0 && setuid(65534)) die("cannot become another user");
     if (strcmp(mode, "run") == 0 || strcmp(mode, "stopped") == 0 || strcmp(mode, "nobody") == 0 || !locks_work)
         return close_stdout(train_main(argc - 1, argv + 1));
-    if (strcmp(mode, "load") == 0) return load_model(&(Model){0}, &(Vocab){0}, argv[2], 1), 0;
+    if (strcmp(mode, "load") == 0) return load_model(&(Model){0}, &(Vocab){0}, argv[2], 1, NEED_HEAD), 0;
     omp_set_num_threads(THREADS);
     return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
 }

@@ -506,9 +506,11 @@ static float *take_floats(Arena *a, size_t n) {
     return a->memory ? a->memory + begin : NULL;
 }
 
+// What a model needs room for, besides the forward pass of the encoder.
+enum { NEED_HEAD = 1, NEED_BACKWARD = 2 };
+
 // Give every activation its place in m->memory, or just count while that is NULL. Returns the floats needed.
-// `train`: also what only the backward pass uses.
-static size_t place_activations(Model *m, int threads, int train) {
+static size_t place_activations(Model *m, int threads, int needs) {
     const Config *c = &m->c;
     size_t L = c->L, C = c->C, H = c->H, T = c->T, V1 = c->V + 1, N = m->max_B * T, M = m->max_M;
     Arena a = {m->memory, 0};
@@ -523,7 +525,7 @@ static size_t place_activations(Model *m, int threads, int train) {
     m->gu = take_floats(&a, L * N * 2 * H);     // (L,N,2H) gate | up
     m->rstdf = take_floats(&a, M);              // (M)
     m->nf = take_floats(&a, M * C);             // (M,C) the final norm: what the head sees
-    m->logits = take_floats(&a, M * V1);        // (M,V+1), later their gradient
+    m->logits = take_floats(&a, needs & NEED_HEAD ? M * V1 : 0); // (M,V+1), later their gradient
     m->loss_lse = take_floats(&a, M);           // (M)
     m->losses = take_floats(&a, M);             // (M)
     // used within one layer
@@ -533,7 +535,7 @@ static size_t place_activations(Model *m, int threads, int train) {
     m->ng = take_floats(&a, M * C);             // (M,C) the rows of its norm that go on
     m->scores = take_floats(&a, (size_t)threads * 2 * QB * T); // (threads,2,QB,T)
     m->turn = take_floats(&a, c->T * C / c->NH); // (T,HS/2,2) cosines and sines for RoPE
-    if (!train) return a.used;
+    if (!(needs & NEED_BACKWARD)) return a.used;
     m->dx = take_floats(&a, N * C);             // (N,C) gradient of the residual stream
     m->dxg = take_floats(&a, M * C);            // (M,C) the same, for the rows that went on
     m->dc = take_floats(&a, N * C);             // (N,C) gradient of whatever else has C channels
@@ -553,21 +555,21 @@ size_t most_predicted(const Config *c, size_t rows, double mask_rate) {
 }
 
 // The bytes that model_alloc will take.
-size_t model_bytes(const Config *c, size_t B, size_t M, int threads, int train) {
+size_t model_bytes(const Config *c, size_t B, size_t M, int threads, int needs) {
     Model m = {.c = *c, .max_B = B, .max_M = M};
-    size_t blocks = tensor_table(m.tensor, c) * (train ? 4 : 1);
-    return sizeof(float) * (blocks + place_activations(&m, threads, train));
+    size_t blocks = tensor_table(m.tensor, c) * (needs & NEED_BACKWARD ? 4 : 1);
+    return sizeof(float) * (blocks + place_activations(&m, threads, needs));
 }
 
-// Make room for the parameters and the activations of B rows with M predictions; if `train`, also for
-// gradients and moments.
-void model_alloc(Model *m, const Config *c, size_t B, size_t M, int threads, int train) {
+// Make room for the parameters and the activations of B rows with M predictions; for the backward pass, also
+// for gradients and moments.
+void model_alloc(Model *m, const Config *c, size_t B, size_t M, int threads, int needs) {
     *m = (Model){.c = *c, .max_B = B, .max_M = M};
     m->block = tensor_table(m->tensor, c);
-    m->params = alloc_or_die(m->block * (train ? 4 : 1) * sizeof(float));
-    if (train) m->grads = m->params + m->block, m->m = m->grads + m->block, m->v = m->m + m->block;
-    m->memory = alloc_or_die(place_activations(m, threads, train) * sizeof(float));
-    place_activations(m, threads, train);
+    m->params = alloc_or_die(m->block * (needs & NEED_BACKWARD ? 4 : 1) * sizeof(float));
+    if (needs & NEED_BACKWARD) m->grads = m->params + m->block, m->m = m->grads + m->block, m->v = m->m + m->block;
+    m->memory = alloc_or_die(place_activations(m, threads, needs) * sizeof(float));
+    place_activations(m, threads, needs);
     size_t HS = c->C / c->NH;
     for (size_t t = 0; t < c->T; t++)
         for (size_t i = 0; i < HS / 2; i++) {
@@ -1148,7 +1150,7 @@ typedef struct {
     size_t layers, channels, heads, hidden, seq_len;
     size_t batch, micro_batch, steps, seed, threads, val_every, val_rows, save_every;
     double mask_rate, tokens, flops, lr, grad_clip, weight_decay;
-    int resume, overwrite, dry_run, help;
+    int keep, resume, overwrite, dry_run, help;
 } Settings;
 
 // How far a run has come; a checkpoint keeps it.
@@ -1800,12 +1802,12 @@ void check_config(const Config *c) {
 
 // Load a model and its vocabulary, with room for B rows of as many tokens as it was trained on, all
 // predicted.
-void load_model(Model *m, Vocab *v, const char *path, size_t B) {
+void load_model(Model *m, Vocab *v, const char *path, size_t B, int needs) {
     Reader r;
     Config c;
     open_verified(&r, path, MODEL_MAGIC, "model");
     get_shape(&r, &c, v);
-    model_alloc(m, &c, B, B * c.T, omp_get_max_threads(), 0);
+    model_alloc(m, &c, B, B * c.T, omp_get_max_threads(), needs);
     get_weights(&r, m);
     fclose(r.file);
 }
@@ -1906,6 +1908,9 @@ static void save_result(const char *path, const Run *r) {
 
 // The checkpoint is last: once it says that the run is finished, model and result are there.
 void save_run(const Run *r) {
+    char name[40];
+    snprintf(name, sizeof name, "model-%llu.bin", (unsigned long long)r->done.step);
+    if (r->s.keep) save_model(out_path(r, name), &r->m, &r->vocab);
     save_model(out_path(r, "model.bin"), &r->m, &r->vocab);
     if (r->done.step == r->s.steps) save_result(out_path(r, "result.csv"), r);
     save_checkpoint(out_path(r, "checkpoint.bin"), r);
@@ -2029,6 +2034,7 @@ static Option trainer_options[] = {
     {"val-every", COUNT, KEEP, TO(val_every), 1, 1e12, "N", "steps between validations (a 20th of all)"},
     {"val-rows", COUNT, BIND, TO(val_rows), 1, 1e9, "N", "rows of a validation (512, or all there are)"},
     {"save-every", COUNT, KEEP, TO(save_every), 1, 1e12, "N", "steps between checkpoints (a 10th of all)"},
+    {"keep", FLAG, FREE, TO(keep), 0, 0, "", "keep the models of all checkpoints, as model-STEP.bin"},
     {"out", TEXT, FREE, TO(out), 0, 0, "DIR", "for main.log, checkpoint.bin, model.bin, result.csv (out)"},
     {"resume", FLAG, FREE, TO(resume), 0, 0, "", "go on with the run in DIR, or begin it"},
     {"overwrite", FLAG, FREE, TO(overwrite), 0, 0, "", "begin anew although DIR holds an unfinished run"},
@@ -2378,7 +2384,7 @@ static void print_plan(const Run *r) {
     const Config *c = &r->c;
     const Settings *s = &r->s;
     size_t params = parameter_count(c);
-    size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), 1);
+    size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
     bytes += s->batch * s->seq_len * LOADER_BYTES;
     bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float);
     double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = run_tokens(r);
@@ -2481,7 +2487,7 @@ static int open_run(Run *r) {
     if (!exists && !s->dry_run) lock_directory(s->out);
     print_plan(r);
     if (s->dry_run) return 1;
-    model_alloc(&r->m, &r->c, s->micro_batch, run_predicted(r), omp_get_max_threads(), 1);
+    model_alloc(&r->m, &r->c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
     loader_alloc(&r->loader, s->batch, s->micro_batch, r->c.T);
     if (kept) {
         load_checkpoint(&reader, &r->m);
@@ -2504,7 +2510,7 @@ static void print_expected_time(const Run *r) {
     char text[32];
     c.L = MIN(c.L, 2), c.T = MIN(c.T, 4096);
     size_t rows = MAX(1, MIN(r->s.micro_batch, 4096 / c.T));
-    model_alloc(&m, &c, rows, most_predicted(&c, rows, r->mask_rate), omp_get_max_threads(), 1);
+    model_alloc(&m, &c, rows, most_predicted(&c, rows, r->mask_rate), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
     model_init(&m, r->s.seed);
     loader_alloc(&l, rows, rows, c.T);
     load_training(&l, &r->train, &c, rows, rows, r->s.seed, 0, r->s.mask_rate);

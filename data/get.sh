@@ -5,12 +5,13 @@
 #   data/get.sh tinyshakespeare      1.1 MB of text, for a quick try
 #   data/get.sh tinystories          2.2 GB of text: short stories in simple words, written by GPT-4
 #   data/get.sh fineweb-edu [N]      N shards (1) of 100 million GPT-2 tokens, 200 MB each: educational web pages
+#   data/get.sh glue                 20 MB of tasks for dev/eval: CoLA, MRPC, QNLI, RTE, SST-2, STS-B, WNLI of GLUE
 #
 # With MIRROR=http://host/folder in the environment, every file comes from that folder.
 
 set -u
 program=$(basename "$0")
-usage="data/get.sh tinyshakespeare | tinystories | fineweb-edu [N shards]"
+usage="data/get.sh tinyshakespeare | tinystories | fineweb-edu [N shards] | glue"
 cd "$(dirname "$0")/.." || exit 1
 
 die() {
@@ -147,6 +148,22 @@ fineweb-edu)
     echo "Next:"
     echo "  ./train_optibert --train data/edu_fineweb_train_*.bin --val data/edu_fineweb_val_000000.bin \\"
     echo "      --vocab data/gpt2_tokenizer.bin"
+    ;;
+glue)
+    command -v unzip > /dev/null || die "unzip: not installed; install it and run this again"
+    for name in CoLA QNLIv2 RTE SST-2 STS-B WNLI; do
+        fetch "https://dl.fbaipublicfiles.com/glue/data/$name.zip" "$name.zip"
+        unzip -qo "data/$name.zip" -d data/glue || die "data/$name.zip: damaged; remove it and run this again"
+    done
+    mkdir -p data/glue/MRPC
+    for split in train test; do
+        fetch "https://dl.fbaipublicfiles.com/senteval/senteval_data/msr_paraphrase_$split.txt" "mrpc_$split.txt"
+        cp "data/mrpc_$split.txt" "data/glue/MRPC/$split.tsv" || exit 1
+    done
+    echo
+    echo "Next:"
+    echo "  dev/eval data/glue/RTE data/glue/MRPC data/glue/STS-B --finetune"
+    echo "  dev/eval data/glue/CoLA --columns 4,2 --finetune"
     ;;
 -h | --help)
     echo "$usage"

@@ -1,10 +1,16 @@
 /*
-What does a trained model know?
+What is a trained model worth?
 
-    dev/eval --fill "The cat sat on the [MASK]."           the best guesses for each [MASK], by out/model.bin
-    dev/eval mytext --fill "The cat sat on the [MASK]."    by mytext/model.bin
+    dev/eval --fill "The cat sat on the [MASK]."   the best guesses for each [MASK], by out/model.bin
+    dev/eval mytext sts trec                       how good its vectors are at two tasks: folders of TSV files
+    dev/eval a b rte --finetune                    how well two models can be trained for a task, compared
+    dev/eval mytext --contrastive pairs.tsv --out better    a model with better vectors
+    dev/eval mytext --embed lines.txt --out lines.npy       a vector for each line of a file
 
-A model brings its vocabulary along, so this needs nothing but the model.
+The vector of a text is the mean of the encoder's outputs over its tokens. Each task is scored as MTEB does it
+(Muennighoff et al., arXiv 2210.07316), and each score has an interval and, if there are several models, a
+difference from the first one with its own interval. Two things that are not trained encoders stand beside
+each model: the mean of its token vectors, without any attention, and the same shape with random weights.
 */
 #ifndef EVAL_C
 #define EVAL_C
@@ -16,30 +22,17 @@ A model brings its vocabulary along, so this needs nothing but the model.
 #endif
 #include "../train_optibert.c"
 #include "../data/tokenize.c"
+#include <ctype.h>
 
-typedef struct {
-    Files models;
-    const char *fill;
-    size_t threads;
-    int help;
-} EvalSettings;
+enum { STREAM_RESAMPLE = 400, STREAM_SHOTS, STREAM_MEANS, STREAM_HEAD };
 
-#define TO(field) .offset = offsetof(EvalSettings, field)
-static Option eval_options[] = {
-    {"", FILES, FREE, TO(models), 0, 0, "MODEL", "a model.bin, or the folder of a run (out)"},
-    {"fill", TEXT, FREE, TO(fill), 0, 0, "TEXT", "guess each [MASK] in TEXT"},
-    {"threads", COUNT, FREE, TO(threads), 0, 4096, "N", "(OMP_NUM_THREADS, or else the physical cores)"},
-    {"help", FLAG, FREE, TO(help), 0, 0, "", "print this list"},
-    {0},
-};
-#undef TO
+// ----------------------------------------------------------------------------
+// --fill
 
 // The file of a model that is named by itself or by its run's folder. In memory that lasts.
 static const char *eval_model_path(const char *name) {
     struct stat st;
-    if (stat(name, &st) || !S_ISDIR(st.st_mode)) return name;
-    char *path = alloc_or_die(strlen(name) + sizeof "/model.bin");
-    return strcat(strcpy(path, name), "/model.bin");
+    return stat(name, &st) || !S_ISDIR(st.st_mode) ? name : prefix_path(name, "/model.bin");
 }
 
 // Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the space
@@ -67,15 +60,16 @@ size_t eval_encode(const Encoder *e, const char *text, int32_t *ids, size_t *mas
     return T;
 }
 
-// --fill: print the five best guesses for each [MASK] of a text.
+// Print the five best guesses for each [MASK] of a text.
 static void eval_fill(const char *path, const char *text) {
     Encoder e;
     Model m;
     Vocab v;
     size_t n = strlen(text), M, *masked = alloc_or_die((n + 1) * sizeof *masked);
     int32_t *ids = alloc_or_die((n + 2) * sizeof *ids);
-    if (!strstr(text, "[MASK]")) die_usage("--fill: there is no [MASK] in the text; put one where a word is missing");
-    load_model(&m, &v, path, 1);
+    if (!strstr(text, "[MASK]"))
+        die_usage("--fill: there is no [MASK] in the text; put one where a word is missing");
+    load_model(&m, &v, path, 1, NEED_HEAD);
     if (m.c.causal) die("%s: predicts the next token, not [MASK]; train with --objective mlm", path);
     if (!v.file) die("%s: was trained without a vocabulary, so it has no words; train with --vocab", path);
     encoder_make(&e, &v);
@@ -100,20 +94,1316 @@ static void eval_fill(const char *path, const char *text) {
     free(masked), free(ids), free(in.targets), model_free(&m);
 }
 
+// ----------------------------------------------------------------------------
+// texts and tables
+
+// A table of texts. A cell is not changed once it has been read.
+typedef struct {
+    const char *path;
+    size_t rows, cols;
+    char **cell; // (rows,cols)
+} Table;
+
+static char *table_cell(const Table *t, size_t row, size_t col) { return t->cell[row * t->cols + col]; }
+
+// Read a whole file and put a zero after it.
+static char *read_whole(const char *path) {
+    Reader r;
+    reader_open(&r, path);
+    char *s = alloc_or_die(r.size + 2);
+    reader_get(&r, s, r.size);
+    fclose(r.file);
+    if (strlen(s) < r.size) die("%s: holds zero bytes, so it is not text; convert it to UTF-8", path);
+    return s;
+}
+
+// Cut one line off *text into fields, in place, at tabs, or in a CSV file at commas; there a field may be in
+// quotes, hold commas and line ends, and "" for a quote. Returns the number of fields, of which at most
+// `most` are stored.
+static size_t cut_line(char **text, int csv, char **field, size_t most) {
+    size_t n = 0;
+    char *from = *text, end;
+    do {
+        int quoted = csv && *from == '"';
+        char *to = from + quoted, *start = to;
+        for (from = to; *from; from++) {
+            if (quoted && *from == '"' && *++from != '"') quoted = 0;
+            if (!quoted && (*from == (csv ? ',' : '\t') || *from == '\n' || !*from)) break;
+            *to++ = *from;
+        }
+        end = *from, *to = 0;
+        if (end == '\n' && to > start && to[-1] == '\r') to[-1] = 0;
+        if (n < most) field[n] = start;
+        n++, from += end != 0;
+    } while (end && end != '\n');
+    *text = from;
+    return n;
+}
+
+// Read a TSV or CSV file. Every line must have as many fields as the first one.
+Table read_table(const char *path) {
+    enum { MOST = 64 };
+    Table t = {.path = path};
+    size_t n = strlen(path), line = 0, room = 0;
+    int csv = n > 4 && strcmp(path + n - 4, ".csv") == 0;
+    char *text = read_whole(path), *field[MOST];
+    if (!*text) die("%s: is empty; give a file with a header and some rows", path);
+    if (strncmp(text, "\xef\xbb\xbf", 3) == 0) text += 3;
+    while (*text) {
+        size_t fields = cut_line(&text, csv, field, MOST);
+        line++;
+        if (fields == 1 && !*field[0] && t.cols != 1) continue;
+        if (!t.cols) t.cols = MIN(fields, MOST);
+        if (fields < t.cols)
+            die("%s: line %zu has %zu columns, the first line has %zu; mend it", path, line, fields, t.cols);
+        if (t.rows == room) {
+            room = 2 * room + 64, t.cell = realloc(t.cell, room * t.cols * sizeof *t.cell);
+            if (!t.cell) die("out of memory");
+        }
+        memcpy(t.cell + t.rows++ * t.cols, field, t.cols * sizeof *field);
+    }
+    return t;
+}
+
+// Texts as token ids. Each begins with an end of text, as every document does.
+typedef struct {
+    size_t n, cut;  // texts; those that were longer than a row, and were cut
+    size_t *begin;  // (n+1) where each begins in
+    uint16_t *ids;  // (begin[n])
+} Encoded;
+
+static size_t text_length(const Encoded *t, size_t i) { return t->begin[i + 1] - t->begin[i]; }
+
+// Encode n texts, at most T tokens of each. If second is not NULL, a text is a pair, first and second, that
+// the encoder reads as one document: end of text, first, end of text, second. (As two documents of a row they
+// would not see each other, and in pretraining an end of text is what stands between two texts.) Of the
+// longer one more is cut.
+Encoded encode_texts(const Encoder *e, char **first, char **second, size_t n, size_t T) {
+    Encoded t = {.n = n, .begin = alloc_or_die((n + 1) * sizeof *t.begin)};
+    size_t room = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *part[2] = {first[i], second ? second[i] : NULL};
+        size_t length[2] = {0}, parts = second ? 2 : 1, begin = t.begin[i];
+        uint16_t *ids[2];
+        for (size_t k = 0; k < parts; k++) {
+            ids[k] = alloc_or_die((strlen(part[k]) + 2) * sizeof *ids[k]);
+            if (e->vocab.eot >= 0) ids[k][length[k]++] = (uint16_t)e->vocab.eot;
+            length[k] += encode_text(e, part[k], strlen(part[k]), ids[k] + length[k]);
+            if (length[k] == 0) length[k] = 1; // no text and no end of text: token 0
+        }
+        t.cut += length[0] + length[1] > T;
+        while (length[0] + length[1] > T) length[length[1] > length[0]]--;
+        if (begin + T > room) {
+            room = 2 * room + T + 4096, t.ids = realloc(t.ids, room * sizeof *t.ids);
+            if (!t.ids) die("out of memory");
+        }
+        for (size_t k = 0; k < parts; begin += length[k++])
+            memcpy(t.ids + begin, ids[k], length[k] * sizeof *t.ids), free(ids[k]);
+        t.begin[i + 1] = begin;
+    }
+    return t;
+}
+
+static void encoded_free(Encoded *t) { free(t->begin), free(t->ids); }
+
+// ----------------------------------------------------------------------------
+// from texts to vectors, and back from their gradients
+
+// What makes vectors: a model as it was trained, its token vectors alone, or its shape with random weights.
+// The three share the memory of one model; embedder_begin() says whose turn it is.
+enum { TRAINED, TOKENS, UNTRAINED, KINDS };
+static const char *const kind_names[] = {"trained", "token vectors only", "untrained"};
+typedef struct {
+    char name[80];
+    Model *m;
+    const Encoder *e;
+    float *start; // (block) its weights
+    int kind;
+} Embedder;
+
+static void embedder_begin(const Embedder *by) {
+    Model *m = by->m;
+    memcpy(m->params, by->start, m->block * sizeof(float));
+    if (m->grads) memset(m->grads, 0, 3 * m->block * sizeof(float)); // and the moments
+}
+
+// A batch of texts, side by side in rows as in training, each a document of its own.
+typedef struct {
+    Embedder *by;
+    Batch in;
+    size_t n, used; // texts; positions that are taken
+} Pack;
+
+static Pack pack_make(Embedder *by) {
+    size_t N = by->m->max_B * by->m->c.T;
+    Pack p = {.by = by};
+    p.in.inputs = alloc_or_die(N * sizeof *p.in.inputs), p.in.rows = alloc_or_die(N * sizeof *p.in.rows);
+    p.in.docs = alloc_or_die(N * sizeof *p.in.docs);
+    return p;
+}
+
+static void pack_free(Pack *p) { free(p->in.inputs), free(p->in.rows), free(p->in.docs); }
+
+static void pack_clear(Pack *p) { p->n = p->used = p->in.M = p->in.n_docs = 0; }
+
+// Add a document of `length` positions; its output is wanted if ids is not NULL.
+static void pack_document(Pack *p, const uint16_t *ids, size_t length) {
+    Batch *in = &p->in;
+    in->docs[in->n_docs++] = (Document){p->used, p->used + length, in->M, ids ? length : 0};
+    for (size_t i = 0; i < length; i++, p->used++) {
+        in->inputs[p->used] = ids ? ids[i] : 0;
+        if (ids) in->rows[in->M++] = p->used;
+    }
+}
+
+// Fill the rest of a row with a document that nobody asks about.
+static void pack_end_row(Pack *p) {
+    size_t T = p->by->m->c.T, rest = (T - p->used % T) % T;
+    if (rest > 0) pack_document(p, NULL, rest);
+}
+
+// Add text i. Returns 0 if there is no room for it any more.
+static int pack_add(Pack *p, const Encoded *t, size_t i) {
+    size_t T = p->by->m->c.T, n = text_length(t, i);
+    if (p->used % T + n > T) pack_end_row(p);
+    if (p->used == p->by->m->max_B * T) return 0;
+    pack_document(p, t->ids + t->begin[i], n), p->n++;
+    return 1;
+}
+
+// vec (n,C) = the mean of the outputs over each text's tokens, the first end of text among them (as
+// sentence-transformers has it); by the embedding alone, the mean of the token vectors without it. The rows
+// of the text are rows[query … query+n-1] of the batch.
+static void pack_forward(Pack *p, float *vec) {
+    Model *m = p->by->m;
+    size_t C = m->c.C, k = 0;
+    const float *wte = weights_of(m, WTE, 0);
+    int skips = p->by->kind == TOKENS;
+    pack_end_row(p), p->in.B = p->used / m->c.T;
+    if (!skips) {
+        #pragma omp parallel
+        encoder_forward(m, &p->in);
+    }
+    memset(vec, 0, p->n * C * sizeof *vec);
+    for (const Document *d = p->in.docs; d < p->in.docs + p->in.n_docs; d++) {
+        if (d->n == 0) continue;
+        size_t skip = skips && d->n > 1;
+        for (size_t i = d->query + skip; i < d->query + d->n; i++) {
+            size_t token = (size_t)p->in.inputs[p->in.rows[i]];
+            const float *x = skips ? wte + token * C : m->nf + i * C;
+            for (size_t c = 0; c < C; c++) vec[k * C + c] += x[c] / (float)(d->n - skip);
+        }
+        k++;
+    }
+}
+
+// Add to the gradients what follows from dvec (n,C).
+static void pack_backward(Pack *p, const float *dvec) {
+    Model *m = p->by->m;
+    size_t C = m->c.C, k = 0;
+    int skips = p->by->kind == TOKENS;
+    float *dwte = gradient_of(m, WTE, 0);
+    for (const Document *d = p->in.docs; d < p->in.docs + p->in.n_docs; d++) {
+        if (d->n == 0) continue;
+        size_t skip = skips && d->n > 1;
+        for (size_t i = d->query + skip; i < d->query + d->n; i++)
+            for (size_t c = 0; c < C; c++) {
+                float g = dvec[k * C + c] / (float)(d->n - skip);
+                if (skips) dwte[(size_t)p->in.inputs[p->in.rows[i]] * C + c] += g;
+                else m->dc[i * C + c] = g;
+            }
+        k++;
+    }
+    if (skips) return;
+    #pragma omp parallel
+    encoder_backward(m, &p->in);
+}
+
+// For longest first.
+static const Encoded *sorted_texts;
+static int compare_lengths(const void *a, const void *b) {
+    size_t i = *(const size_t *)a, j = *(const size_t *)b;
+    size_t x = text_length(sorted_texts, i), y = text_length(sorted_texts, j);
+    return x != y ? (x < y) - (x > y) : (i > j) - (i < j);
+}
+
+// The vectors (n,C) of all texts. Texts of about the same length go together, so that little of a row is
+// left empty.
+float *embed_texts(Embedder *by, const Encoded *t) {
+    size_t C = by->m->c.C, done = 0, *order = alloc_or_die(t->n * sizeof *order);
+    float *all = alloc_or_die(t->n * C * sizeof *all);
+    float *vec = alloc_or_die(by->m->max_B * by->m->c.T * C * sizeof *vec);
+    Pack p = pack_make(by);
+    for (size_t i = 0; i < t->n; i++) order[i] = i;
+    sorted_texts = t;
+    qsort(order, t->n, sizeof *order, compare_lengths);
+    while (done < t->n) {
+        pack_clear(&p);
+        while (done + p.n < t->n && pack_add(&p, t, order[done + p.n])) {}
+        pack_forward(&p, vec);
+        for (size_t k = 0; k < p.n; k++) memcpy(all + order[done + k] * C, vec + k * C, C * sizeof *vec);
+        done += p.n;
+    }
+    free(order), free(vec), pack_free(&p);
+    return all;
+}
+
+static double dot(const float *a, const float *b, size_t n) {
+    double sum = 0;
+    #pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+
+// a · b / (|a| |b|), and 0 if one of them is 0.
+static double cosine(const float *a, const float *b, size_t C) {
+    double ab = dot(a, b, C), aa = dot(a, a, C), bb = dot(b, b, C);
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
+}
+
+// ----------------------------------------------------------------------------
+// metrics: each compares what is right, gold (n), with what was predicted, pred (n)
+
+typedef double Metric(const double *gold, const double *pred, size_t n);
+
+typedef struct {
+    double value;
+    size_t i;
+} Ranked;
+
+static int compare_ranked(const void *a, const void *b) {
+    double x = ((const Ranked *)a)->value, y = ((const Ranked *)b)->value;
+    return (x > y) - (x < y);
+}
+
+// The numbers in ascending order, each with its place; the caller frees them.
+static Ranked *ranked(const double *x, size_t n) {
+    Ranked *r = alloc_or_die(n * sizeof *r);
+    for (size_t i = 0; i < n; i++) r[i] = (Ranked){x[i], i};
+    qsort(r, n, sizeof *r, compare_ranked);
+    return r;
+}
+
+double pearson(const double *x, const double *y, size_t n) {
+    double mx = 0, my = 0, xx = 0, yy = 0, xy = 0;
+    for (size_t i = 0; i < n; i++) mx += x[i] / (double)n, my += y[i] / (double)n;
+    for (size_t i = 0; i < n; i++)
+        xx += (x[i] - mx) * (x[i] - mx), yy += (y[i] - my) * (y[i] - my), xy += (x[i] - mx) * (y[i] - my);
+    double noise = 1e-20 * (double)n; // all alike but for rounding
+    return xx > noise * mx * mx && yy > noise * my * my ? xy / sqrt(xx * yy) : NAN;
+}
+
+// The correlation of the ranks; equal numbers share the mean of their ranks.
+double spearman(const double *x, const double *y, size_t n) {
+    double *rank = alloc_or_die(2 * n * sizeof *rank);
+    for (int k = 0; k < 2; k++) {
+        Ranked *r = ranked(k ? y : x, n);
+        for (size_t i = 0, j; i < n; i = j) {
+            for (j = i; j < n && r[j].value == r[i].value; j++) {}
+            for (size_t q = i; q < j; q++) rank[(size_t)k * n + r[q].i] = (double)(i + j - 1) / 2;
+        }
+        free(r);
+    }
+    double result = pearson(rank, rank + n, n);
+    free(rank);
+    return result;
+}
+
+// gold is 1 or 0. Σ (recall_k - recall_k-1) precision_k over the thresholds k, highest first.
+double average_precision(const double *gold, const double *pred, size_t n) {
+    Ranked *r = ranked(pred, n);
+    double all = 0, found = 0, sum = 0;
+    for (size_t i = 0; i < n; i++) all += gold[i];
+    for (size_t i = n, j; i > 0; i = j) {
+        double before = found;
+        for (j = i; j > 0 && r[j - 1].value == r[i - 1].value; j--) found += gold[r[j - 1].i];
+        sum += (found - before) * found / (double)(n - j);
+    }
+    free(r);
+    return all > 0 ? sum / all : NAN;
+}
+
+double accuracy(const double *gold, const double *pred, size_t n) {
+    double right = 0;
+    for (size_t i = 0; i < n; i++) right += gold[i] == pred[i];
+    return right / (double)n;
+}
+
+// How often class i was predicted as class j: (K,K), which the caller frees. *K: the number of classes.
+static double *confusion(const double *gold, const double *pred, size_t n, size_t *K) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++) most = fmax(most, fmax(gold[i], pred[i]));
+    *K = (size_t)most + 1;
+    double *table = alloc_or_die(*K * *K * sizeof *table);
+    for (size_t i = 0; i < n; i++) table[(size_t)gold[i] * *K + (size_t)pred[i]]++;
+    return table;
+}
+
+// The counts of class k: in gold, in pred, in both.
+static void class_counts(const double *table, size_t K, size_t k, double *gold, double *pred, double *both) {
+    *gold = *pred = 0, *both = table[k * K + k];
+    for (size_t j = 0; j < K; j++) *gold += table[k * K + j], *pred += table[j * K + k];
+}
+
+// F1 of class 1: 2 both / (gold + pred).
+double f1(const double *gold, const double *pred, size_t n) {
+    double g = 0, p = 0, both = 0;
+    for (size_t i = 0; i < n; i++) g += gold[i] == 1, p += pred[i] == 1, both += gold[i] == 1 && pred[i] == 1;
+    return g + p > 0 ? 2 * both / (g + p) : 0;
+}
+
+// The mean of F1 over the classes that occur.
+double macro_f1(const double *gold, const double *pred, size_t n) {
+    size_t K;
+    double *table = confusion(gold, pred, n, &K), g, p, both, sum = 0, classes = 0;
+    for (size_t k = 0; k < K; k++) {
+        class_counts(table, K, k, &g, &p, &both);
+        if (g + p > 0) sum += 2 * both / (g + p), classes++;
+    }
+    free(table);
+    return sum / classes;
+}
+
+// Matthews' correlation, for any number of classes (Gorodkin 2004): the correlation of the indicators.
+double matthews(const double *gold, const double *pred, size_t n) {
+    size_t K;
+    double *table = confusion(gold, pred, n, &K), g, p, both, right = 0, gp = 0, gg = 0, pp = 0;
+    for (size_t k = 0; k < K; k++) {
+        class_counts(table, K, k, &g, &p, &both);
+        right += both, gp += g * p, gg += g * g, pp += p * p;
+    }
+    double N = (double)n, spread = sqrt((N * N - gg) * (N * N - pp));
+    free(table);
+    return spread > 0 ? (N * right - gp) / spread : 0;
+}
+
+// How well clusters agree with classes (Rosenberg and Hirschberg 2007): the harmonic mean of homogeneity,
+// 1 - H(class|cluster)/H(class), and completeness, 1 - H(cluster|class)/H(cluster). That is 2 I / (H + H).
+double v_measure(const double *gold, const double *pred, size_t n) {
+    size_t K;
+    double *table = confusion(gold, pred, n, &K), g, p, both, Hg = 0, Hp = 0, joint = 0, N = (double)n;
+    for (size_t k = 0; k < K; k++) {
+        class_counts(table, K, k, &g, &p, &both);
+        Hg -= g > 0 ? g / N * log(g / N) : 0, Hp -= p > 0 ? p / N * log(p / N) : 0;
+    }
+    for (size_t i = 0; i < K * K; i++) joint -= table[i] > 0 ? table[i] / N * log(table[i] / N) : 0;
+    free(table);
+    return Hg + Hp > 0 ? 2 * (Hg + Hp - joint) / (Hg + Hp) : 1;
+}
+
+// What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds).
+// The score is the mean over the runs.
+typedef struct {
+    const char *kind, *metric;
+    Metric *f;
+    size_t n, runs;
+    double *gold, *pred; // (n); (runs,n)
+} Scored;
+
+// The score of the examples which[0 … n-1].
+static double score_of(const Scored *s, const size_t *which) {
+    double *x = alloc_or_die(2 * s->n * sizeof *x), *y = x + s->n, sum = 0;
+    for (size_t run = 0; run < s->runs; run++) {
+        for (size_t i = 0; i < s->n; i++) x[i] = s->gold[which[i]], y[i] = s->pred[run * s->n + which[i]];
+        sum += s->f(x, y, s->n) / (double)s->runs;
+    }
+    free(x);
+    return sum;
+}
+
+// A score, and its bootstrap: the scores of resamples of the test examples. The same seed gives all models
+// the same resamples, so that their differences can be paired.
+enum { DRAWS = 1000 };
+typedef struct {
+    const char *kind, *metric;
+    double value, draw[DRAWS];
+} Score;
+
+static void score_bootstrap(const Scored *s, Score *score) {
+    size_t *all = alloc_or_die(s->n * sizeof *all);
+    for (size_t i = 0; i < s->n; i++) all[i] = i;
+    *score = (Score){.kind = s->kind, .metric = s->metric, .value = score_of(s, all)};
+    #pragma omp parallel for schedule(dynamic, 8)
+    for (int k = 0; k < DRAWS; k++) {
+        size_t *which = alloc_or_die(s->n * sizeof *which);
+        for (size_t i = 0; i < s->n; i++)
+            which[i] = (size_t)((double)s->n * uniform(1, STREAM_RESAMPLE, (uint64_t)k * s->n + i));
+        score->draw[k] = score_of(s, which);
+        free(which);
+    }
+    free(all);
+}
+
+// The 95% interval of the draws of a score, or of its difference from another's. V-measure has none: an
+// example that is drawn twice agrees with itself, and so resamples have a higher one than the sample.
+static void score_interval(const Score *a, const Score *minus, double *lo, double *hi) {
+    double x[DRAWS];
+    size_t n = 0;
+    *lo = *hi = NAN;
+    if (strcmp(a->metric, "V-measure") == 0) return;
+    for (int k = 0; k < DRAWS; k++) {
+        double d = a->draw[k] - (minus ? minus->draw[k] : 0);
+        if (!isnan(d)) x[n++] = d;
+    }
+    Ranked *r = ranked(x, n);
+    *lo = n ? r[(size_t)(0.025 * (double)(n - 1) + 0.5)].value : NAN;
+    *hi = n ? r[(size_t)(0.975 * (double)(n - 1) + 0.5)].value : NAN;
+    free(r);
+}
+
+// ----------------------------------------------------------------------------
+// frozen vectors: logistic regression and k-means
+
+// Logistic regression as scikit-learn defines it: the loss is Σ -log softmax(W x + b)[y] + |W|²/2, b not
+// included. Of two classes the first has no weights of its own: its logit is 0.
+typedef struct {
+    size_t n, D, K, rows; // examples, features with a last one that is always 1, classes, rows of W
+    const float *x;       // (n,D)
+    const double *y;      // (n)
+    float *logits;        // (n,rows), and in the end the gradient with respect to them
+} LogReg;
+
+// The loss at W (rows,D); its gradient goes to dW.
+static double logreg_loss(const LogReg *r, const float *W, float *dW) {
+    double loss = 0;
+    #pragma omp parallel
+    matmul_forward(r->logits, NULL, r->x, W, r->n, r->D, r->rows);
+    for (size_t i = 0; i < r->n; i++) {
+        float *z = r->logits + i * r->rows;
+        size_t first = r->rows < r->K, y = (size_t)r->y[i];
+        double most = first ? 0 : z[0], sum = 0;
+        for (size_t k = 0; k < r->rows; k++) most = fmax(most, z[k]);
+        sum = first ? exp(-most) : 0;
+        for (size_t k = 0; k < r->rows; k++) sum += exp(z[k] - most);
+        loss += log(sum) + most - (y < first ? 0 : z[y - first]);
+        for (size_t k = 0; k < r->rows; k++) z[k] = (float)(exp(z[k] - most) / sum) - (y == k + first);
+    }
+    memset(dW, 0, r->rows * r->D * sizeof *dW);
+    #pragma omp parallel
+    matmul_backward_weight(dW, r->logits, r->x, r->n, r->D, r->rows);
+    for (size_t k = 0; k < r->rows; k++)
+        for (size_t d = 0; d + 1 < r->D; d++) {
+            double w = W[k * r->D + d];
+            loss += w * w / 2, dW[k * r->D + d] += (float)w;
+        }
+    return loss;
+}
+
+// Find W (rows,D), which begins as 0, by L-BFGS (Nocedal and Wright, algorithm 7.4) with steps halved until
+// the loss falls enough. It ends when the gradient is small for n examples, or after 200 steps.
+static void logreg_fit(const LogReg *r, float *W) {
+    enum { KEEP_STEPS = 10 };
+    size_t n = r->rows * r->D;
+    float *memory = alloc_or_die((2 * KEEP_STEPS + 4) * n * sizeof *memory), *s[KEEP_STEPS], *y[KEEP_STEPS];
+    float *g = memory, *next_g = g + n, *next = g + 2 * n, *step = g + 3 * n;
+    double sy[KEEP_STEPS], a[KEEP_STEPS], loss = logreg_loss(r, W, g);
+    for (int k = 0; k < KEEP_STEPS; k++) s[k] = g + (4 + 2 * (size_t)k) * n, y[k] = s[k] + n;
+    for (int t = 0, kept = 0; t < 200 && sqrt(dot(g, g, n)) > 1e-4 * (double)r->n; t++) {
+        double scale = 1 / sqrt(dot(g, g, n)), size = 1, next_loss, down;
+        for (size_t i = 0; i < n; i++) step[i] = -g[i];
+        for (int k = kept - 1; k >= 0 && k >= kept - KEEP_STEPS; k--) {
+            int j = k % KEEP_STEPS;
+            a[j] = dot(s[j], step, n) / sy[j];
+            if (k == kept - 1) scale = sy[j] / dot(y[j], y[j], n);
+            for (size_t i = 0; i < n; i++) step[i] -= (float)a[j] * y[j][i];
+        }
+        for (size_t i = 0; i < n; i++) step[i] *= (float)scale;
+        for (int k = MAX(0, kept - KEEP_STEPS); k < kept; k++) {
+            int j = k % KEEP_STEPS;
+            double b = dot(y[j], step, n) / sy[j];
+            for (size_t i = 0; i < n; i++) step[i] += (float)(a[j] - b) * s[j][i];
+        }
+        for (down = dot(g, step, n);; size /= 2) {
+            for (size_t i = 0; i < n; i++) next[i] = W[i] + (float)size * step[i];
+            next_loss = logreg_loss(r, next, next_g);
+            if (next_loss <= loss + 1e-4 * size * down || size < 1e-6) break;
+        }
+        if (!(next_loss < loss)) break;
+        int j = kept % KEEP_STEPS;
+        for (size_t i = 0; i < n; i++) s[j][i] = next[i] - W[i], y[j][i] = next_g[i] - g[i];
+        sy[j] = dot(s[j], y[j], n), kept += sy[j] > 0;
+        memcpy(W, next, n * sizeof *W), memcpy(g, next_g, n * sizeof *g), loss = next_loss;
+    }
+    free(memory);
+}
+
+// Fit the examples train (n_train) of x (·,D-1) and predict the classes of the examples test (n_test).
+void logreg_predict(const float *x, size_t features, const double *y, size_t K, const size_t *train,
+                    size_t n_train, const size_t *test, size_t n_test, double *pred) {
+    size_t D = features + 1, rows = K == 2 ? 1 : K, most = MAX(n_train, n_test);
+    float *chosen = alloc_or_die(most * D * sizeof *chosen), *W = alloc_or_die(rows * D * sizeof *W);
+    double *label = alloc_or_die(most * sizeof *label);
+    LogReg r = {n_train, D, K, rows, chosen, label, alloc_or_die(most * rows * sizeof *r.logits)};
+    for (int testing = 0; testing < 2; testing++) {
+        const size_t *which = testing ? test : train;
+        for (size_t i = 0; i < (testing ? n_test : n_train); i++) {
+            memcpy(chosen + i * D, x + which[i] * features, features * sizeof *x);
+            chosen[i * D + features] = 1, label[i] = y[which[i]];
+        }
+        if (!testing) logreg_fit(&r, W);
+    }
+    #pragma omp parallel
+    matmul_forward(r.logits, NULL, chosen, W, n_test, D, rows);
+    for (size_t i = 0; i < n_test; i++) {
+        size_t best = 0;
+        for (size_t k = 1; k < rows; k++)
+            if (r.logits[i * rows + k] > r.logits[i * rows + best]) best = k;
+        pred[i] = K == 2 ? r.logits[i] > 0 : (double)best;
+    }
+    free(chosen), free(W), free(label), free(r.logits);
+}
+
+// Lloyd's k-means from centres drawn by k-means++ (Arthur and Vassilvitskii 2007), of x (n,C) into K
+// clusters, pred (n). Returns the sum of the squared distances.
+static double k_means_once(const float *x, size_t n, size_t C, size_t K, uint64_t seed, double *pred) {
+    float *centre = alloc_or_die(K * C * sizeof *centre), *dots = alloc_or_die(n * K * sizeof *dots);
+    double *away = alloc_or_die(n * sizeof *away), *count = alloc_or_die(K * sizeof *count), sum = 0, old;
+    for (size_t k = 0; k < K; k++) {
+        double u = uniform(seed, STREAM_MEANS, k) * (k ? sum : (double)n);
+        size_t i = 0;
+        while (i + 1 < n && (u -= k ? away[i] : 1) > 0) i++;
+        memcpy(centre + k * C, x + i * C, C * sizeof *x), sum = 0;
+        for (i = 0; i < n; i++) {
+            double d = 0;
+            for (size_t c = 0; c < C; c++) d += pow(x[i * C + c] - centre[k * C + c], 2);
+            sum += away[i] = k ? fmin(away[i], d) : d;
+        }
+    }
+    for (int round = 0; round < 100; round++) {
+        old = sum, sum = 0;
+        #pragma omp parallel
+        matmul_forward(dots, NULL, x, centre, n, C, K);
+        for (size_t k = 0; k < K; k++) count[k] = dot(centre + k * C, centre + k * C, C); // |centre|² for now
+        for (size_t i = 0; i < n; i++) {
+            size_t best = 0;
+            for (size_t k = 1; k < K; k++)
+                if (count[k] - 2 * dots[i * K + k] < count[best] - 2 * dots[i * K + best]) best = k;
+            pred[i] = (double)best;
+            sum += dot(x + i * C, x + i * C, C) + count[best] - 2 * dots[i * K + best];
+        }
+        if (round > 0 && sum >= old * (1 - 1e-6)) break;
+        memset(centre, 0, K * C * sizeof *centre), memset(count, 0, K * sizeof *count);
+        for (size_t i = 0; i < n; i++) count[(size_t)pred[i]]++;
+        for (size_t i = 0; i < n * C; i++) {
+            size_t k = (size_t)pred[i / C];
+            centre[k * C + i % C] += x[i] / (float)count[k];
+        }
+    }
+    free(centre), free(dots), free(away), free(count);
+    return sum;
+}
+
+// The best of ten.
+void k_means(const float *x, size_t n, size_t C, size_t K, double *pred) {
+    double best = INFINITY, *one = alloc_or_die(n * sizeof *one);
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        double sum = k_means_once(x, n, C, K, seed, one);
+        if (sum < best) best = sum, memcpy(pred, one, n * sizeof *pred);
+    }
+    free(one);
+}
+
+// ----------------------------------------------------------------------------
+// tasks
+
+// Examples with labels: first n_train to learn from, then those of the test. If n_train is 0, there is one
+// file for both: every example is tested after learning from nine tenths of the others.
+typedef struct {
+    const char *name;
+    size_t n, n_train, K;     // K classes, sorted by name; 0 if labels are scores
+    char **first, **second;   // (n) texts; second is NULL if they are single
+    double *gold;             // (n) scores, or numbers of classes
+    double majority;          // the most frequent class
+} Task;
+
+enum { FOLDS = 10 };
+
+// The file of a part of a task: TASK/part.tsv, or .csv, or TASK_part…; NULL if there is none.
+static const char *task_file(const char *task, const char *part) {
+    static const char *const between[] = {"/", "_"}, *const ending[] = {".tsv", ".csv"};
+    for (int i = 0; i < 4; i++) {
+        const char *path = prefix_path(prefix_path(task, between[i / 2]), prefix_path(part, ending[i % 2]));
+        if (access(path, F_OK) == 0) return path;
+    }
+    return NULL;
+}
+
+// The column with one of these names, which end with NULL, other than `not`; SIZE_MAX if there is none.
+static size_t column_named(const Table *t, const char *const *names, size_t not) {
+    for (; *names; names++)
+        for (size_t c = 0; c < t->cols; c++)
+            if (c != not && strcasecmp(table_cell(t, 0, c), *names) == 0) return c;
+    return SIZE_MAX;
+}
+
+// Find the columns of the first text, the second text and the label; SIZE_MAX: not there. --columns names
+// them, the label last, or counts them from 1, and then the file has no header. Returns the first row.
+static size_t find_columns(const Table *t, const char *columns, size_t column[3]) {
+    static const char *const first[] = {"text", "sentence1", "premise", "question", "sentence", "#1 String", NULL};
+    static const char *const second[] = {"sentence2", "hypothesis", "sentence", "#2 String", NULL};
+    static const char *const label[] = {"relatedness", "score", "label", "quality", NULL};
+    if (!columns) {
+        column[0] = column_named(t, first, SIZE_MAX), column[1] = column_named(t, second, column[0]);
+        column[2] = column_named(t, label, SIZE_MAX);
+        return 1;
+    }
+    char *list = strdup(columns), *name[4];
+    size_t n = cut_line(&list, 1, name, 4), number = strtoul(name[0], NULL, 10);
+    if (n != 2 && n != 3) die_usage("--columns %s: give text,label or first,second,label", columns);
+    column[1] = SIZE_MAX;
+    for (size_t k = 0; k < n; k++) {
+        size_t to = k + 1 == n ? 2 : k;
+        column[to] = number ? strtoul(name[k], NULL, 10) - 1
+                            : column_named(t, (const char *const[]){name[k], NULL}, SIZE_MAX);
+        if (column[to] >= t->cols) column[to] = SIZE_MAX;
+    }
+    return number == 0;
+}
+
+// Add the examples of a file to the task. Returns 0 if the file has no labels, as GLUE's test files.
+static int task_add(Task *task, char ***labels, const char *path, const char *columns) {
+    size_t column[3];
+    Table t = read_table(path);
+    size_t row = find_columns(&t, columns, column);
+    if (column[2] == SIZE_MAX || (columns && column[0] == SIZE_MAX)) return 0;
+    if (column[0] == SIZE_MAX)
+        die("%s: no column is named text, sentence, sentence1, premise or question; name them with --columns",
+            path);
+    size_t n = task->n + t.rows - row;
+    task->first = realloc(task->first, n * sizeof *task->first);
+    *labels = realloc(*labels, n * sizeof **labels);
+    task->second = column[1] < SIZE_MAX ? realloc(task->second, n * sizeof *task->second) : NULL;
+    for (; row < t.rows; row++, task->n++) {
+        task->first[task->n] = table_cell(&t, row, column[0]);
+        (*labels)[task->n] = table_cell(&t, row, column[2]);
+        if (task->second) task->second[task->n] = table_cell(&t, row, column[1]);
+        if (!*(*labels)[task->n]) die("%s: row %zu has no label; mend it or leave it out", path, row + 1);
+    }
+    return 1;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+// Labels are scores if they are numbers that are not all whole; else they are classes, those of the training
+// examples. Of two classes the second is the one that F1 and average precision look for: "entailment", or
+// the last by name.
+static void task_label(Task *task, char **labels, const char *test) {
+    size_t known = task->n_train ? task->n_train : task->n, n = 0;
+    int numbers = 1, whole = 1;
+    double *count;
+    char **name = alloc_or_die(known * sizeof *name), *end;
+    task->gold = alloc_or_die(task->n * sizeof *task->gold);
+    for (size_t i = 0; i < task->n; i++) {
+        task->gold[i] = strtod(labels[i], &end);
+        numbers &= !*end, whole &= !strchr(labels[i], '.');
+    }
+    if (numbers && !whole) return;
+    memcpy(name, labels, known * sizeof *name);
+    qsort(name, known, sizeof *name, compare_names);
+    for (size_t i = 0; i < known; i++)
+        if (n == 0 || strcmp(name[n - 1], name[i])) name[n++] = name[i];
+    if (n < 2) die("%s: all labels are \"%s\"; a task needs at least two", task->name, name[0]);
+    if (n == 2 && strcmp(name[0], "entailment") == 0) {
+        char *other = name[1];
+        name[1] = name[0], name[0] = other;
+    }
+    task->K = n, count = alloc_or_die(n * sizeof *count);
+    for (size_t i = 0; i < task->n; i++) {
+        size_t k = 0;
+        while (k < n && strcmp(name[k], labels[i])) k++;
+        if (k == n)
+            die("%s: label \"%s\" is not among the training examples; check the file", test, labels[i]);
+        task->gold[i] = (double)k;
+        if (i < known && ++count[k] > count[(size_t)task->majority]) task->majority = (double)k;
+    }
+    free(name), free(count);
+}
+
+// Read a task: train and test, or train and dev, or dev and test; or a single file.
+static Task load_task(const char *name, const char *columns) {
+    Task task = {.name = name};
+    const char *train = task_file(name, "train"), *dev = task_file(name, "dev");
+    const char *test = task_file(name, "test"), *all = task_file(name, "all");
+    char **labels = NULL;
+    if (!train && !dev && !test && !all)
+        die("%s: no train.tsv, dev.tsv, test.tsv or all.tsv in it; a task is a folder with such files", name);
+    if (!train && dev && test) train = dev;
+    if (train && !task_add(&task, &labels, train, columns))
+        die("%s: no label column; name it with --columns", train);
+    task.n_train = task.n;
+    if (train && !test && !dev) test = train, task.n_train = 0;
+    else if (!test || !task_add(&task, &labels, test, columns)) {
+        test = dev && dev != train ? dev : test ? test : all;
+        if (!test || !task_add(&task, &labels, test, columns))
+            die("%s: no label column, or nothing to test with; name it with --columns", test ? test : name);
+    }
+    if (task.n - task.n_train < 2) die("%s: holds fewer than two examples; give more", test);
+    task_label(&task, labels, test);
+    free(labels);
+    return task;
+}
+
+// What is learned from, and tested, in fold f; the caller frees both. `most`: at most so many examples of a
+// class, drawn for this run; 0: all.
+static void task_split(const Task *task, size_t f, size_t most, uint64_t run, size_t **train, size_t *n_train,
+                       size_t **test, size_t *n_test) {
+    size_t n = task->n_train ? task->n_train : task->n, *taken = alloc_or_die((task->K + 1) * sizeof *taken);
+    *train = alloc_or_die(task->n * sizeof **train), *test = alloc_or_die(task->n * sizeof **test);
+    *n_train = *n_test = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t j = shuffled_row(i, n, STREAM_SHOTS, run), k = task->K ? (size_t)task->gold[j] : 0;
+        int tested = !task->n_train && shuffled_row(j, n, STREAM_SHOTS, 0) % FOLDS == f;
+        if (tested) (*test)[(*n_test)++] = j;
+        else if (!most || taken[k]++ < most) (*train)[(*n_train)++] = j;
+    }
+    for (size_t i = task->n_train; task->n_train && i < task->n; i++) (*test)[(*n_test)++] = i;
+    free(taken);
+}
+
+// Room for what is predicted in some runs; gold is filled in.
+static Scored scored_make(const Task *task, size_t runs, const char *kind, const char *metric, Metric *f) {
+    Scored s = {kind, metric, f, task->n - task->n_train, runs, task->gold + task->n_train, NULL};
+    s.pred = alloc_or_die(s.n * runs * sizeof *s.pred);
+    return s;
+}
+
+// The same predictions by another metric.
+static Scored scored_again(const Scored *s, const char *metric, Metric *f) {
+    Scored t = *s;
+    t.metric = metric, t.f = f;
+    return t;
+}
+
+// The classes that logistic regression predicts from features x (n,D), after `most` examples of each class or
+// all of them.
+static Scored score_logreg(const Task *task, const float *x, size_t D, size_t most, const char *kind) {
+    size_t runs = most && task->n_train ? 10 : 1, *train, *test, n_train, n_test;
+    Scored s = scored_make(task, runs, kind, "accuracy", accuracy);
+    double *pred = alloc_or_die(s.n * sizeof *pred);
+    for (size_t run = 0; run < runs; run++)
+        for (size_t f = 0; f < (task->n_train ? 1 : FOLDS); f++) {
+            task_split(task, f, most, 1 + run + f, &train, &n_train, &test, &n_test);
+            if (x) logreg_predict(x, D, task->gold, task->K, train, n_train, test, n_test, pred);
+            for (size_t i = 0; i < n_test; i++)
+                s.pred[run * s.n + test[i] - task->n_train] = x ? pred[i] : task->majority;
+            free(train), free(test);
+        }
+    free(pred);
+    return s;
+}
+
+// All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
+static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
+    size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train, T = by ? by->m->c.T : 0, cut = 0;
+    size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
+    float *vec[2] = {NULL}, *x = NULL;
+    for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
+        Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, T);
+        cut += t.cut, vec[k] = embed_texts(by, &t), encoded_free(&t);
+    }
+    if (cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name, cut, T);
+    double *cosines = alloc_or_die(tests * sizeof *cosines);
+    for (size_t i = 0; i < tests && vec[1]; i++) {
+        size_t at = (i + task->n_train - from) * C;
+        cosines[i] = cosine(vec[0] + at, vec[1] + at, C);
+    }
+    if (task->second && task->K == 2)
+        out[n++] = scored_make(task, 1, "pairs", "average precision", average_precision);
+    if (!task->K) out[n++] = scored_make(task, 1, "similarity", "Spearman", spearman);
+    if (n) memcpy(out[0].pred, cosines, tests * sizeof *cosines);
+    free(cosines);
+    if (!task->K) return free(vec[0]), free(vec[1]), n;
+    if (task->second && by) { // |a - b|, a * b
+        x = alloc_or_die(task->n * 2 * C * sizeof *x);
+        for (size_t i = 0; i < task->n * C; i++) {
+            x[i / C * 2 * C + i % C] = fabsf(vec[0][i] - vec[1][i]);
+            x[i / C * 2 * C + C + i % C] = vec[0][i] * vec[1][i];
+        }
+    } else x = vec[0];
+    size_t D = task->second ? 2 * C : C;
+    if (!task->second) out[n++] = score_logreg(task, x, D, 8, "8 examples a class");
+    if (!task->second) out[n++] = score_logreg(task, x, D, 16, "16 examples a class");
+    out[n] = score_logreg(task, x, D, 0, "all examples"), n++;
+    out[n] = scored_again(&out[n - 1], "macro F1", macro_f1), n++;
+    if (!task->second && task->K > 2) {
+        out[n] = scored_make(task, 1, "clusters", "V-measure", v_measure);
+        if (by) k_means(vec[0] + task->n_train * C, tests, C, task->K, out[n].pred);
+        n++;
+    }
+    if (x != vec[0]) free(x);
+    free(vec[0]), free(vec[1]);
+    return n;
+}
+
+// ----------------------------------------------------------------------------
+// training: the last steps of both stages
+
+// One step of AdamW, after clipping the norm of all gradients to 1.
+static void train_update(Model *m, Model *head, double lr, size_t step) {
+    double partial[PARTS], norm = 0;
+    #pragma omp parallel
+    {
+        double own = gradient_norm(m->grads, m->block, partial);
+        #pragma omp single
+        norm = own;
+        if (head) own = gradient_norm(head->grads, head->block, partial);
+        #pragma omp single
+        if (head) norm = hypot(norm, own);
+        float scale = norm > 1 ? (float)(1 / norm) : 1;
+        adamw(m, (float)lr, 0.01f, scale, step);
+        if (head) adamw(head, (float)lr, 0.01f, scale, step);
+    }
+    if (!isfinite(norm)) die("--lr %g: training diverges; choose a lower one", lr);
+}
+
+// --finetune, GLUE's protocol: the whole encoder and a linear head (K,C+1), whose last column is a bias.
+// Returns the loss of n texts, the mean of -log softmax(W v)[y], or of (W v - y)² for scores (K = 0, one row
+// of W), and adds to the gradients of both. logits: (n,rows).
+double finetune_loss(Pack *p, Model *head, const double *y, size_t K, float *vec, float *logits,
+                     int backward) {
+    size_t C = p->by->m->c.C, rows = MAX(1, K);
+    double loss = 0;
+    pack_forward(p, vec);
+    for (size_t i = 0; i < p->n; i++) {
+        float *z = logits + i * rows, *v = vec + i * C, dv[C];
+        double most = -INFINITY, sum = 0;
+        for (size_t k = 0; k < rows; k++) {
+            const float *w = head->params + k * (C + 1);
+            z[k] = (float)dot(w, v, C) + w[C], most = fmax(most, z[k]);
+        }
+        for (size_t k = 0; k < rows; k++) sum += exp(z[k] - most);
+        loss += K ? log(sum) + most - z[(size_t)y[i]] : pow(z[0] - y[i], 2);
+        memset(dv, 0, sizeof dv);
+        for (size_t k = 0; backward && k < rows; k++) {
+            const float *w = head->params + k * (C + 1);
+            double dz = K ? exp(z[k] - most) / sum - (k == (size_t)y[i]) : 2 * (z[0] - y[i]);
+            float g = (float)(dz / (double)p->n), *dw = head->grads + k * (C + 1);
+            for (size_t c = 0; c < C; c++) dv[c] += g * w[c], dw[c] += g * v[c];
+            dw[C] += g;
+        }
+        if (backward) memcpy(v, dv, sizeof dv);
+    }
+    if (backward) pack_backward(p, vec);
+    return loss / (double)p->n;
+}
+
+typedef struct {
+    Embedder *by;
+    const Encoded *text;
+    const double *gold; // of the task
+    size_t K;
+} Tuning;
+
+// Train from the embedder's weights on the examples train (n_train), 32 at a time, and predict the examples
+// test (n_test).
+static void finetune(const Tuning *t, const size_t *train, size_t n_train, const size_t *test, size_t n_test,
+                     double lr, size_t epochs, uint64_t seed, double *pred) {
+    enum { BATCH = 32 };
+    size_t C = t->by->m->c.C, rows = MAX(1, t->K), steps = epochs * ((n_train + BATCH - 1) / BATCH), done = 0;
+    Model head = {.block = rows * (C + 1)};
+    head.params = alloc_or_die(4 * head.block * sizeof(float));
+    head.grads = head.params + head.block, head.m = head.grads + head.block, head.v = head.m + head.block;
+    float *vec = alloc_or_die(BATCH * C * sizeof *vec), *logits = alloc_or_die(BATCH * rows * sizeof *logits);
+    double y[BATCH], mean = 0, sd = 0;
+    for (size_t i = 0; i < n_train; i++) mean += t->gold[train[i]] / (double)n_train;
+    for (size_t i = 0; i < n_train; i++) sd += pow(t->gold[train[i]] - mean, 2) / (double)n_train;
+    if (t->K) mean = 0, sd = 1; // scores are learned as (score - mean) / sd
+    else sd = sqrt(sd) + 1e-9;
+    for (size_t i = 0; i < head.block; i++)
+        head.params[i] = (float)((uniform(seed, STREAM_HEAD, i) - 0.5) / sqrt((double)C));
+    Pack p = pack_make(t->by);
+    embedder_begin(t->by);
+    for (size_t step = 1, epoch = 0; epoch < epochs; epoch++)
+        for (done = 0; done < n_train; done += p.n, step++) {
+            pack_clear(&p);
+            while (p.n < BATCH && done + p.n < n_train) {
+                size_t i = train[shuffled_row(done + p.n, n_train, seed, epoch)];
+                y[p.n] = (t->gold[i] - mean) / sd;
+                if (!pack_add(&p, t->text, i)) break;
+            }
+            finetune_loss(&p, &head, y, t->K, vec, logits, 1);
+            train_update(t->by->m, &head, learning_rate(lr, MIN(step, steps), steps), step);
+        }
+    for (done = 0; done < n_test; done += p.n) {
+        pack_clear(&p);
+        while (p.n < BATCH && done + p.n < n_test && pack_add(&p, t->text, test[done + p.n])) {}
+        memset(y, 0, sizeof y);
+        finetune_loss(&p, &head, y, t->K, vec, logits, 0);
+        for (size_t i = 0; i < p.n; i++) {
+            size_t best = 0;
+            for (size_t k = 1; k < rows; k++)
+                if (logits[i * rows + k] > logits[i * rows + best]) best = k;
+            pred[done + i] = t->K ? (double)best : logits[i] * sd + mean;
+        }
+    }
+    pack_free(&p), free(vec), free(logits), free(head.params);
+}
+
+// All scores of fine-tuning. The rate, at three epochs, and then the number of epochs, three or six, are
+// those with the best accuracy, or Pearson correlation, on a tenth of the training examples, after learning
+// from the others.
+static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
+    enum { SEEDS = 3 };
+    static const double rates[] = {1.0 / 64, 1.0 / 16, 1.0 / 4};
+    size_t *train, *test, n_train, n_test, n = 1, epochs = 3;
+    double best = -INFINITY, best_rate = 0;
+    out[0] = task->K ? scored_make(task, SEEDS, "fine-tuned", "accuracy", accuracy)
+                     : scored_make(task, SEEDS, "fine-tuned", "Pearson", pearson);
+    task_split(task, 0, 0, 0, &train, &n_train, &test, &n_test);
+    if (!task->n_train) out[0].n = n_test; // of one file, only the first tenth is tested
+    for (size_t i = 0; i < n_test && !task->n_train; i++) {
+        if (i == 0) out[0].gold = alloc_or_die(n_test * sizeof *out[0].gold);
+        out[0].gold[i] = task->gold[test[i]];
+    }
+    for (size_t i = 0; !by && i < SEEDS * n_test; i++) out[0].pred[i] = task->majority;
+    if (by) {
+        Encoded text = encode_texts(by->e, task->first, task->second, task->n, by->m->c.T);
+        Tuning t = {by, &text, task->gold, task->K};
+        size_t held = MIN(1000, n_train / 10);
+        double *pred = alloc_or_die(2 * (held + 1) * sizeof *pred), *gold = pred + held + 1;
+        for (size_t i = 0; i < held; i++) gold[i] = task->gold[train[i]];
+        for (int k = 0; k < 4; k++) {
+            double rate = k < 3 ? rates[k] * default_lr(by->m->c.C) : best_rate;
+            finetune(&t, train + held, n_train - held, train, held, rate, k < 3 ? 3 : 6, 1, pred);
+            double got = out[0].f(gold, pred, held);
+            if (got > best || k == 0) best = got, best_rate = rate, epochs = k < 3 ? 3 : 6;
+        }
+        for (uint64_t seed = 1; seed <= SEEDS; seed++)
+            finetune(&t, train, n_train, test, n_test, best_rate, epochs, seed,
+                     out[0].pred + (seed - 1) * n_test);
+        fprintf(stderr, "%s, %s: rate %.3g, %zu epochs\n", task->name, by->name, best_rate, epochs);
+        if (text.cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name,
+                              text.cut, by->m->c.T);
+        free(pred), encoded_free(&text);
+    }
+    if (!task->K) out[n++] = scored_again(out, "Spearman", spearman);
+    else out[n++] = task->K == 2 ? scored_again(out, "F1", f1) : scored_again(out, "macro F1", macro_f1);
+    if (task->K) out[n++] = scored_again(out, "Matthews", matthews);
+    free(train), free(test);
+    return n;
+}
+
+// --contrastive: supervised SimCSE (Gao, Yao, Chen, arXiv 2104.08821, eq. 5). Of a batch of n pairs, or
+// triples, each first text must find its second one among all second and all third texts, by their cosines
+// over TEMPERATURE. vec holds the first texts, then the second ones, then perhaps the third ones, n each, and
+// becomes its own gradient. Returns the mean loss.
+#define TEMPERATURE 0.05
+double contrastive_loss(float *vec, size_t n, size_t parts, size_t C) {
+    size_t others = n * (parts - 1);
+    float *d = alloc_or_die(n * parts * C * sizeof *d), *size = alloc_or_die(n * parts * sizeof *size);
+    double *z = alloc_or_die(others * sizeof *z), loss = 0;
+    for (size_t i = 0; i < n * parts; i++) {
+        size[i] = (float)sqrt(dot(vec + i * C, vec + i * C, C)) + 1e-12f;
+        for (size_t c = 0; c < C; c++) vec[i * C + c] /= size[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        double most = -INFINITY, sum = 0;
+        const float *other = vec + n * C;
+        for (size_t j = 0; j < others; j++)
+            z[j] = dot(vec + i * C, other + j * C, C) / TEMPERATURE, most = fmax(most, z[j]);
+        for (size_t j = 0; j < others; j++) sum += exp(z[j] - most);
+        loss += (log(sum) + most - z[i]) / (double)n;
+        for (size_t j = 0; j < others; j++) {
+            float g = (float)((exp(z[j] - most) / sum - (j == i)) / TEMPERATURE / (double)n);
+            for (size_t c = 0; c < C; c++)
+                d[i * C + c] += g * other[j * C + c], d[(n + j) * C + c] += g * vec[i * C + c];
+        }
+    }
+    for (size_t i = 0; i < n * parts; i++) { // v = u / |u|: du = (dv - v (v · dv)) / |u|
+        float along = (float)dot(vec + i * C, d + i * C, C);
+        for (size_t c = 0; c < C; c++) vec[i * C + c] = (d[i * C + c] - vec[i * C + c] * along) / size[i];
+    }
+    free(d), free(size), free(z);
+    return loss;
+}
+
+// Pairs, or triples, of texts.
+typedef struct {
+    size_t n, parts;
+    char **text[3]; // (n) each
+} Pairs;
+
+// The columns of a TSV or CSV file with a header; or, of any other file, neighbouring sentences: those that
+// end at . ! or ? before white space, both of the same paragraph.
+static Pairs load_pairs(const char *path) {
+    size_t n = strlen(path), room = 0;
+    Pairs p = {.parts = 2};
+    if (n > 4 && (!strcmp(path + n - 4, ".tsv") || !strcmp(path + n - 4, ".csv"))) {
+        Table t = read_table(path);
+        p.n = t.rows - 1, p.parts = MIN(3, t.cols);
+        if (p.parts < 2) die("%s: has one column; give pairs, or triples, of texts", path);
+        for (size_t k = 0; k < p.parts; k++) {
+            p.text[k] = alloc_or_die(t.rows * sizeof **p.text);
+            for (size_t i = 0; i < p.n; i++) p.text[k][i] = table_cell(&t, i + 1, k);
+        }
+    } else {
+        char *before = NULL;
+        for (char *s = read_whole(path), *end; *s; s = end) {
+            while (isspace((unsigned char)*s)) {
+                if (*s == '\n' && s[1] == '\n') before = NULL;
+                s++;
+            }
+            for (end = s; *end && !(strchr(".!?", *end) && isspace((unsigned char)end[1])); end++)
+                if (*end == '\n' && end[1] == '\n') break;
+                else if (*end == '\n') *end = ' ';
+            int stops = *end && *end != '\n', last = *end == '\n';
+            end += stops;
+            if (end - s < 20) { before = NULL; continue; }
+            if (*end) *end++ = 0;
+            if (!before) { before = last ? NULL : s; continue; }
+            if (p.n == room) {
+                room = 2 * room + 1024;
+                for (int k = 0; k < 2; k++) p.text[k] = realloc(p.text[k], room * sizeof **p.text);
+            }
+            p.text[0][p.n] = before, p.text[1][p.n++] = s, before = NULL;
+        }
+    }
+    if (p.n < 2) die("%s: holds fewer than two pairs; give more text", path);
+    return p;
+}
+
+// Train the embedder's weights on pairs, up to 128 at a time; as many as fit into the rows.
+static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_t steps) {
+    enum { BATCH = 128 };
+    size_t C = by->m->c.C, T = by->m->c.T, parts = pairs->parts, room = by->m->max_B * T, done = 0;
+    Encoded text[3];
+    float *vec = alloc_or_die(BATCH * parts * C * sizeof *vec);
+    double loss = 0, sum = 0;
+    for (size_t k = 0; k < parts; k++) text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T / 2);
+    Pack p = pack_make(by);
+    embedder_begin(by);
+    for (size_t step = 1; step <= steps; step++) {
+        size_t chosen[BATCH], n = 0, tokens = 0;
+        while (n < MIN(BATCH, pairs->n)) {
+            size_t i = shuffled_row((done + n) % pairs->n, pairs->n, 1, (done + n) / pairs->n), more = 0;
+            for (size_t k = 0; k < parts; k++) more += text_length(&text[k], i);
+            if (n > 1 && tokens + more > (room - T) / 2) break; // rows may be left half empty
+            chosen[n++] = i, tokens += more;
+        }
+        pack_clear(&p);
+        for (size_t k = 0; k < parts; k++)
+            for (size_t i = 0; i < n; i++) pack_add(&p, &text[k], chosen[i]);
+        pack_forward(&p, vec);
+        sum += loss = contrastive_loss(vec, n, parts, C);
+        pack_backward(&p, vec);
+        train_update(by->m, NULL, learning_rate(lr, step, steps), step);
+        done += n;
+        if (step % MAX(1, steps / 5) == 0)
+            fprintf(stderr, "%s: contrastive step %zu/%zu of %zu pairs, loss %.4f\n", by->name, step, steps, n,
+                    sum / (double)MAX(1, steps / 5)), sum = 0;
+    }
+    memcpy(by->start, by->m->params, by->m->block * sizeof(float));
+    for (size_t k = 0; k < parts; k++) encoded_free(&text[k]);
+    pack_free(&p), free(vec);
+}
+
+// ----------------------------------------------------------------------------
+// the program
+
+typedef struct {
+    Files operands;
+    const char *fill, *columns, *contrastive, *embed, *out, *scores;
+    size_t threads, steps;
+    double lr;
+    int finetune, help;
+} EvalSettings;
+
+#define TO(field) .offset = offsetof(EvalSettings, field)
+static Option eval_options[] = {
+    {"", FILES, FREE, TO(operands), 0, 0, "", "models (a model.bin or the folder of a run: out), then tasks"},
+    {"fill", TEXT, FREE, TO(fill), 0, 0, "TEXT", "guess each [MASK] in TEXT"},
+    {"columns", TEXT, FREE, TO(columns), 0, 0, "LIST", "of a task: text,label or first,second,label"},
+    {"finetune", FLAG, FREE, TO(finetune), 0, 0, "", "score models that are trained further for each task"},
+    {"contrastive", TEXT, FREE, TO(contrastive), 0, 0, "FILE",
+     "first train on pairs: a .tsv, or any text's sentences"},
+    {"steps", COUNT, FREE, TO(steps), 1, 1e9, "N", "… for so many steps (three epochs, at most 500)"},
+    {"lr", REAL, FREE, TO(lr), 1e-9, 1, "LR", "… at this peak rate (1/16 / channels)"},
+    {"embed", TEXT, FREE, TO(embed), 0, 0, "FILE", "a vector for each line of FILE, to --out X.npy"},
+    {"out", TEXT, FREE, TO(out), 0, 0, "NAME", "where --embed and --contrastive write: X.npy, a folder"},
+    {"scores", TEXT, FREE, TO(scores), 0, 0, "FILE", "write all scores as a CSV file"},
+    {"threads", COUNT, FREE, TO(threads), 0, 4096, "N", "(OMP_NUM_THREADS, or else a thread for each core)"},
+    {"help", FLAG, FREE, TO(help), 0, 0, "", "print this list"},
+    {0},
+};
+#undef TO
+
+// --embed: write a vector for each line in NumPy's format, version 1.0: a magic, the length of the header,
+// the header, padded to 64 bytes in all, and the floats.
+static void eval_embed(Embedder *by, const char *path, const char *out) {
+    size_t n = 0, room = 0, C = by->m->c.C;
+    char **line = NULL, header[128], *s = read_whole(path);
+    for (char *end; *s; s = end, n++) {
+        end = s + strcspn(s, "\n");
+        if (*end) *end++ = 0;
+        if (n == room) room = 2 * room + 1024, line = realloc(line, room * sizeof *line);
+        s[strcspn(s, "\r")] = 0, line[n] = s;
+    }
+    if (n == 0) die("%s: is empty; give a file with a text in each line", path);
+    double start = now_seconds();
+    Encoded t = encode_texts(by->e, line, NULL, n, by->m->c.T);
+    float *vec = embed_texts(by, &t);
+    if (t.cut)
+        fprintf(stderr, "%s: %zu lines have more than %zu tokens and were cut\n", path, t.cut, by->m->c.T);
+    int used = sprintf(header, "\x93NUMPY\x01%c\x76%c{'descr': '<f4', 'fortran_order': False, "
+                       "'shape': (%zu, %zu), }", 0, 0, n, C);
+    memset(header + used, ' ', sizeof header - (size_t)used), header[127] = '\n';
+    Writer w;
+    writer_open(&w, out);
+    writer_put(&w, header, sizeof header), writer_put(&w, vec, n * C * sizeof *vec);
+    writer_close(&w);
+    double seconds = now_seconds() - start;
+    printf("%s: %zu vectors of %zu floats, %zu tokens, %.0f tokens/s\n", out, n, C, t.begin[n],
+           (double)t.begin[n] / seconds);
+}
+
+// The value of a column of the result.csv beside a model; "" if it is not there.
+static const char *eval_result(const char *model, const char *column) {
+    static char value[64];
+    struct stat st;
+    const char *path = prefix_path(model, "/result.csv");
+    *value = 0;
+    if (stat(path, &st)) return value;
+    Table t = read_table(path);
+    size_t c = column_named(&t, (const char *const[]){column, NULL}, SIZE_MAX);
+    if (c < SIZE_MAX && t.rows > 1) snprintf(value, sizeof value, "%s", table_cell(&t, 1, c));
+    return value;
+}
+
+// The last part of a path.
+static const char *last_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
+    Model *m = alloc_or_die(sizeof *m);
+    Encoder *e = alloc_or_die(sizeof *e);
+    Reader r;
+    Config c;
+    Vocab v;
+    const char *path = eval_model_path(name);
+    open_verified(&r, path, MODEL_MAGIC, "model");
+    get_shape(&r, &c, &v);
+    if (!v.file) die("%s: was trained without a vocabulary, so it has no words; train with --vocab", path);
+    size_t B = MAX(4, 8192 / c.T);
+    model_alloc(m, &c, B, B * c.T, omp_get_max_threads(), needs);
+    get_weights(&r, m), fclose(r.file);
+    encoder_make(e, &v);
+    for (int k = 0; k < KINDS; k++) {
+        if (k == UNTRAINED) model_init(m, 1);
+        by[k] = (Embedder){"", m, e, alloc_or_die(m->block * sizeof(float)), k};
+        snprintf(by[k].name, sizeof by[k].name, k ? "%.50s, %s" : "%.50s", last_name(name), kind_names[k]);
+        memcpy(by[k].start, m->params, m->block * sizeof(float));
+    }
+}
+
+// Print one score of all embedders (n), and of the most frequent class after them: a value, its interval, its
+// difference from the first one.
+static void print_scores(const Score *score, size_t stride, const Embedder *by, size_t n) {
+    printf("  %s, %s\n", score->kind, score->metric);
+    for (size_t i = 0; i <= n; i++) {
+        const Score *s = score + i * stride;
+        double lo, hi;
+        if (isnan(s->value)) continue;
+        score_interval(s, NULL, &lo, &hi);
+        printf("    %-32s %6.2f", i < n ? by[i].name : "the most frequent class", 100 * s->value);
+        if (!isnan(lo)) printf("   %6.2f … %6.2f", 100 * lo, 100 * hi);
+        score_interval(s, score, &lo, &hi);
+        if (i > 0) printf("   %+6.2f", 100 * (s->value - score->value));
+        if (i > 0 && !isnan(lo)) printf(" (%+.2f … %+.2f)", 100 * lo, 100 * hi);
+        printf("\n");
+    }
+}
+
+static void put_scores(FILE *csv, const char *task, const Score *s, const Embedder *by,
+                       const char *const *model) {
+    static const char *const columns[] = {"objective", "flops", "flops_per_token", "tokens"};
+    double lo, hi;
+    score_interval(s, NULL, &lo, &hi);
+    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(*model), kind_names[by->kind], task, s->kind,
+            s->metric, s->value, lo, hi);
+    for (int k = 0; k < 4; k++) fprintf(csv, ",%s", eval_result(*model, columns[k]));
+    fputc('\n', csv);
+}
+
+// Score the embedders (n) at a task.
+static void eval_task(const EvalSettings *s, const char *name, Embedder *by, size_t n, FILE *csv,
+                      const char *const *models) {
+    enum { MOST = 8 };
+    Task task = load_task(name, s->columns);
+    Score *score = alloc_or_die((n + 1) * MOST * sizeof *score);
+    size_t scores = 0;
+    for (size_t i = 0; i <= n; i++) {
+        Scored scored[MOST] = {{0}};
+        if (i < n) embedder_begin(&by[i]);
+        scores = (s->finetune ? score_finetuned : score_frozen)(&task, i < n ? &by[i] : NULL, scored);
+        for (size_t k = 0; k < scores; k++) score_bootstrap(&scored[k], &score[i * MOST + k]);
+    }
+    if (scores == 0) die("%s: single texts with scores can only be learned; add --finetune", name);
+    printf("\n%s: %zu examples to learn from, %zu to test\n", last_name(name), task.n_train,
+           task.n - task.n_train);
+    for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
+    for (size_t i = 0; csv && i < n; i++)
+        for (size_t k = 0; k < scores; k++)
+            put_scores(csv, last_name(name), &score[i * MOST + k], &by[i], models + i / KINDS);
+    fflush(stdout), free(score);
+}
+
+static int is_model(const char *name) {
+    struct stat st;
+    return stat(eval_model_path(name), &st) == 0 && S_ISREG(st.st_mode);
+}
+
 int eval_main(int argc, char **argv) {
     static const char *out = "out";
     EvalSettings s = {0};
+    Pairs pairs = {0};
+    Writer csv = {0};
     program = "eval";
     parse_options(eval_options, &s, argc, argv);
     if (s.help) {
-        printf("usage: eval [MODEL] --fill TEXT\n\nAsk a trained model.\n\n");
+        printf("usage: eval [MODEL…] [TASK…] [--option value …]\n\n"
+               "Ask a trained model, and measure what it is worth.\n\n");
         print_options(eval_options);
+        printf("\nA task is a folder with train.tsv and test.tsv (or dev.tsv), or all.tsv; see dev/README.md.\n");
         return 0;
     }
-    if (!s.fill) die_usage("--fill TEXT: say what to ask; --help lists the options");
-    if (s.models.n > 1) die_usage("%s: give one model", s.models.path[1]);
+    const char **model = s.operands.path, **task;
+    size_t n = 0, tasks;
+    while (n < s.operands.n && (is_model(model[n]) || s.fill || s.embed)) n++;
+    task = model + n, tasks = s.operands.n - n;
+    if (n == 0) model = &out, n = 1;
+    if (!s.fill && !s.embed && !s.contrastive && !tasks)
+        die_usage("nothing to do; give tasks, --fill, --embed or --contrastive, or see --help");
+    if ((s.fill || s.embed) && n > 1) die_usage("%s: give one model and no task", model[1]);
+    if (s.embed && !s.out) die_usage("--embed: say where to write, with --out X.npy");
+    if (s.out && !s.embed && !(s.contrastive && n == 1))
+        die_usage("--out: is for --embed, or for --contrastive and one model");
+    if (s.scores && !tasks) die_usage("--scores: there is no task; give one or more");
     set_threads(s.threads);
-    eval_fill(eval_model_path(s.models.n ? s.models.path[0] : out), s.fill);
+    if (s.fill) return eval_fill(eval_model_path(*model), s.fill), 0;
+    Embedder *by = alloc_or_die(KINDS * n * sizeof *by);
+    if (s.contrastive) pairs = load_pairs(s.contrastive);
+    for (size_t i = 0; i < n; i++)
+        load_embedders(model[i], s.finetune || s.contrastive ? NEED_BACKWARD : 0, by + KINDS * i);
+    for (size_t i = 0; i < (tasks ? KINDS * n : 1) && s.contrastive; i++)
+        contrastive_train(&by[i], &pairs, s.lr > 0 ? s.lr : default_lr(by[i].m->c.C) / 8,
+                          s.steps ? s.steps : MIN(500, (3 * pairs.n + 127) / 128));
+    embedder_begin(by);
+    if (s.contrastive && s.out) {
+        make_folders(s.out);
+        save_model(prefix_path(s.out, "/model.bin"), by->m, &by->e->vocab);
+        printf("%s/model.bin: %s after %s\n", s.out, by->name, s.contrastive);
+    }
+    if (s.embed) eval_embed(by, s.embed, s.out);
+    if (s.scores) {
+        writer_open(&csv, s.scores);
+        fprintf(csv.file, "model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens\n");
+    }
+    for (size_t i = 0; i < tasks; i++) eval_task(&s, task[i], by, KINDS * n, csv.file, model);
+    if (s.scores) writer_close(&csv);
     return 0;
 }
 

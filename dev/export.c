@@ -365,7 +365,7 @@ static void export_model(const char *path, const char *folder) {
     char *text[N] = {0};
     size_t size[N];
     Export e = {.path = path};
-    load_model(&e.m, &e.v, path, 1);
+    load_model(&e.m, &e.v, path, 1, 0);
     if (e.v.file && e.v.eot >= 0) {
         FILE *f = open_text(&e.eot, size);
         put_characters(f, &e.v, (size_t)e.v.eot), close_text(f);

@@ -569,7 +569,7 @@ static void read_objectives_and_sizes(Sweep *s, const char *objectives, const ch
 // The options after --, as the trainer reads them. Those that decide a run's numbers become part of its name.
 static void read_passed(Sweep *s, int argc, char **argv) {
     static const char ours[] = ",layers,channels,objective,mask-rate,batch,steps,tokens,flops,lr,seed,"
-                               "threads,init,out,resume,overwrite,dry-run,help,";
+                               "threads,init,keep,out,resume,overwrite,dry-run,help,";
     char *end = s->suffix, name[32];
     s->base.s = default_settings, s->passed = argv + (argc > 0);
     parse_options(trainer_options, &s->base.s, argc, argv);

@@ -903,7 +903,7 @@ static void test_eval_fill(void) {
     Vocab v;
     Model m;
     eval_setup();
-    load_model(&m, &v, scratch("eval/model.bin"), 1);
+    load_model(&m, &v, scratch("eval/model.bin"), 1, NEED_HEAD);
     encoder_make(&e, &v);
     int32_t in[7] = {v.eot, vocab_find(&e, " He", 3), vocab_find(&e, " has", 4), (int32_t)v.V,
                      vocab_find(&e, " and", 4), (int32_t)v.V, vocab_find(&e, ".", 1)};
@@ -936,8 +936,273 @@ static void test_eval_fill(void) {
     free(out), model_free(&m);
 }
 
+// Every metric gives what scikit-learn and SciPy give: see dev/check_eval.py, which wrote the cases.
+static void test_eval_metrics(void) {
+    static const struct { const char *name; Metric *f; } metrics[] = {
+        {"accuracy", accuracy}, {"F1", f1}, {"macro F1", macro_f1}, {"Matthews", matthews},
+        {"V-measure", v_measure}, {"Pearson", pearson}, {"Spearman", spearman},
+        {"average precision", average_precision}};
+    char *s = slurp("dev/metrics.txt", NULL), *line[3];
+    int cases = 0;
+    for (; *s; cases++) {
+        double value[2][300], want;
+        size_t n[2] = {0}, k = 0;
+        for (int i = 0; i < 3; i++) line[i] = s, s += strcspn(s, "\n"), *s++ = 0;
+        want = strtod(strchr(line[0], '\t') + 1, NULL), *strchr(line[0], '\t') = 0;
+        for (int i = 0; i < 2; i++)
+            for (char *p = line[i + 1], *end; n[i] < 300; p = end) {
+                value[i][n[i]] = strtod(p, &end);
+                if (end == p) break;
+                n[i]++;
+            }
+        while (k < LENGTH(metrics) && strcmp(metrics[k].name, line[0])) k++;
+        check(k < LENGTH(metrics) && n[0] == n[1] && n[0] > 0, "metrics: \"%s\" of %zu and %zu", line[0], n[0],
+              n[1]);
+        if (k == LENGTH(metrics)) continue;
+        double got = metrics[k].f(value[0], value[1], n[0]);
+        check(fabs(got - want) < 1e-12, "%s of %zu: %.15g, not %.15g", line[0], n[0], got, want);
+    }
+    check(cases == 55, "metrics: %d cases", cases);
+}
+
+// Intervals cover: of samples of a population in which the true score is known, 95% or nearly have it inside.
+static void test_eval_intervals(void) {
+    enum { SAMPLES = 200, N = 120 };
+    int covered[2] = {0};
+    Score *s = alloc_or_die(sizeof *s);
+    for (uint64_t k = 0; k < SAMPLES; k++) {
+        double gold[N], pred[N], lo, hi;
+        for (uint64_t i = 0; i < N; i++) {
+            gold[i] = uniform(k, 950, 4 * i) < 0.5;
+            pred[i] = uniform(k, 950, 4 * i + 1) < 0.7 ? gold[i] : 1 - gold[i];
+        }
+        score_bootstrap(&(Scored){"", "accuracy", accuracy, N, 1, gold, pred}, s);
+        score_interval(s, NULL, &lo, &hi);
+        covered[0] += lo <= 0.7 && 0.7 <= hi;
+        // normal with correlation 0.6: its Spearman correlation is 6/π asin(0.3)
+        for (uint64_t i = 0; i < N; i++) {
+            double r = sqrt(-2 * log(1 - uniform(k, 951, 2 * i)));
+            double angle = 2 * M_PI * uniform(k, 951, 2 * i + 1);
+            gold[i] = r * cos(angle), pred[i] = 0.6 * gold[i] + 0.8 * r * sin(angle);
+        }
+        score_bootstrap(&(Scored){"", "Spearman", spearman, N, 1, gold, pred}, s);
+        score_interval(s, NULL, &lo, &hi);
+        covered[1] += lo <= 6 / M_PI * asin(0.3) && 6 / M_PI * asin(0.3) <= hi;
+    }
+    for (int i = 0; i < 2; i++) // 190 expected; 3.3 standard deviations
+        check(covered[i] >= 180 && covered[i] <= 199, "%d of %d intervals cover", covered[i], SAMPLES);
+    free(s);
+}
+
+// A small model that reads text: @/v/model.bin. Its text is about cats and numbers.
+static void eval_text_setup(void) {
+    if (access(scratch("v/model.bin"), F_OK) == 0) return;
+    int code = shell("seq 1 3000 | sed 's/.*/the cat & sat on mat & and saw dog &/' >@/v.txt && "
+                     "data/tokenize --out @/v --vocab-size 600 @/v.txt && ./train_optibert --train @/v_train.bin "
+                     "--layers 2 --channels 16 --heads 2 --seq-len 24 --steps 20 --val-rows 4 --out @/v");
+    check(code == 0, "eval: no model that reads text: exit %d", code);
+}
+
+// The vector of a text is the mean of the encoder's outputs for it alone in a row, whatever it is packed with;
+// or of its token vectors.
+static void test_eval_vectors(void) {
+    enum { TEXTS = 200 };
+    Embedder by[KINDS];
+    char *text[TEXTS], words[] = "the cat sat on mat 17 and saw dog 99 then the dog sat on the cat";
+    eval_text_setup();
+    load_embedders(strdup(scratch("v")), 0, by);
+    for (size_t i = 0; i < TEXTS; i++) text[i] = strndup(words, i % 7 == 3 ? 0 : 1 + i * 7 % 60);
+    Model *m = by->m;
+    size_t C = m->c.C, T = m->c.T;
+    Encoded t = encode_texts(by->e, text, NULL, TEXTS, T);
+    for (int kind = 0; kind < KINDS; kind++) {
+        double worst = 0;
+        embedder_begin(&by[kind]);
+        float *vec = embed_texts(&by[kind], &t);
+        for (size_t i = 0; i < TEXTS; i++) {
+            int32_t in[64] = {0};
+            size_t rows[64], n = text_length(&t, i);
+            Document docs[2] = {{0, n, 0, n}, {n, T, n, 0}};
+            for (size_t k = 0; k < n; k++) in[k] = t.ids[t.begin[i] + k], rows[k] = k;
+            encoder_forward(m, &(Batch){1, n, 1 + (n < T), in, rows, NULL, docs});
+            for (size_t c = 0; c < C; c++) {
+                double sum = 0, count = 0;
+                for (size_t k = kind == TOKENS && n > 1; k < n; k++, count++)
+                    sum += kind == TOKENS ? m->params[(size_t)in[k] * C + c] : m->nf[k * C + c];
+                worst = larger(worst, fabs(vec[i * C + c] - sum / count));
+            }
+        }
+        check(worst < 2e-5, "eval: %s: a vector is %g off", kind_names[kind], worst);
+        free(vec);
+    }
+    check(t.cut == 0 && text_length(&t, 3) == 1, "eval: %zu texts cut", t.cut);
+    encoded_free(&t);
+    t = encode_texts(by->e, text + 4, text + 5, 1, T); // a pair is one document, with two ends of text
+    check(t.ids[0] == by->e->vocab.eot, "eval: a pair does not begin with an end of text");
+    size_t ends = 0;
+    for (size_t k = 0; k < t.begin[1]; k++) ends += t.ids[k] == by->e->vocab.eot;
+    check(ends == 2, "eval: a pair has %zu ends of text", ends);
+    encoded_free(&t);
+    t = encode_texts(by->e, (char *[]){words}, (char *[]){words}, 1, 20);
+    check(t.cut == 1 && t.begin[1] == 20, "eval: a long pair has %zu tokens", t.begin[1]);
+    size_t half = 0;
+    for (size_t k = 1; k < 20; k++) half = t.ids[k] == by->e->vocab.eot ? k : half;
+    check(half == 10, "eval: a long pair is cut into %zu and %zu", half, 20 - half);
+    encoded_free(&t);
+}
+
+static float *eval_floats(size_t n) {
+    float *p = alloc_or_die(n * sizeof *p);
+    random_fill(p, n, 77);
+    return p;
+}
+
+// The gradients of both kinds of training, by central differences along random directions in all weights.
+static void test_eval_gradients(void) {
+    Embedder by[KINDS];
+    char *text[6] = {"the cat", "the dog sat", "on mat 7", "and saw 12", "dog 5", ""};
+    eval_text_setup();
+    load_embedders(strdup(scratch("v")), NEED_BACKWARD, by);
+    Model *m = by->m;
+    size_t C = m->c.C;
+    Encoded t = encode_texts(by->e, text, NULL, 6, m->c.T);
+    const double y[2][6] = {{0, 2, 1, 2, 0, 1}, {0.3, -1, 0.7, 0, 2, -0.4}};
+    for (int kind = 0; kind < 2; kind++)
+        for (int what = 0; what < 4; what++) { // classes, scores, pairs, triples
+            size_t K = what == 0 ? 3 : 0, parts = (size_t)what;
+            float vec[6 * 64], logits[6 * 3];
+            Model head = {.block = 3 * (C + 1)};
+            head.params = eval_floats(4 * head.block), head.grads = head.params + head.block;
+            Pack p = pack_make(&by[kind]);
+            double loss[3] = {0}, along = 0, step = 1e-3;
+            embedder_begin(&by[kind]);
+            memset(head.grads, 0, head.block * sizeof(float));
+            float *direction = eval_floats(m->block + head.block);
+            for (int k = 0; k < 3; k++) { // at the point, with its gradient; before it; after it
+                double move = k == 0 ? 0 : k == 1 ? -step : 2 * step;
+                for (size_t i = 0; i < m->block; i++) m->params[i] += (float)move * direction[i];
+                for (size_t i = 0; i < head.block; i++)
+                    head.params[i] += (float)move * direction[m->block + i];
+                pack_clear(&p);
+                for (size_t i = 0; i < 6; i++) pack_add(&p, &t, i);
+                if (what < 2) loss[k] = finetune_loss(&p, &head, y[what], K, vec, logits, k == 0);
+                else {
+                    pack_forward(&p, vec), loss[k] = contrastive_loss(vec, 6 / parts, parts, C);
+                    if (k == 0) pack_backward(&p, vec);
+                }
+                for (size_t i = 0; i < m->block && k == 0; i++) along += (double)m->grads[i] * direction[i];
+                for (size_t i = 0; i < head.block && k == 0; i++)
+                    along += (double)head.grads[i] * direction[m->block + i];
+            }
+            double slope = (loss[2] - loss[1]) / (2 * step);
+            check(fabs(slope - along) < 0.01 * fabs(slope) + 2e-3,
+                  "eval: gradient %d of %s: %g, by differences %g", what, kind_names[kind], along, slope);
+            pack_free(&p), free(direction), free(head.params);
+        }
+    encoded_free(&t);
+}
+
+// Logistic regression ends where the gradient of its own loss, computed here in double precision, is 0; and
+// k-means finds clusters that are far apart.
+static void test_eval_frozen(void) {
+    enum { N = 90, D = 5 };
+    for (size_t K = 2; K <= 3; K++) {
+        float x[N * D], W[3 * D] = {0}, logits[N * 3];
+        double y[N], gradient[3 * D] = {0}, size = 0;
+        size_t rows = K == 2 ? 1 : K;
+        for (size_t i = 0; i < N; i++) {
+            y[i] = (double)(i % K);
+            for (size_t d = 0; d < D; d++)
+                x[i * D + d] = d + 1 == D ? 1 : random_float(60000 + i * D + d) + (d == i % K ? 0.6f : 0);
+        }
+        logreg_fit(&(LogReg){N, D, K, rows, x, y, logits}, W);
+        for (size_t i = 0; i < N; i++) {
+            double z[3] = {0}, sum = 0;
+            for (size_t k = 0; k < K; k++)
+                for (size_t d = 0; d < D; d++) {
+                    double w = K == 2 ? (double)k * W[d] : W[k * D + d];
+                    z[k] += w * x[i * D + d];
+                }
+            for (size_t k = 0; k < K; k++) sum += exp(z[k]);
+            for (size_t k = K - rows; k < K; k++)
+                for (size_t d = 0; d < D; d++)
+                    gradient[(k + rows - K) * D + d] += (exp(z[k]) / sum - (y[i] == (double)k)) * x[i * D + d];
+        }
+        for (size_t i = 0; i < rows * D; i++)
+            size = larger(size, fabs(gradient[i] + (i % D + 1 < D ? W[i] : 0)));
+        check(size < 0.01, "logistic regression of %zu classes: the gradient is %g", K, size);
+        double gold[N], pred[N];
+        for (size_t i = 0; i < N * D; i++) x[i] = random_float(61000 + i) + (float)(i / D % 3 == i % D ? 9 : 0);
+        for (size_t i = 0; i < N; i++) gold[i] = (double)(i % 3);
+        k_means(x, N, D, 3, pred);
+        check(v_measure(gold, pred, N) == 1, "k-means: V-measure %g", v_measure(gold, pred, N));
+    }
+}
+
+// Tables, tasks, and how examples are divided.
+static void test_eval_tasks(void) {
+    static const char tsv[] = "label\tsentence\nb\ta, \"b\"\r\na\tc\n\nb\t\n";
+    static const char csv[] = "\"a \"\"x\"\", b\",\"two\nlines\",5.0\nc,d,2.5\n";
+    write_bytes(scratch("one.tsv"), tsv, strlen(tsv)), write_bytes(scratch("q_test.csv"), csv, strlen(csv));
+    Table t = read_table(strdup(scratch("one.tsv"))), u = read_table(strdup(scratch("q_test.csv")));
+    check(t.rows == 4 && t.cols == 2 && !strcmp(table_cell(&t, 1, 1), "a, \"b\"") && !*table_cell(&t, 3, 1),
+          "a TSV file is read as %zu x %zu: %s", t.rows, t.cols, table_cell(&t, 1, 1));
+    check(u.rows == 2 && u.cols == 3 && !strcmp(table_cell(&u, 0, 0), "a \"x\", b") &&
+              !strcmp(table_cell(&u, 0, 1), "two\nlines"), "a CSV file is read as %zu x %zu", u.rows, u.cols);
+    Task q = load_task(strdup(scratch("q")), "1,2,3");
+    check(q.n == 2 && q.K == 0 && q.gold[1] == 2.5 && !strcmp(q.second[1], "d"), "a score is not read as one");
+    check(shell("mkdir -p @/k1 @/k2 && (echo 'label\ttext'; for i in 1 2 3 4 5 6 7; do "
+                "printf 'x\t%%s\ny\t%%s\nx\tn%%s\n' $i $i $i; done) >@/k1/all.tsv && (printf 'premise\thypothesis\tlabel\n'; seq 1 50 | sed "
+                "'s/.*/a&\tb&\tnot_entailment/; s/5.*/&\\nc\td\tentailment/') >@/k2/train.tsv && "
+                "cp @/k2/train.tsv @/k2/dev.tsv") == 0, "eval: no tasks");
+    Task k1 = load_task(strdup(scratch("k1")), NULL), k2 = load_task(strdup(scratch("k2")), NULL);
+    check(k1.n == 21 && k1.n_train == 0 && k1.K == 2 && k1.majority == 0, "a task of one file: %zu", k1.n);
+    check(k2.n_train == k2.n / 2 && k2.second && k2.gold[0] == 0 && k2.majority == 0, "a task of pairs: %zu", k2.n);
+    size_t tested[21] = {0}, *train, *test, n_train, n_test;
+    for (size_t f = 0; f < FOLDS; f++) {
+        int seen[21] = {0}, classes[2] = {0};
+        task_split(&k1, f, 0, 1, &train, &n_train, &test, &n_test);
+        for (size_t i = 0; i < n_train; i++) seen[train[i]]++;
+        for (size_t i = 0; i < n_test; i++) seen[test[i]]++, tested[test[i]]++;
+        for (int i = 0; i < 21; i++) check(seen[i] == 1, "fold %zu has example %d %d times", f, i, seen[i]);
+        task_split(&k1, f, 3, 1, &train, &n_train, &test, &n_test);
+        for (size_t i = 0; i < n_train; i++) classes[(int)k1.gold[train[i]]]++;
+        check(classes[0] == 3 && classes[1] == 3, "3 examples a class are %d and %d", classes[0], classes[1]);
+    }
+    for (int i = 0; i < 21; i++) check(tested[i] == 1, "example %d is tested %zu times", i, tested[i]);
+}
+
+// The program: an easy task is learned, vectors become better, and what is written can be read.
+static void test_eval_program(void) {
+    eval_text_setup();
+    check(shell("mkdir -p @/easy && for f in train test; do (echo 'label\ttext'; seq 1 60 | awk '{ print "
+                "($1 %% 3 ? \"c\\tthe cat \" : \"d\\tsaw dog \") $1 }') >@/easy/$f.tsv; done; dev/eval @/v @/easy "
+                "--finetune --scores @/s.csv") == 0, "eval: --finetune");
+    Table t = read_table(strdup(scratch("s.csv")));
+    check(t.rows == 10 && !strcmp(table_cell(&t, 1, 1), "trained") && atof(table_cell(&t, 1, 5)) > 0.9 &&
+              atof(table_cell(&t, 1, 9)) > 0,
+          "eval: 10 lines of scores expected, and an accuracy of about 1: %zu, %s", t.rows, table_cell(&t, 1, 5));
+    check(shell("dev/eval @/v @/easy") == 0, "eval: frozen");
+    check_printed("stdout", "the most frequent class           66.67");
+    check_printed("stdout", "  8 examples a class, accuracy\n");
+    check(shell("sed 's/$/. Then the dog sat on the mat & times!/' @/v.txt >@/w.txt; "
+                "dev/eval @/v --contrastive @/w.txt --steps 3 --out @/c && cmp @/c/model.bin @/v/model.bin") != 0 &&
+              access(scratch("c/model.bin"), F_OK) == 0, "eval: --contrastive writes no new model");
+    check(shell("printf 'the cat\\n\\ndog 7' >@/lines; dev/eval @/v --embed @/lines --out @/x.npy") == 0, "--embed");
+    size_t n;
+    char *npy = slurp(scratch("x.npy"), &n), *lines[] = {"the cat", "", "dog 7"};
+    check(n == 128 + 3 * 16 * 4 && !memcmp(npy, "\x93NUMPY\1\0", 8) && strstr(npy + 10, "(3, 16)") &&
+              npy[8] == 118 && npy[127] == '\n', "--embed: not an .npy file of 3 x 16");
+    Embedder by[KINDS];
+    load_embedders(strdup(scratch("v")), 0, by);
+    Encoded e = encode_texts(by->e, lines, NULL, 3, by->m->c.T);
+    embedder_begin(by);
+    check(n > 128 && !memcmp(npy + 128, embed_texts(by, &e), 3 * 16 * 4), "--embed: other vectors");
+    encoded_free(&e), free(npy);
+}
+
 static void test_eval_errors(void) {
-    eval_setup();
+    eval_setup(), eval_text_setup();
     check(shell("dev/eval @/eval --fill "
                 "'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK].'") == 0,
           "eval: 16 tokens do not fit into a row of 16");
@@ -947,7 +1212,22 @@ static void test_eval_errors(void) {
                 "cp @/e_val.bin @/bare/x_val.bin && ./train_optibert --train @/bare/x_train.bin --seq-len 16 "
                 "--steps 1 --out @/wordless") == 0, "eval: no models to ask");
     static const Refusal refusals[] = {
-        {2, "--fill", "dev/eval @/eval"},
+        {2, "nothing to do", "dev/eval @/eval"},
+        {1, "short.tsv: line 2 has 1 columns", "mkdir @/bad; printf 'label\ttext\nx\n' >@/bad/short.tsv; mv @/bad/short.tsv "
+                                               "@/bad/all.tsv; dev/eval @/v @/bad 2>&1 >@/o | sed 's/all.tsv/short.tsv/' "
+                                               ">&2; false"},
+        {1, "\"z\" is not among", "printf 'label\ttext\nx\ta\ny\tb\n' >@/bad/train.tsv; printf 'label\ttext\nx\ta\nz\tb\n' "
+                                  ">@/bad/test.tsv; dev/eval @/v @/bad"},
+        {1, "all labels are", "printf 'label\ttext\nx\ta\nx\tb\n' >@/bad/train.tsv; dev/eval @/v @/bad"},
+        {1, "is empty", ": >@/bad/train.tsv; dev/eval @/v @/bad"},
+        {1, "no column is named text", "printf 'label\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/v @/bad"},
+        {1, "no label column", "printf 'text\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/v @/bad"},
+        {2, "--columns a", "dev/eval @/v @/bad --columns a"},
+        {1, "/nowhere: no train.tsv", "dev/eval @/v /nowhere"},
+        {1, "has one column", "echo a >@/bad/x.tsv; dev/eval @/v --contrastive @/bad/x.tsv --out @/c"},
+        {2, "--embed: say where", "dev/eval @/v --embed @/v.txt"},
+        {2, "--out: is for", "dev/eval @/v @/easy --out @/c"},
+        {2, "--scores: there is no task", "dev/eval @/v --fill '[MASK]' --scores @/s"},
         {2, "no [MASK]", "dev/eval @/eval --fill 'He has a cat.'"},
         {1, "17 tokens", "dev/eval @/eval --fill 'He has [MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK][MASK]"
                          "[MASK][MASK][MASK][MASK].'"},
@@ -1007,7 +1287,7 @@ static void test_export_reference(void) {
     Encoder e;
     FILE *f = fopen("dev/export_reference.txt", "r");
     check(f && shell("dev/export dev/export_reference.bin @/reference") == 0, "export: no reference");
-    load_model(&m, &v, "dev/export_reference.bin", 1);
+    load_model(&m, &v, "dev/export_reference.bin", 1, NEED_HEAD);
     encoder_make(&e, &v);
     int files = 0, texts = 0, logits = 0;
     while (f && fscanf(f, "%15s", word) == 1) {
@@ -1567,6 +1847,13 @@ static const Test tests[] = {
     {"sweep killed", test_sweep_killed, 0},
     {"sweep refusals", test_sweep_refusals, 0},
     {"eval fill", test_eval_fill, 0},
+    {"eval metrics", test_eval_metrics, 0},
+    {"eval intervals", test_eval_intervals, 0},
+    {"eval vectors", test_eval_vectors, 0},
+    {"eval gradients", test_eval_gradients, 0},
+    {"eval frozen", test_eval_frozen, 0},
+    {"eval tasks", test_eval_tasks, 0},
+    {"eval program", test_eval_program, 0},
     {"eval refusals", test_eval_errors, 0},
     {"export reference", test_export_reference, 0},
     {"export and import", test_export_import, 0},
