@@ -51,7 +51,7 @@ static char *export_path(const char *folder, const char *name) {
     return path;
 }
 
-// A whole file as text, with a zero after it, in memory that the caller frees.
+// A whole file as text, in memory that the caller frees.
 static char *export_text(const char *path) {
     Reader r;
     reader_open(&r, path);
@@ -254,6 +254,7 @@ static void put_tokenizer(FILE *f, const Export *export) {
     fprintf(f, "}}\n");
 }
 
+// What transformers wants to know besides.
 static void put_tokenizer_config(FILE *f, const Export *e) {
     put_json(f, "{'tokenizer_class': 'PreTrainedTokenizerFast', 'model_max_length': %1$zu,\n"
              " 'model_input_names': ['input_ids', 'attention_mask'], 'clean_up_tokenization_spaces': false,\n"
@@ -359,7 +360,8 @@ static void export_model(const char *path, const char *folder) {
         {"config.json", put_config, 0}, {"README.md", put_card, 0}, {"modules.json", put_modules, 1},
         {"1_Pooling/config.json", put_pooling, 1}};
     enum { N = sizeof files / sizeof *files };
-    const char *weights = export_path(folder, "model.safetensors"), *pooling = export_path(folder, "1_Pooling");
+    const char *pooling = export_path(folder, "1_Pooling");
+    const char *weights = export_path(folder, "model.safetensors");
     char *text[N] = {0};
     size_t size[N];
     Export e = {.path = path};
@@ -462,11 +464,11 @@ static int json_bytes(const char *p, char bytes[255]) {
     return n;
 }
 
-// Die unless a string of a JSON object, or a word, begins so.
+// Die unless a member of an object is this.
 static void json_must_be(const char *path, const char *object, const char *name, const char *wanted) {
     const char *value = json_find(object, name);
     if (!value || strncmp(value, wanted, strlen(wanted)))
-        die("%s: \"%s\" is not %s, as in every model of this program", path, name, wanted);
+        die("%s: \"%s\" is not %s, as in all models of this program; export one again", path, name, wanted);
 }
 
 // The shape of the model, and in *eot the id of end of text, or -1.
