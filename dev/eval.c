@@ -174,6 +174,16 @@ typedef struct {
 
 static size_t text_length(const Encoded *t, size_t i) { return t->begin[i + 1] - t->begin[i]; }
 
+// Encode a text. All words of a vocabulary of whole words begin with a space, so there the text does too.
+static size_t encode_line(const Encoder *e, const char *text, uint16_t *ids) {
+    size_t n = strlen(text), space = !e->has_bytes && n > 0 && text[0] != ' ';
+    char *spaced = alloc_or_die(n + 2);
+    sprintf(spaced, "%s%s", space ? " " : "", text);
+    n = encode_text(e, spaced, n + space, ids);
+    free(spaced);
+    return n;
+}
+
 // Encode n texts, at most T tokens of each. If second is not NULL, a text is a pair, first and second, that
 // the encoder reads as one document: end of text, first, end of text, second. (As two documents of a row they
 // would not see each other, and in pretraining an end of text is what stands between two texts.) Of the
@@ -186,9 +196,9 @@ Encoded encode_texts(const Encoder *e, char **first, char **second, size_t n, si
         size_t length[2] = {0}, parts = second ? 2 : 1, begin = t.begin[i];
         uint16_t *ids[2];
         for (size_t k = 0; k < parts; k++) {
-            ids[k] = alloc_or_die((strlen(part[k]) + 2) * sizeof *ids[k]);
+            ids[k] = alloc_or_die((strlen(part[k]) + 3) * sizeof *ids[k]);
             if (e->vocab.eot >= 0) ids[k][length[k]++] = (uint16_t)e->vocab.eot;
-            length[k] += encode_text(e, part[k], strlen(part[k]), ids[k] + length[k]);
+            length[k] += encode_line(e, part[k], ids[k] + length[k]);
             if (length[k] == 0) length[k] = 1; // no text and no end of text: token 0
         }
         t.cut += length[0] + length[1] > T;

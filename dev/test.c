@@ -1199,6 +1199,10 @@ static void test_eval_program(void) {
     embedder_begin(by);
     check(n > 128 && !memcmp(npy + 128, embed_texts(by, &e), 3 * 16 * 4), "--embed: other vectors");
     encoded_free(&e), free(npy);
+    eval_setup(); // a vocabulary of whole words, which begin with a space
+    check(shell("echo 'He has a cat.' >@/lines; dev/eval @/eval --embed @/lines --out @/y.npy; "
+                "echo ' He has a cat.' >@/lines; dev/eval @/eval --embed @/lines --out @/z.npy") == 0 &&
+              same_file(scratch("y.npy"), scratch("z.npy")), "--embed: a text of words needs a space");
 }
 
 static void test_eval_errors(void) {
