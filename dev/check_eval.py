@@ -57,16 +57,39 @@ def read_tsv(path):
         return list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+def mteb_task(kind, name, metric, splits):
+    """A task of mteb's own class, with local data: splits[split][column] is a list."""
+    import datasets
+    import mteb
+    from mteb import abstasks
+
+    base = getattr(abstasks, "AbsTask" + kind)
+    fields = dict(name=name, description=name, reference=None, type=kind, category="t2c", modalities=["text"],
+                  dataset={"path": name, "revision": "1"}, eval_splits=["test"], eval_langs=["eng-Latn"],
+                  main_score=metric, date=None, domains=None, task_subtypes=None, license=None,
+                  annotations_creators=None, dialect=None, sample_creation=None, bibtex_citation=None)
+    data = datasets.DatasetDict({k: datasets.Dataset.from_dict(v) for k, v in splits.items()})
+
+    class Local(base):
+        metadata = mteb.TaskMetadata(**fields)
+        min_score, max_score = 0, 5
+        input_column_name, label_column_name = "text", "labels" if kind.startswith("Pair") else "label"
+        max_document_to_embed, max_fraction_of_documents_to_embed = None, 1.0
+
+        def load_data(self, *args, **kwargs):
+            self.dataset, self.data_loaded = data, True
+
+    return Local()
+
+
 def scores(model, hf, tasks):
-    """A task's scores by mteb's own evaluators on the vectors of the exported model, beside ours."""
+    """Scores of a model's vectors by dev/eval and by mteb, with mteb's ten draws where it draws."""
     import os
     import tempfile
 
-    from scipy import stats
+    import mteb
     from sentence_transformers import SentenceTransformer
-    from sklearn.cluster import KMeans
     from sklearn.linear_model import LogisticRegression
-    from sklearn import metrics as sk
 
     encoder = SentenceTransformer(hf)
     with tempfile.TemporaryDirectory() as tmp:
@@ -74,43 +97,43 @@ def scores(model, hf, tasks):
         rows = list(csv.DictReader(open(tmp + "/x")))
     ours = {(r["task"], r["kind"], r["metric"]): float(r["value"]) for r in rows if r["weights"] == "trained"}
 
-    def compare(task, kind, metric, theirs):
-        print(f"{task:20} {kind:22} {metric:18} {100 * ours[task, kind, metric]:8.3f} {100 * theirs:8.3f}")
+    def compare(task, kind, metric, theirs, spread=0):
+        mine = 100 * ours[task, kind, metric]
+        print(f"{task:20} {kind:22} {metric:18} {mine:8.3f} {100 * theirs:8.3f} {100 * spread:8.3f}", flush=True)
 
-    print(f"{'task':20} {'kind':22} {'metric':18} {'ours':>8} {'theirs':>8}")
+    def run(kind, name, metric, splits):
+        result = mteb.evaluate(encoder, mteb_task(kind, name, metric, splits), cache=None, overwrite_strategy="always",
+                               show_progress_bar=False)
+        return result.task_results[0].scores["test"][0]
+
+    print(f"{'task':20} {'kind':22} {'metric':18} {'ours':>8} {'mteb':>8} {'std':>8}")
     for folder in tasks:
-        task = os.path.basename(folder.rstrip("/"))
+        name = os.path.basename(folder.rstrip("/"))
         test = read_tsv(folder + "/test.tsv")
-        first = "sentence1" if "sentence1" in test[0] else "text"
-        x = encoder.encode([r[first] for r in test])
-        if first == "sentence1":
-            y = encoder.encode([r["sentence2"] for r in test])
-            cosine = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
-            if "score" in test[0] or "relatedness" in test[0]:
-                gold = [float(r.get("score") or r["relatedness"]) for r in test]
-                compare(task, "similarity", "Spearman", stats.spearmanr(gold, cosine)[0])
+        if "sentence1" in test[0]:
+            column = next(c for c in ("relatedness", "score", "label") if c in test[0])
+            pair = {c: [r[c] for r in test] for c in ("sentence1", "sentence2")}
+            if column == "label":
+                got = run("PairClassification", name, "cosine_ap",
+                          {"test": {**pair, "labels": [int(r[column]) for r in test]}})
+                compare(name, "pairs", "average precision", got["cosine_ap"])
             else:
-                gold = [int(r["label"]) for r in test]
-                compare(task, "pairs", "average precision", sk.average_precision_score(gold, cosine))
+                got = run("STS", name, "cosine_spearman", {"test": {**pair, "score": [float(r[column]) for r in test]}})
+                compare(name, "similarity", "Spearman", got["cosine_spearman"])
             continue
         train = read_tsv(folder + "/train.tsv")
-        xt, labels = encoder.encode([r["text"] for r in train]), np.array([r["label"] for r in train])
-        gold = np.array([r["label"] for r in test])
-        for shots in (8, 16):  # as mteb's AbsTaskClassification draws them
-            got = []
-            for draw in range(10):
-                order = np.random.default_rng(draw).permutation(len(labels))
-                chosen = [i for k in sorted(set(labels)) for i in order[labels[order] == k][:shots]]
-                fit = LogisticRegression(max_iter=200).fit(xt[chosen], labels[chosen])
-                got.append((fit.predict(x) == gold).mean())
-            compare(task, f"{shots} examples a class", "accuracy", np.mean(got))
-            print(f"{'':20} standard deviation of the ten draws {100 * np.std(got):.3f}")
-        fit = LogisticRegression(max_iter=1000).fit(xt, labels)
-        compare(task, "all examples", "accuracy", (fit.predict(x) == gold).mean())
-        k = len(set(labels))
-        if k > 2:
-            compare(task, "clusters", "V-measure",
-                    sk.v_measure_score(gold, KMeans(k, n_init=10, random_state=1).fit_predict(x)))
+        number = {k: i for i, k in enumerate(sorted({r["label"] for r in train}))}
+        splits = {k: {"text": [r["text"] for r in v], "label": [number[r["label"]] for r in v]}
+                  for k, v in (("train", train), ("test", test))}
+        got = run("Classification", name, "accuracy", splits)
+        draws = [e["accuracy"] for e in got["scores_per_experiment"]]
+        compare(name, "8 examples a class", "accuracy", np.mean(draws), np.std(draws))
+        x, xt = (encoder.encode(splits[k]["text"]) for k in ("test", "train"))
+        fit = LogisticRegression(max_iter=1000).fit(xt, splits["train"]["label"])
+        compare(name, "all examples", "accuracy", (fit.predict(x) == splits["test"]["label"]).mean())
+        if len(number) > 2:
+            got = run("Clustering", name, "v_measure", {"test": splits["test"]})
+            compare(name, "clusters", "V-measure", got["v_measure"], got["v_measure_std"])
 
 
 if __name__ == "__main__":

@@ -1174,14 +1174,19 @@ static Pairs load_pairs(const char *path) {
     return p;
 }
 
-// Train the embedder's weights on pairs, up to 128 at a time; as many as fit into the rows.
+// Train the embedder's weights on pairs, up to 128 at a time: as many as fit into the rows, in any order, if a
+// text takes at most half a row.
 static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_t steps) {
     enum { BATCH = 128 };
     size_t C = by->m->c.C, T = by->m->c.T, parts = pairs->parts, room = by->m->max_B * T, done = 0;
     Encoded text[3];
     float *vec = alloc_or_die(BATCH * parts * C * sizeof *vec);
     double loss = 0, sum = 0;
-    for (size_t k = 0; k < parts; k++) text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T / 2);
+    for (size_t k = 0; k < parts; k++) {
+        text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T / 2);
+        if (text[k].cut)
+            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut, T / 2);
+    }
     Pack p = pack_make(by);
     embedder_begin(by);
     for (size_t step = 1; step <= steps; step++) {
