@@ -33,7 +33,7 @@ endif
 # gcc's OpenMP library is linked statically if possible: see before_openmp() in train_optibert.c. (clang has its own.)
 ifneq ($(OPENMP),no)
   BREW := $(shell brew --prefix libomp 2>/dev/null)
-  STATIC := $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-l-none-,-Wl,-Bstatic -lgomp -Wl,-Bdynamic)
+  STATIC := $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-l-none-,-Wl,-Bstatic -lgomp -Wl,-Bdynamic,--as-needed)
   ifeq ($(call try,static,-fopenmp $(STATIC)),yes)
     FLAGS += -fopenmp
     LIBS  += $(STATIC)
