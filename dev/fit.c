@@ -19,20 +19,20 @@ starts until rounding errors stop it, and rounds only what it prints.
 #endif
 #include "../train_optibert.c"
 #include <ctype.h>
+#include <strings.h>
 
 typedef struct {
     Files points;
-    const char *columns, *column[3]; // --columns, and the names in it: of F, D and the loss
+    const char *columns, *column[5]; // --columns, and the name in it of each of the roles below; NULL: none
     const char *objective, *data;    // only these rows; NULL: all
     const char *json;
-    double fix_E, plateau, predict;  // NAN: not given
+    double fix_E, plateau, predict, flops_per; // NAN: not given
     size_t draws, seed;              // of the bootstrap
     int with_head, all, help;
 } FitSettings;
 
 static FitSettings fit_opt = {
-    .column = {"flops_per_token", "tokens", "val_loss"}, .fix_E = NAN, .plateau = NAN, .predict = NAN,
-    .draws = 1000, .seed = 1,
+    .fix_E = NAN, .plateau = NAN, .predict = NAN, .flops_per = NAN, .draws = 1000, .seed = 1,
 };
 
 // ----------------------------------------------------------------------------
@@ -41,7 +41,7 @@ static FitSettings fit_opt = {
 enum { MAX_POINTS = 10000, MAX_COLUMNS = 1000, MIN_STEPS = 200 };
 
 // Is a point used for the law, and if not, why not?
-enum { USED, TOO_SHORT, ON_PLATEAU, NOT_BEST, N_VERDICTS };
+enum { USED, TOO_SHORT, ON_PLATEAU, NOT_BEST, COPY, N_VERDICTS };
 
 // One run. NAN: the file does not say.
 typedef struct {
@@ -51,15 +51,26 @@ typedef struct {
     double val_data, fingerprint; // hashes of these texts, to compare them by
     double F, C;                  // F_N, or with --with-head F_N + F_head; F D
     int verdict;
+    size_t file;                  // which file it is from: how many points there were before that
 } Point;
 
-// The columns that are read. Only the first three are needed, and --columns may call them differently.
+// The columns that every point needs, each with its usual names: its size, as F or N (parameters, of which F
+// is 6 times); its data, as D, or as C; or instead of the size, C and D; and its loss.
+enum { COL_F, COL_N, COL_D, COL_C, COL_LOSS, N_ROLES };
+static const struct {
+    const char *key, *names;
+} roles[N_ROLES] = {
+    {"F=", "flops_per_token,f"}, {"N=", "params,n,parameters,model size"},
+    {"D=", "tokens,d,training tokens"}, {"C=", "flops,c,compute,training flops"},
+    {"L=", "val_loss,loss,l,validation loss"},
+};
+
+// The other columns that are read.
 static const struct {
     const char *name;
     size_t offset;
 } fit_columns[] = {
-    {"flops_per_token", offsetof(Point, F_N)}, {"tokens", offsetof(Point, D)},
-    {"val_loss", offsetof(Point, loss)}, {"flops_per_token_head", offsetof(Point, F_head)},
+    {"flops_per_token_head", offsetof(Point, F_head)},
     {"layers", offsetof(Point, layers)}, {"channels", offsetof(Point, channels)},
     {"heads", offsetof(Point, heads)}, {"hidden", offsetof(Point, hidden)},
     {"seq_len", offsetof(Point, seq_len)}, {"vocab", offsetof(Point, vocab)},
@@ -152,25 +163,95 @@ size_t utf8_length(const char *text) {
     return valid ? n : 0;
 }
 
-// Split a line of CSV into fields, in place, without quotes and the blanks around a field. Returns how many
-// there are, but stores only the first max.
-size_t csv_split(char *line, char **field, size_t max) {
+// The text of a file as UTF-8, with "\n" at the end of each line and no byte-order mark. UTF-16, which
+// spreadsheets write, is known by that mark.
+static char *read_text(const char *path) {
+    Reader r;
+    reader_open(&r, path);
+    size_t n = (size_t)r.size, out = 0;
+    unsigned char *in = alloc_or_die(n + 4);
+    char *text = alloc_or_die(2 * n + 4);
+    reader_get(&r, in, n), fclose(r.file);
+    int little = n >= 2 && in[0] == 0xff && in[1] == 0xfe, big = n >= 2 && in[0] == 0xfe && in[1] == 0xff;
+    size_t bytes = little || big ? 2 : 1, i = bytes == 2 ? 2 : !memcmp(in, "\xef\xbb\xbf", 3) ? 3 : 0;
+    for (unsigned c, last = 0; i < n; i += bytes, last = c) {
+        c = bytes == 1 ? in[i] : (unsigned)in[i + (size_t)little] << 8 | in[i + (size_t)big];
+        if (c == '\n' && last == '\r') continue; // that line has ended
+        if (bytes == 1 || c < 0x80) {
+            text[out++] = (char)(c == '\r' ? '\n' : c ? c : '?');
+            continue;
+        }
+        if (c >= 0x800) text[out++] = (char)(0xe0 | c >> 12);
+        text[out++] = (char)(c >= 0x800 ? 0x80 | (c >> 6 & 63) : 0xc0 | c >> 6);
+        text[out++] = (char)(0x80 | (c & 63));
+    }
+    free(in);
+    return text;
+}
+
+// The sign between the fields of a table, judged by its header: the most frequent of four, or else a blank.
+static char find_separator(const char *header) {
+    static const char signs[] = ",;\t|";
+    size_t most = 0, count[4] = {0};
+    int quoted = 0;
+    for (const char *s = header; *s; s++) {
+        quoted ^= *s == '"';
+        const char *sign = quoted ? NULL : strchr(signs, *s);
+        if (sign) count[sign - signs]++;
+    }
+    for (size_t k = 1; k < 4; k++)
+        if (count[k] > count[most]) most = k;
+    return count[most] ? signs[most] : ' ';
+}
+
+// Split a line into fields, in place, without quotes and the blanks around a field. Returns how many there
+// are, but stores only the first max. Between blanks there is no empty field.
+size_t csv_split(char *line, char separator, char **field, size_t max) {
     for (size_t n = 0;; line++) {
-        while (*line == ' ' || *line == '\t') line++;
+        while (*line == ' ' || (*line == '\t' && separator != '\t')) line++;
         char *start = line, *end = line;
         int quoted = 0;
-        for (; *line && (quoted || *line != ','); line++) {
+        for (; *line && (quoted || *line != separator); line++) {
             if (*line != '"') *end++ = *line;
             else if (quoted && line[1] == '"') *end++ = *line++;
             else quoted = !quoted;
         }
-        int last = *line == 0;
+        int last = *line == 0 || (separator == ' ' && line[strspn(line, " \t")] == 0);
         while (end > start && isspace((unsigned char)end[-1])) end--;
         *end = 0;
         if (n < max) field[n] = start;
         n++;
         if (last) return n;
     }
+}
+
+// Does a table that is not separated by commas write them for decimal points? Does it have one, that is, that
+// cannot be there to group digits?
+static int has_decimal_commas(const char *text) {
+    for (const char *s = text; (s = strchr(s, ',')); s++) {
+        size_t after = strspn(s + 1, "0123456789");
+        if (s > text && isdigit((unsigned char)s[-1]) && after && after != 3 && s[1 + after] != ',') return 1;
+    }
+    return 0;
+}
+
+// The number that a field holds; NAN if it is none. Digits may be grouped in threes ("633,111,399"), and it
+// may end in K, M, B or T, for thousands to 10^12.
+double csv_number(const char *text, char point) {
+    static const char units[] = "KkMmBbTt";
+    char plain[64], group = point == ',' ? '.' : ',', *end;
+    size_t n = 0, grouped = 0;
+    for (const char *s = text; *s; s++) {
+        int between = s > text && isdigit((unsigned char)s[-1]) && strspn(s + 1, "0123456789") == 3;
+        if (n == sizeof plain - 1) return NAN;
+        if (strchr(" _'\xc2\xa0", *s) || (*s == group && between && !strchr(text, 'e'))) grouped += *s == group;
+        else plain[n++] = *s == point ? '.' : *s;
+    }
+    plain[n] = 0;
+    double x = strtod(plain, &end);
+    const char *unit = end > plain && *end ? strchr(units, *end) : NULL;
+    if (unit) end++, x *= pow(10, 3.0 + 3.0 * (double)((unit - units) / 2));
+    return end > plain && *end == 0 && isfinite(x) ? x : NAN;
 }
 
 // The group for this objective and data, made if there is none yet.
@@ -190,81 +271,133 @@ static void add_point(Group *g, const Point *p) {
     g->point[g->n++] = *p;
 }
 
-// The number of a column, or n if there is none of this name.
-static size_t find_column(char **field, size_t n, const char *name) {
-    size_t k = 0;
-    while (k < n && strcmp(field[k], name)) k++;
-    return k;
+// The number of the first column with one of these names, separated by commas; n if there is none. Capitals
+// do not matter.
+static size_t find_column(char **field, size_t n, const char *names) {
+    for (size_t length; *names; names += length + (names[length] == ',')) {
+        length = strcspn(names, ",");
+        for (size_t k = 0; k < n; k++)
+            if (strlen(field[k]) == length && !strncasecmp(field[k], names, length)) return k;
+    }
+    return n;
 }
 
-// How many columns a file has, and the numbers of those that we read; n for one that it does not have.
+// How a table is written, and the numbers of the columns that we read; n for one that it does not have.
 typedef struct {
-    size_t n, number[N_FIT_COLUMNS], objective, data;
+    char separator, point; // of fields, and of decimals
+    size_t n, role[N_ROLES], number[N_FIT_COLUMNS], objective, data;
 } CsvHeader;
 
-static CsvHeader read_header(const char *path, char *line) {
-    char *field[MAX_COLUMNS];
-    CsvHeader h = {.n = csv_split(line, field, MAX_COLUMNS)};
-    if (h.n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
-    h.objective = find_column(field, h.n, "objective"), h.data = find_column(field, h.n, "data");
-    for (int k = 0; k < N_FIT_COLUMNS; k++) {
-        const char *name = k < 3 ? fit_opt.column[k] : fit_columns[k].name;
-        h.number[k] = find_column(field, h.n, name);
-        if (h.number[k] == h.n && k < 3)
-            die("%s: no column \"%s\"; tell the names with --columns F,D,LOSS", path, name);
-        if (h.number[k] == h.n && k == 3 && fit_opt.with_head)
-            die("%s: no column \"%s\"; leave out --with-head", path, name);
+// A table lacks a column: say which, what it has, and what to do.
+__attribute__((noreturn))
+static void die_missing(const char *path, const char *what, char **field, size_t n) {
+    char list[400] = "";
+    for (size_t k = 0, used = 0; k < n && used < sizeof list - 60; k++)
+        used += (size_t)snprintf(list + used, 60, "%s%s", k ? ", " : "", field[k]);
+    die("%s: no column %s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per token; "
+        "N: parameters; D: tokens; C: total FLOPs; L: loss)", path, what, list);
+}
+
+static CsvHeader read_header(const char *path, char *line, char point) {
+    char *field[MAX_COLUMNS], what[200];
+    CsvHeader h = {.separator = find_separator(line), .point = point};
+    size_t n = h.n = csv_split(line, h.separator, field, MAX_COLUMNS);
+    if (n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
+    h.objective = find_column(field, n, "objective"), h.data = find_column(field, n, "data");
+    for (int k = 0; k < N_ROLES; k++) {
+        const char *named = fit_opt.column[k];
+        h.role[k] = fit_opt.columns && !named ? n : find_column(field, n, named ? named : roles[k].names);
+        snprintf(what, sizeof what, "\"%s\"", named ? named : "");
+        if (named && h.role[k] == n) die_missing(path, what, field, n);
     }
+    int size = h.role[COL_F] < n || h.role[COL_N] < n, D = h.role[COL_D] < n, C = h.role[COL_C] < n;
+    if (h.role[COL_LOSS] == n) die_missing(path, "of losses", field, n);
+    if (size + D + C < 2) die_missing(path, size ? "of tokens" : "of sizes", field, n);
+    for (int k = 0; k < N_FIT_COLUMNS; k++) h.number[k] = find_column(field, n, fit_columns[k].name);
+    if (fit_opt.with_head && h.number[0] == n)
+        die("%s: no column \"%s\"; leave out --with-head", path, fit_columns[0].name);
     return h;
 }
 
 // Read the fields of a row. Returns 0 if F, D or the loss is not a positive number. Any other field that is
 // not a number counts as missing.
 static int read_point(Point *p, const CsvHeader *h, char **field) {
+    double role[N_ROLES];
+    for (int k = 0; k < N_ROLES; k++)
+        role[k] = h->role[k] < h->n ? csv_number(field[h->role[k]], h->point) : NAN;
     for (int k = 0; k < N_FIT_COLUMNS; k++) {
         size_t offset = fit_columns[k].offset;
         const char *text = h->number[k] < h->n ? field[h->number[k]] : "";
-        char *end;
-        double x = strtod(text, &end);
-        if (offset == offsetof(Point, val_data) || offset == offsetof(Point, fingerprint))
-            x = (double)(checksum_add(CHECKSUM_START, text, strlen(text)) >> 11), end = "";
-        *(double *)((char *)p + offset) = *text && *end == 0 && isfinite(x) ? x : NAN;
+        double x = csv_number(text, h->point);
+        if (*text && (offset == offsetof(Point, val_data) || offset == offsetof(Point, fingerprint)))
+            x = (double)(checksum_add(CHECKSUM_START, text, strlen(text)) >> 11);
+        *(double *)((char *)p + offset) = x;
     }
+    double per = fit_opt.flops_per, C = role[COL_C];
+    p->F_N = h->role[COL_F] < h->n ? role[COL_F] * (isnan(per) ? 1 : per) :
+             h->role[COL_N] < h->n ? role[COL_N] * (isnan(per) ? 6 : per) : C / role[COL_D];
+    p->D = h->role[COL_D] < h->n ? role[COL_D] : C / p->F_N, p->loss = role[COL_LOSS];
     p->F = fit_opt.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = USED;
     return p->F > 0 && p->D > 0 && p->loss > 0 && isfinite(p->C);
 }
 
-// Add the rows of a CSV file, whose first line names the columns. Says on stderr how many rows are unusable.
+// Say on stderr what is odd about the rows of a file that were added to the points after the first `before`.
+static void note_oddities(const char *path, const CsvHeader *h, size_t rows, size_t fractions, size_t compute) {
+    if (h->role[COL_F] == h->n && h->role[COL_N] < h->n && isnan(fit_opt.flops_per))
+        fprintf(stderr, "%s: %s: sizes are parameters: F = 6 N (--flops-per says otherwise)\n", program, path);
+    if (fractions)
+        fprintf(stderr, "%s: %s: steps do not count steps (fractions, or 5e7 tokens in each): not read\n",
+                program, path);
+    if (rows && 2 * compute > rows)
+        fprintf(stderr, "%s: %s: D is over 10^7 times F: if it is the compute, say so with --columns …,C=NAME\n",
+                program, path);
+}
+
+// Add the rows of a table, whose first line names the columns, to the points of their groups. Empty lines and
+// comments (# …) do not count. Says on stderr how many rows are unusable.
 void read_points(Fit *fit, const char *path) {
-    Reader r;
-    CsvHeader h;
+    CsvHeader h = {0};
     Point p;
-    char *line = NULL, *field[MAX_COLUMNS];
-    size_t room = 0, bad = 0, first_bad = 0;
-    reader_open(&r, path);
-    if (getline(&line, &room, r.file) < 0) die("%s: empty; give a file of loss points", path);
-    h = read_header(path, line + (strncmp(line, "\xef\xbb\xbf", 3) ? 0 : 3)); // without a byte-order mark
-    for (size_t number = 2; getline(&line, &room, r.file) >= 0; number++) {
-        if (line[strspn(line, " \t\r\n")] == 0) continue;
-        int whole = csv_split(line, field, MAX_COLUMNS) == h.n;
+    char *text = read_text(path), *rest = text, *line, *field[MAX_COLUMNS];
+    size_t bad = 0, first_bad = 0, negative = 0, rows = 0, fractions = 0, compute = 0, from = fit->points;
+    int commas = has_decimal_commas(text);
+    for (size_t number = 1; (line = strsep(&rest, "\n")); number++) {
+        line += strspn(line, " ");
+        if (line[strspn(line, " \t")] == 0 || *line == '#') continue;
+        if (h.n == 0) {
+            h = read_header(path, line, commas && find_separator(line) != ',' ? ',' : '.');
+            continue;
+        }
+        int whole = csv_split(line, h.separator, field, MAX_COLUMNS) == h.n;
         const char *objective = whole && h.objective < h.n ? field[h.objective] : "";
         const char *data = whole && h.data < h.n ? field[h.data] : "";
         if (whole && fit_opt.objective && strcmp(objective, fit_opt.objective)) continue;
         if (whole && fit_opt.data && strcmp(data, fit_opt.data)) continue;
         if (!whole || !read_point(&p, &h, field)) {
+            negative += whole && p.F > 0 && p.D > 0 && p.loss <= 0;
             if (bad++ == 0) first_bad = number;
             continue;
         }
         if (fit->points++ == MAX_POINTS)
             die("%s: more than %d points; select some with --objective and --data, or remove rows", path,
                 MAX_POINTS);
+        rows++, compute += p.D > 1e7 * p.F;
+        fractions += p.steps > 0 && (p.steps != rint(p.steps) || p.D > 5e7 * p.steps);
+        p.file = from;
         add_point(find_group(fit, objective, data), &p);
     }
-    if (ferror(r.file)) die("%s: cannot read: %s", path, strerror(errno));
+    if (h.n == 0) die("%s: empty; give a file of loss points", path);
+    for (size_t i = 0; i < fit->n && fractions; i++)
+        for (Point *q = fit->group[i].point; q < fit->group[i].point + fit->group[i].n; q++)
+            if (q->file == from) q->steps = NAN;
+    note_oddities(path, &h, rows, fractions, compute);
     if (bad)
         fprintf(stderr, "%s: %s: skipped %zu rows, the first on line %zu: each needs %zu fields, with "
                 "positive numbers for F, D and the loss\n", program, path, bad, first_bad, h.n);
-    free(line), fclose(r.file);
+    if (negative)
+        fprintf(stderr, "%s: %s: %zu losses are 0 or less: the law is of their logarithms; give losses in nats, "
+                "not normalised ones\n", program, path, negative);
+    free(text);
 }
 
 // ----------------------------------------------------------------------------
@@ -787,7 +920,6 @@ Plan make_plan(const Group *g, double C) {
     const Point *as = model_run(g);
     double T = as->seq_len, V = as->vocab, batch = as->batch_tokens;
     double head_rate = !fit_opt.with_head ? 0 : as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
-    if (strcmp(fit_opt.column[0], fit_columns[0].name)) return p; // then F may not be FLOPs
     if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
     p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
     p.shape_F = shape_flops(&p.shape, head_rate);
@@ -879,7 +1011,7 @@ static int same_setting(const Point *p, const Point *q) {
 static double setting_loss(const Point *all, size_t n, const Point *p) {
     double sum = 0, count = 0;
     for (const Point *q = all; q < all + n; q++)
-        if (same_run(p, q) && same_setting(p, q)) sum += q->loss, count++;
+        if (q->verdict != COPY && p->F == q->F && p->D == q->D && same_setting(p, q)) sum += q->loss, count++;
     return sum / count;
 }
 
@@ -890,15 +1022,18 @@ static int is_sound(const Point *p) { return p->verdict == USED || p->verdict ==
 static void judge_points(Group *g) {
     double *mean = alloc_or_die(g->n * sizeof *mean);
     find_plateau(g);
-    for (size_t i = 0; i < g->n && !fit_opt.all; i++) {
+    for (size_t i = 0; i < g->n; i++) {
         Point *p = &g->point[i];
-        if (p->steps < MIN_STEPS) p->verdict = TOO_SHORT;
+        if (i && !memcmp(p, p - 1, offsetof(Point, verdict))) p->verdict = COPY;
+        else if (fit_opt.all) continue;
+        else if (p->steps < MIN_STEPS) p->verdict = TOO_SHORT;
         else if (p->loss > 0.9 * g->plateau) p->verdict = ON_PLATEAU;
     }
     for (size_t i = 0; i < g->n; i++) mean[i] = setting_loss(g->point, g->n, &g->point[i]);
     for (size_t i = 0; i < g->n; i++)
         for (size_t j = 0; j < g->n && g->point[i].verdict == USED; j++)
-            if (is_sound(&g->point[j]) && mean[j] < mean[i] && same_run(&g->point[i], &g->point[j]))
+            if (is_sound(&g->point[j]) && mean[j] < mean[i] && same_run(&g->point[i], &g->point[j]) &&
+                !same_setting(&g->point[i], &g->point[j]))
                 g->point[i].verdict = NOT_BEST;
     g->use = alloc_or_die(g->n * sizeof *g->use);
     g->F = alloc_or_die(4 * g->n * sizeof *g->F);
@@ -1054,6 +1189,7 @@ static void print_points(FILE *f, const Group *g) {
     if (n[NOT_BEST])
         fprintf(f, "  left out: %zu that another setting (rate, batch …) beats at the same F and D\n",
                 n[NOT_BEST]);
+    if (n[COPY]) fprintf(f, "  left out: %zu exact copies of other rows\n", n[COPY]);
     if (g->n_use == 0) return;
     const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
     const double *const axis[] = {g->F, g->D, g->C, g->loss};
@@ -1462,7 +1598,8 @@ static void write_json(const Fit *fit, const char *path) {
 static Option fit_options[] = {
     {"", FILES, FREE, TO(points), 0, 0, "POINTS", ""},
     {"columns", TEXT, FREE, TO(columns), 0, 0, "F,D,L",
-     "the columns of F, D and the loss (flops_per_token,tokens,val_loss)"},
+     "names of columns: F or N=params, D or C=compute, and the loss"},
+    {"flops-per", REAL, FREE, TO(flops_per), 1e-9, 1e12, "X", "F of one unit of the size (6 for parameters, else 1)"},
     {"objective", TEXT, FREE, TO(objective), 0, 0, "NAME", "only rows with this objective"},
     {"data", TEXT, FREE, TO(data), 0, 0, "NAME", "only rows with this data"},
     {"with-head", FLAG, FREE, TO(with_head), 0, 0, "", "count the head: F is F_N + F_head"},
@@ -1491,9 +1628,20 @@ static void settle_fit_settings(void) {
     if (fit_opt.points.n == 0) die_usage("no file of loss points; give one or more, or see --help");
     if (!fit_opt.columns) return;
     char *copy = strdup(fit_opt.columns), *name[3] = {NULL};
-    if (!copy || csv_split(copy, name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
+    static const int place[3] = {COL_F, COL_D, COL_LOSS};
+    if (!copy || csv_split(copy, ',', name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
         die_usage("--columns %s: give three names, of F, D and the loss", fit_opt.columns);
-    memcpy(fit_opt.column, name, sizeof name);
+    for (int i = 0; i < 3; i++) {
+        int role = place[i], keyed = 0;
+        for (int k = 0; k < N_ROLES; k++) {
+            if (!strncmp(name[i], roles[k].key, 2)) role = k, keyed = 2;
+            else if (!keyed && find_column(&name[i], 1, roles[k].names) == 0) role = k;
+        }
+        if (fit_opt.column[role])
+            die_usage("--columns %s: two are %s; tell them apart, as in F=NAME,D=NAME,L=NAME (or N=, C=)",
+                      fit_opt.columns, roles[role].key);
+        fit_opt.column[role] = name[i] + keyed;
+    }
 }
 
 static int compare_groups(const void *a, const void *b) {

@@ -401,14 +401,16 @@ typedef double LawFunction(const Law *, double C);
 
 // The labels of the axes. With --columns we do not know the units.
 static const char *flops_label(void) {
-    return fit_opt.columns ? fit_opt.column[0] :
+    return fit_opt.column[COL_F] ? fit_opt.column[COL_F] :
            fit_opt.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
 }
 
-static const char *tokens_label(void) { return fit_opt.columns ? fit_opt.column[1] : "training tokens D"; }
+static const char *tokens_label(void) {
+    return fit_opt.column[COL_D] ? fit_opt.column[COL_D] : "training tokens D";
+}
 
 static const char *loss_label(void) {
-    return fit_opt.columns ? fit_opt.column[2] : "validation loss (nats per token)";
+    return fit_opt.column[COL_LOSS] ? fit_opt.column[COL_LOSS] : "validation loss (nats per token)";
 }
 
 static const char *compute_label(void) {

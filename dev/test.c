@@ -479,12 +479,12 @@ static void test_fit_mixed(void) {
 static void test_fit_csv(void) {
     char line[] = " a , \"b,\"\"c\"\"\" ,,x\"y\",d \r\n", *field[8];
     const char *const want[] = {"a", "b,\"c\"", "", "xy", "d"};
-    check(csv_split(line, field, 8) == 5, "not 5 fields");
+    check(csv_split(line, ',', field, 8) == 5, "not 5 fields");
     for (size_t i = 0; i < 5; i++) check(!strcmp(field[i], want[i]), "field %s, not %s", field[i], want[i]);
     char open_quote[] = "a,\"b,c", many[] = "1,2,3,4", nothing[] = "";
-    check(csv_split(open_quote, field, 8) == 2 && !strcmp(field[1], "b,c"), "a quote that does not end");
-    check(csv_split(many, field, 2) == 4 && !strcmp(field[1], "2"), "more fields than there is room for");
-    check(csv_split(nothing, field, 2) == 1, "an empty line");
+    check(csv_split(open_quote, ',', field, 8) == 2 && !strcmp(field[1], "b,c"), "a quote that does not end");
+    check(csv_split(many, ',', field, 2) == 4 && !strcmp(field[1], "2"), "more fields than there is room for");
+    check(csv_split(nothing, ',', field, 2) == 1, "an empty line");
 
     Law law = make_law(1.8172, 482.01, 2085.43, 0.3478, 0.3658);
     FILE *f = fopen(scratch("awkward.csv"), "w");
@@ -497,7 +497,7 @@ static void test_fit_csv(void) {
                     "1e9,,1e999,1\r\n1,,2,3,4\r\n");
     }
     fclose(f);
-    check(shell("dev/fit @/awkward.csv --columns 'Training Tokens,loss,loss' --draws 0") == 0, "any columns");
+    check(shell("dev/fit @/awkward.csv --columns 'F=Training Tokens,D=loss,L=loss' --draws 0") == 0, "any columns");
     check(shell("dev/fit @/awkward.csv --columns '\"Model \"\"Size\"\"\",Training Tokens,loss' --draws 0 "
                 "--json @/awkward.json") == 0, "an awkward file");
     check_printed("stderr", "skipped 7 rows, the first on line 11");
@@ -513,6 +513,67 @@ static void test_fit_csv(void) {
     const char *first = "[{\n  \"objective\": \"\",\n  \"data\": \"\",\n  \"E\": ";
     check(!strncmp(text, first, strlen(first)) && strstr(text, "\"E_lo\": null"), "JSON: %.60s", text);
     free(text);
+}
+
+// Tables as people have them: each is read as the plain one is, and what is odd about it is said.
+static void test_fit_tables(void) {
+    static const struct {
+        const char *name, *sed, *options, *said;
+        double F; // of the first row
+    } cases[] = {
+        {"plain", "", "", NULL, 3e8}, {"capitals", "1s/.*/Flops_Per_Token,TOKENS,Val_Loss/", "", NULL, 3e8},
+        {"tabs", "s/,/\t/g", "", NULL, 3e8}, {"blanks", "s/,/  /g", "", NULL, 3e8},
+        {"semicolons", "s/,/;/g", "", NULL, 3e8}, {"decimal commas", "s/,/;/g; s/[.]/,/g", "", NULL, 3e8},
+        {"comments", "1i# my sweep\n\n", "", NULL, 3e8}, {"CRLF", "s/$/\r/", "", NULL, 3e8},
+        {"thousands", "2s/300000000,/\"300,000,000\",/", "", NULL, 3e8},
+        {"millions", "2s/300000000,/300M,/", "", NULL, 3e8},
+        {"parameters", "1s/.*/N,D,loss/", "", "F = 6 N", 18e8},
+        {"--flops-per", "1s/.*/N,D,loss/", "--flops-per 2", NULL, 6e8},
+        {"named parameters", "1s/.*/size,D,loss/", "--columns N=size,D,loss", "F = 6 N", 18e8},
+        {"compute", "1s/.*/F,C,loss/; 2s/.*/300000000,6e17,3.5/", "--columns F,C,loss", NULL, 3e8},
+        {"compute and data", "s/,/00000000,/; 1s/.*/x,D,loss/", "--columns C=x,D,loss", NULL, 6e16 / 7e9},
+        {"steps in thousands", "s/$/,5.5/; 1s/5.5/steps/", "", "steps do not count steps", 3e8},
+        {"compute as D", "s/,[0-9]/&9999999/", "", "if it is the compute", 3e8},
+        {"normalised losses", "2s/3.5/-3.5/", "", "not normalised", 3e8},
+    };
+    FILE *f = fopen(scratch("plain.csv"), "w");
+    fprintf(f, "flops_per_token,tokens,val_loss\n300000000,2000000000,3.5\n");
+    for (int i = 0; i < 8; i++) fprintf(f, "%d00000000,%d000000000,%.4f\n", 4 + i, 3 + i * i % 5, 3.4 - 0.1 * i);
+    fclose(f);
+    for (size_t k = 0; k < LENGTH(cases); k++) {
+        check(shell("sed '%s' @/plain.csv >@/table.csv; dev/fit @/table.csv --draws 0 %s >@/out", cases[k].sed,
+                    cases[k].options) == 0, "%s: refused", cases[k].name);
+        char *err = slurp(scratch("stderr"), NULL), *out = slurp(scratch("out"), NULL), want[32];
+        check(cases[k].said ? strstr(err, cases[k].said) != NULL : !*err, "%s: %s", cases[k].name, err);
+        snprintf(want, sizeof want, "  F %.4g …", cases[k].F);
+        check(k == LENGTH(cases) - 1 || strstr(out, want), "%s: not \"%s\" but %.400s", cases[k].name, want, out);
+        free(err), free(out);
+    }
+    check(shell("iconv -f UTF-8 -t UTF-16 @/plain.csv >@/table.csv") != 0 ||
+          (shell("dev/fit @/table.csv --draws 0 >@/out && grep '9 points, 9' @/out") == 0), "UTF-16");
+    static const Refusal refusals[] = {
+        {1, "among: a, b, c;", "(echo a,b,c; echo 1,2,3) >@/bad.csv; dev/fit @/bad.csv"},
+        {1, "of tokens among", "(echo N,x,loss; echo 1,2,3) >@/bad.csv; dev/fit @/bad.csv"},
+        {2, "two are D=", "dev/fit @/plain.csv --columns F,D=a,D=b"},
+    };
+    check_refusals(refusals, LENGTH(refusals));
+}
+
+// Points along the learning curves of a few runs are all used; exact copies are not, and that is said.
+static void test_fit_curves(void) {
+    Law law = make_law(1.8, 500, 2000, 0.35, 0.37);
+    FILE *f = fopen(scratch("curves.csv"), "w");
+    fprintf(f, "F,D,loss\n");
+    for (int i = 0; i < 160; i++) {
+        double F = 1e8 * pow(2, i / 20), D = 1e9 * pow(1.01, i % 20);
+        fprintf(f, "%.17g,%.17g,%.17g\n", F, D, law_loss(&law, F, D));
+    }
+    fclose(f);
+    check(shell("dev/fit @/curves.csv --draws 0") == 0, "learning curves");
+    check_printed("stdout", "160 points, 160 of them used");
+    check(shell("dev/fit @/curves.csv @/curves.csv --draws 0") == 0, "the same file twice");
+    check_printed("stdout", "320 points, 160 of them used");
+    check_printed("stdout", "160 exact copies");
 }
 
 // The program: reports, several files, and commands that the trainer accepts, each with a folder of its own.
@@ -559,11 +620,11 @@ static void test_fit_program(void) {
         {2, "--columns a,b", "dev/fit @/mlm.csv --columns a,b"},
         {1, "nowhere.csv", "dev/fit nowhere.csv"},
         {1, "not a regular file", "dev/fit /dev/null"},
-        {1, "\"none\"", "dev/fit @/mlm.csv --columns val_loss,none,tokens"},
+        {1, "\"none\"", "dev/fit @/mlm.csv --columns F=val_loss,none,L=tokens"},
         {1, "objective", "dev/fit @/mlm.csv --objective clm"},
         {1, "/nowhere/o", "dev/fit @/mlm.csv --draws 0 --json /nowhere/o >@/o"},
         {1, "empty", ": >@/bad.csv; dev/fit @/bad.csv"},
-        {1, "no column", "printf '\\n\\n' >@/bad.csv; dev/fit @/bad.csv"},
+        {1, "empty", "printf '\\n\\n' >@/bad.csv; dev/fit @/bad.csv"},
         {1, "no points", "echo F,D,L >@/bad.csv; dev/fit @/bad.csv --columns F,D,L"},
         {1, "\"L\"", "echo F,D >@/bad.csv; dev/fit @/bad.csv --columns F,D,L"},
         {1, "no column", "printf 'PK\\003\\004\\377\\n\\001\\n' >@/bad.csv; dev/fit @/bad.csv"},
@@ -1319,6 +1380,8 @@ static const Test tests[] = {
     {"fit entropy", test_fit_entropy, 0},
     {"fit mixed", test_fit_mixed, 0},
     {"fit csv", test_fit_csv, 0},
+    {"fit tables", test_fit_tables, 0},
+    {"fit curves", test_fit_curves, 0},
     {"fit program", test_fit_program, 0},
     {"plot text", test_plot_text, 0},
     {"plot axes", test_plot_axes, 0},
