@@ -20,17 +20,6 @@ the text stays readable there. On a wide screen several stand side by side.
 // ----------------------------------------------------------------------------
 // text
 
-// Open a stream that writes to memory. After text_close, *text holds what was written; the caller frees it.
-static FILE *text_open(char **text, size_t *size) {
-    FILE *f = open_memstream(text, size);
-    if (!f) die("out of memory");
-    return f;
-}
-
-static void text_close(FILE *f) {
-    if (fclose(f)) die("out of memory");
-}
-
 // Write text so that it can be inside an element or an attribute. What XML does not allow, control characters
 // and bytes that are not UTF-8, becomes U+FFFD.
 static void put_escaped(FILE *f, const char *text) {
@@ -447,7 +436,9 @@ static const char *point_words(const Point *p) {
 
 static int has_minimum(const Budget *b) { return !b->open && !b->edge; }
 
-static int has_band(const Group *g) { return has_frontier(g) && g->n_draws > 1; }
+static int has_minima(const Group *g) { return !g->refused[BY_MINIMA]; }
+
+static int has_band(const Group *g) { return has_frontier(g) && g->n_laws > 1; }
 
 // The bootstrap's 95% interval of a function of the law and C.
 static void draws_interval(const Group *g, LawFunction *of, double C, double *lo, double *hi) {
@@ -558,13 +549,14 @@ static void split_caption(FILE *f, const BestSplit *s, const Group *g, size_t n,
         if (!has_frontier(h)) continue;
         put_escaped(f, series_name(h));
         fprintf(f, ": %s ∝ C<sup>%.3f</sup>", s->symbol, s->C_power + s->F_power * h->law.a);
-        if (h->iso.n) fprintf(f, " (parabolas C<sup>%.3f</sup>)", s->C_power + s->F_power * h->iso.exponent);
+        if (has_minima(h))
+            fprintf(f, " (minima C<sup>%.3f</sup>)", s->C_power + s->F_power * h->split[BY_MINIMA].exponent);
         fprintf(f, ", %s at C = %s", num3(s->of(&h->law, C)), num3(C));
         if (has_band(h)) draws_interval(h, s->of, C, &lo, &hi), fprintf(f, " (%s … %s)", num3(lo), num3(hi));
         fprintf(f, ". ");
     }
     if (s->of == law_ratio && n == 2 && has_band(&g[0]) && has_band(&g[1])) {
-        ratio_interval(&g[0], &g[1], C, &lo, &hi);
+        ratio_interval(&g[0], BY_LAW, &g[1], BY_LAW, C, &lo, &hi);
         put_escaped(f, series_name(&g[0]));
         fprintf(f, "’s is %s times ", num3(law_ratio(&g[0].law, C) / law_ratio(&g[1].law, C)));
         put_escaped(f, series_name(&g[1]));
@@ -581,16 +573,16 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
     int bands = 0, parabolas = 0, minima = 0;
     char label[100];
     for (const Group *h = g; h < g + n; h++)
-        for (size_t i = 0; i < h->n_use && (has_frontier(h) || h->iso.n); i++) range_add(&C, h->C[i]);
+        for (size_t i = 0; i < h->n_use && (has_frontier(h) || has_minima(h)); i++) range_add(&C, h->C[i]);
     if (C.hi == 0) return 0;
     double measured = C.hi;
     C.hi *= 10; // to show what the law predicts
     for (const Group *h = g; h < g + n; h++) {
-        bands |= has_band(h), parabolas |= h->iso.n > 0;
+        bands |= has_band(h), parabolas |= has_minima(h);
         for (int end = 0; end < 2; end++) { // a band may be far wider than what can be shown
             double c = end ? C.hi : C.lo, here = has_frontier(h) ? s->of(&h->law, c) : NAN;
             range_add(&value, here);
-            if (h->iso.n) range_add(&value, split_of(s, c, power_at(&h->iso, c)));
+            if (has_minima(h)) range_add(&value, split_of(s, c, split_F(h, BY_MINIMA, c)));
             if (!has_band(h)) continue;
             draws_interval(h, s->of, c, &low[0], &high[0]);
             range_add(&value, fmax(low[0], here / 30)), range_add(&value, fmin(high[0], here * 30));
@@ -601,10 +593,10 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
     panel_open(&p, s->file, s->title, n == 1 ? g->objective : "", g->data);
     for (size_t i = 0; i < n; i++)
         if (has_frontier(&g[i])) panel_legend(&p, "line", series_colour(i), "%s: law", series_name(&g[i]));
-        else if (g[i].iso.n) panel_legend(&p, "dash", series_colour(i), "%s", series_name(&g[i]));
+        else if (has_minima(&g[i])) panel_legend(&p, "dash", series_colour(i), "%s", series_name(&g[i]));
     if (bands) panel_legend(&p, "band", "soft", "95%% interval");
-    if (parabolas) panel_legend(&p, "dash", "soft", "parabolas' power law");
-    if (minima) panel_legend(&p, "dot", "soft", "their minima");
+    if (parabolas) panel_legend(&p, "dash", "soft", "the minima, one model");
+    if (minima) panel_legend(&p, "dot", "soft", "minima");
     snprintf(label, sizeof label, fit_opt.columns ? "%s" : "%s (%s)", s->symbol, s->unit);
     panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label(), label);
     draw_rule(&p, "dots", "soft", measured, p.y.lo, measured, p.y.hi);
@@ -616,8 +608,8 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
     }
     for (size_t i = 0; i < n; i++) {
         const Group *h = &g[i];
-        for (int k = 0; k < SAMPLES; k++) y[k] = split_of(s, x[k], power_at(&h->iso, x[k]));
-        if (h->iso.n) draw_line(&p, "dash", series_colour(i), x, y, SAMPLES);
+        for (int k = 0; k < SAMPLES; k++) y[k] = split_of(s, x[k], split_F(h, BY_MINIMA, x[k]));
+        if (has_minima(h)) draw_line(&p, "dash", series_colour(i), x, y, SAMPLES);
         for (int k = 0; k < SAMPLES; k++) y[k] = s->of(&h->law, x[k]);
         if (has_frontier(h)) draw_line(&p, "line", series_colour(i), x, y, SAMPLES);
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++)
@@ -948,12 +940,12 @@ static const struct {
      "F, and its minimum the best size.", "the points do not form budgets", figure_isoflop, 0},
     {"The best model size and amount of data",
      "How F and D of the best run grow with compute, by the law and by the minima of the parabolas alone.",
-     "neither a law with a best split nor two budgets with a minimum", figure_best, 1},
+     "neither a law with a best split nor minima", figure_best, 1},
     {"The loss surface",
      "Lines of equal loss by the fitted law, labelled at their right end where there is room. Each point is "
      "a run, in the colour of its loss. Compute is equal along a dotted line.", "no law", figure_surface, 0},
     {"The best data/model ratio", "Training tokens per training FLOP per token, against compute.",
-     "neither a law with a best split nor two budgets with a minimum", figure_ratio, 1},
+     "neither a law with a best split nor minima", figure_ratio, 1},
     {"Learning rate and batch",
      "All runs at the best size of each compute budget, and the geometric mean of those within 0.25% of the "
      "lowest loss. The objectives are drawn side by side.",
@@ -988,17 +980,17 @@ static void put_law(FILE *html, const Group *g) {
     if (g->has_law) fputs("<table>\n<tr><th></th><th>value</th><th>95% interval</th></tr>\n", html);
     else
         fprintf(html, "<p class=\"note\">No law: it needs %d different (F, D), with %d different F and "
-                "D.</p>\n", isnan(fit_opt.fix_E) ? 5 : 4, isnan(fit_opt.fix_E) ? 3 : 2);
+                "D.</p>\n", isnan(fit_opt.fixed.E) ? 5 : 4, isnan(fit_opt.fixed.E) ? 3 : 2);
     for (int k = 0; g->has_law && k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
         fprintf(html, "<tr><th>%s</th><td>%s</td><td>", names[k], number_text(g->law.v[k], 4));
-        if (k == LAW_E && !isnan(fit_opt.fix_E)) fputs("given", html);
+        if (k == LAW_E && !isnan(fit_opt.fixed.E)) fputs("given", html);
         else if (g->n_draws < 2) fputs("–", html);
         else fprintf(html, "%s … %s", number_text(g->lo.v[k], 4), number_text(g->hi.v[k], 4));
         fputs("</td></tr>\n", html);
     }
     fprintf(html, "%s<ul>\n", g->has_law ? "</table>\n" : "");
-    put_report(html, g, print_points);
+    put_report(html, g, print_verdict), put_report(html, g, print_points);
     if (g->has_law && floor_value > 0)
         fprintf(html, "<li>the exact floor is %.4f: E − floor = %+.4f</li>\n", floor_value,
                 g->law.E - floor_value);
@@ -1065,7 +1057,7 @@ int plot_main(int argc, char **argv) {
     size_t size, n = 2;
     program = "plot";
     for (const Option *o = fit_options; o->name; o++)
-        if (strcmp(o->name, "json") && strcmp(o->name, "predict")) plot_options[n++] = *o;
+        if (!strstr("json predict hours residuals", o->name[0] ? o->name : "-")) plot_options[n++] = *o;
     parse_options(plot_options, &s, argc, argv);
     fit_opt = s.fit, page.dir = s.svg;
     if (fit_opt.help) {
