@@ -1680,8 +1680,8 @@ static void print_verdict(FILE *f, const Group *g) {
     if (g->verdict == AGREE)
         fprintf(f, "  verdict: law and minima agree: their F_opt differ by a factor of %.2g at most\n", worst);
     else if (g->verdict == DISAGREE)
-        fprintf(f, "  verdict: law and minima DISAGREE: their F_opt differ by a factor of up to %.2g; at least one is a "
-                "bad frontier, and both are shown\n", worst);
+        fprintf(f, "  verdict: law and minima do not agree: their F_opt are up to %.2g times apart, more than noise; "
+                "both are shown\n", worst);
     else if (g->verdict == ONE_WAY)
         fprintf(f, "  verdict: by the %s alone: nothing to hold it against\n", way_names[g->refused[BY_LAW] != NULL]);
     else fprintf(f, "  verdict: these points tell no best split\n");

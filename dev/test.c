@@ -408,6 +408,168 @@ static void test_fit_coverage(void) {
     check(ratio >= 0.88 * SETS, "coverage of D/F: %d of %d", ratio, SETS);
 }
 
+// One setting serves all sizes of a budget. Where all are equally good, what is used must not be flattered: the
+// best of five at each size would be 1.16 standard deviations too low. And one lucky seed does not beat three.
+static void test_fit_settings(void) {
+    double off = 0, lr[] = {0.002, 0.004, 0.008, 0.016, 0.032}, n = 0;
+    for (uint64_t set = 0; set < 200; set++) {
+        Group g = {.objective = "", .data = ""};
+        for (uint64_t i = 0; i < 30; i++)
+            add_point(&g, &(Point){.F = 1e5 * exp((double)(i / 5)), .D = 1e12 / 1e5 / exp((double)(i / 5)), .C = 1e12,
+                                   .budget = 1e12, .lr = lr[i % 5], .batch_tokens = 512, .steps = 1e9, .vocab = NAN,
+                                   .loss = 3 * exp(0.01 * random_normal(set + 77, i))});
+        group_budgets(&g);
+        check(g.n_use == 6 && g.count[OTHER_SETTING] == 24, "%zu of 30 are used", g.n_use);
+        for (size_t i = 0; i < g.n_use; i++) off += log(g.loss[i] / 3) / 0.01, n++;
+        for (size_t i = 1; i < g.n_use; i++)
+            check(g.point[g.use[i]].lr == g.point[g.use[0]].lr, "two rates are used in one budget");
+    }
+    printf("  equally good settings: the one that is used is %+.2f standard deviations off\n", off / n);
+    check(fabs(off / n) < 0.35, "%+.2f standard deviations off", off / n);
+    Group g = {.objective = "", .data = ""};
+    for (int i = 0; i < 12; i++) // at the second of three sizes, another rate has one seed, a lucky one
+        add_point(&g, &(Point){.F = 1e5 * (1 + i % 3), .D = 1e7 / (1 + i % 3), .C = 1e12, .budget = 1e12, .steps = 1e9,
+                               .lr = i == 10 ? 0.02 : 0.01, .seed = i, .batch_tokens = 1, .vocab = NAN,
+                               .loss = i == 10 ? 1.8 : i == 9 || i == 11 ? 2.2 : 2 + 0.05 * (i / 3 - 1)});
+    group_budgets(&g);
+    check(g.n_use == 3 && g.runs[1] == 3 && fabs(g.loss[1] - 2) < 1e-12, "%g from %g seeds is used", g.loss[1], g.runs[1]);
+    check(g.repeats == 8, "%zu repeats", g.repeats);
+}
+
+// Points of one learning curve share their errors: ten sizes, each 2% off in a way of its own, with 30 points.
+static void test_fit_clusters(void) {
+    Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
+    double width[2];
+    for (int by_run = 0; by_run < 2; by_run++) {
+        Group g = {.objective = "", .data = ""};
+        for (uint64_t i = 0; i < 300; i++) {
+            double F = 1e5 * pow(2, (double)(i / 30)), D = 1e7 * pow(1.3, (double)(i % 30));
+            Point p = {.F = F, .D = D, .C = F * D, .budget = NAN, .steps = NAN, .vocab = NAN, .lr = NAN,
+                       .batch_tokens = NAN, .grad_clip = NAN, .weight_decay = NAN};
+            p.loss = law_loss(&law, F, D) * exp(0.02 * random_normal(5, by_run ? i / 30 : i));
+            add_point(&g, &p);
+        }
+        fit_opt.draws = 100, fit_group(&g), fit_opt.draws = 1000;
+        check(g.n_use == 300 && g.n_units == 10, "%zu points, %zu units", g.n_use, g.n_units);
+        width[by_run] = g.hi.a - g.lo.a;
+    }
+    check(width[1] > 3 * width[0], "the interval is %g wide, %g if errors are not shared", width[1], width[0]);
+}
+
+// A group whose isoFLOP curves are parabolas around G C^a, with their lowest losses on another power law.
+static Group make_curves(double a, int budgets, double decades, double shift) {
+    Group g = {.objective = "mlm", .data = "village_train"};
+    for (int i = 0; i < 7 * budgets; i++) {
+        double C = 1e12 * pow(10, decades * (i / 7) / (budgets - 1.0)), F = 2e5 * pow(C / 1e12, a) * pow(2, i % 7 - 3);
+        double z = log(F / (2e5 * pow(C / 1e12, a))) - shift, loss = 3 * pow(C / 1e12, -0.08) + 0.04 * z * z;
+        add_point(&g, &(Point){.F = F, .F_N = F, .D = C / F, .C = C, .budget = C, .steps = 1e9, .loss = loss, .lr = 0.01,
+                               .batch_tokens = 2048, .vocab = 931, .seq_len = 128, .val_floor = NAN, .mask_rate = 0.2,
+                               .grad_clip = 1, .weight_decay = 0.1});
+    }
+    return g;
+}
+
+// Law and minima held against each other, and what is refused.
+static void test_fit_verdict(void) {
+    static const struct {
+        double a, decades, shift;
+        int budgets, verdict;
+        const char *refused; // for the minima
+    } cases[] = {
+        {0.95, 3, 0, 7, DISAGREE, NULL}, {0.5, 2, 4, 5, ONE_WAY, "no interior minimum"},
+        {0.5, 2, 0, 2, ONE_WAY, "too few budgets"}, {0.5, 0.8, 0, 5, NEITHER, "under a decade"},
+    };
+    fit_opt.draws = 60;
+    for (size_t k = 0; k < LENGTH(cases); k++) {
+        Group g = make_curves(cases[k].a, cases[k].budgets, cases[k].decades, cases[k].shift);
+        fit_group(&g);
+        const char *refused = g.refused[BY_MINIMA];
+        check(g.verdict == cases[k].verdict, "case %zu: verdict %d, a %g and %g", k, g.verdict, g.law.a,
+              g.split[BY_MINIMA].exponent);
+        check(cases[k].refused ? refused && strstr(refused, cases[k].refused) : !refused, "case %zu: %s", k,
+              refused ? refused : "nothing refused");
+        if (k == 0) check(fabs(g.split[BY_MINIMA].exponent - 0.95) < 1e-9, "minima: %g", g.split[BY_MINIMA].exponent);
+    }
+    Group g = make_group(make_law(1.2, 300, 1e4, 0.45, 0.6), 5, 7, 20, 1, 0.002, 4);
+    fit_group(&g);
+    check(g.verdict == AGREE && !g.refused[BY_LAW], "a law's own points: verdict %d", g.verdict);
+    fit_opt.draws = 1000;
+    // the program gives both splits where they disagree
+    FILE *f = open_points(scratch("curves.csv"), 1);
+    g = make_curves(0.95, 7, 3, 0);
+    for (const Point *p = g.point; p < g.point + g.n; p++)
+        put_row(f, (Row){.F = p->F, .D = p->D, .C = p->C, .loss = p->loss});
+    fclose(f);
+    check(shell("dev/fit @/curves.csv --draws 60 --predict 1e14 --json @/curves.json") == 0, "curves");
+    static const char *const parts[] = {"do not agree", "-1e14-by-law", "-1e14-by-minima"};
+    for (size_t k = 0; k < LENGTH(parts); k++) check_printed("stdout", parts[k]);
+    char *text = slurp(scratch("curves.json"), NULL);
+    static const char *const keys[] = {"\"verdict\": 3", "\"minima_plan1_F_opt\"", "\"plan1_ratio_lo\"",
+                                       "\"budget7_F_opt\"", "\"point49_residual\"", "\"minima_exponent_lo\""};
+    for (size_t k = 0; k < LENGTH(keys); k++) check(strstr(text, keys[k]) != NULL, "JSON lacks %s", keys[k]);
+    free(text);
+}
+
+// The test of fit: three seeds a setting, whose noise is known; then a law that is not the points' own.
+static void test_fit_residuals(void) {
+    Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
+    for (int bad = 0; bad < 2; bad++) {
+        FILE *f = open_points(scratch("seeds.csv"), 1);
+        for (int i = 0; i < 72; i++) {
+            double C = 1e11 * pow(10, i / 18), F = law_F_opt(&law, C) * pow(2, i / 3 % 6 - 2.5), D = C / F;
+            double loss = law_loss(&law, F, D) * exp(0.01 * random_normal(3, (uint64_t)i));
+            put_row(f, (Row){.F = F, .D = D, .C = C, .seed = 1 + i % 3, .loss = loss * (bad && D < 2e6 ? 1.1 : 1)});
+        }
+        fclose(f);
+        check(shell("dev/fit @/seeds.csv --draws 0 --json @/seeds.json --plateau 1e6") == 0, "seeds");
+        check_printed("stdout", bad ? "misses more than noise" : "fits within noise");
+        char *text = slurp(scratch("seeds.json"), NULL), *noise = strstr(text, "\"noise\": ");
+        double x = noise ? atof(noise + 9) : NAN;
+        check(x > 0.007 && x < 0.013 && strstr(text, "\"repeats\": 48"), "seeds differ by %g", x);
+        free(text);
+    }
+}
+
+// Exponents that are given stay so, and tied ones equal; the rest is recovered from exact points.
+static void test_fit_fixed(void) {
+    Law want = make_law(1.5, 300, 900, 0.4, 0.4), got;
+    Group g = make_group(want, 4, 8, 10, 1, 0, 1);
+    group_budgets(&g);
+    const Fix fixes[] = {{NAN, 0.4, NAN, 0}, {NAN, NAN, 0.4, 0}, {1.5, 0.4, 0.4, 0}, {NAN, NAN, NAN, 1}, {1.5, NAN, NAN, 1}};
+    for (size_t k = 0; k < LENGTH(fixes); k++) {
+        check(law_fit(&got, g.F, g.D, g.loss, g.n_use, &fixes[k]), "fix %zu: no law", k);
+        for (int p = 0; p < N_LAW; p++)
+            check(p == LAW_HUBER || fabs(got.v[p] / want.v[p] - 1) < 1e-8, "fix %zu: %s is %.12g", k, law_names[p], got.v[p]);
+    }
+    g = make_group(make_law(1.5, 300, 1e4, 0.4, 0.7), 4, 8, 10, 1, 0.01, 1);
+    group_budgets(&g);
+    law_fit(&got, g.F, g.D, g.loss, g.n_use, &fixes[3]);
+    check(got.alpha == got.beta, "tied: %g and %g", got.alpha, got.beta);
+    double least = INFINITY; // no other common exponent does better
+    for (double x = 0.2; x < 1; x += 0.01) {
+        Law other;
+        law_fit(&other, g.F, g.D, g.loss, g.n_use, &(Fix){NAN, x, x, 0});
+        least = fmin(least, other.huber);
+    }
+    check(got.huber <= least, "tied: %g, where %g is possible", got.huber, least);
+}
+
+// --hours: the command that is printed takes about that long, as the trainer expects.
+static void test_fit_hours(void) {
+    check(shell("dev/fit dev/points/village.csv --objective mlm --draws 20 --hours 0.02") == 0, "--hours");
+    char *out = slurp(scratch("stdout"), NULL), *run = strstr(out, "./train_optibert --objective");
+    check(run != NULL, "no command in %s", out);
+    if (!run) return;
+    run[strcspn(run, "\n")] = 0;
+    check(shell("%s --dry-run", run) == 0, "refused: %s", run);
+    char *said = slurp(scratch("stdout"), NULL), *time = strstr(said, "time        about ");
+    double minutes = 0, seconds = 0;
+    check(time && sscanf(time, "time about %lf:%lf", &minutes, &seconds) == 2, "no time in %s", said);
+    seconds += 60 * minutes;
+    check(seconds > 72 / 2.5 && seconds < 72 * 2.5, "0.02 hours take %g s", seconds); // other programs run beside it
+    free(out), free(said);
+}
+
 // Sweeps of the books' design, with the same sizes, tokens, settings and seeds, on known laws and with the
 // noise of their seeds; once more with a plateau, at whose end a run begins to learn at about 1.5 million
 // tokens. How far the quotient of mlm's D/F by ntp's is off, and how often its interval contains the truth.
@@ -1473,6 +1635,12 @@ static const Test tests[] = {
     {"fit resamples", test_fit_resamples, 0},
     {"fit bootstrap", test_fit_bootstrap, 0},
     {"fit coverage", test_fit_coverage, 1},
+    {"fit settings", test_fit_settings, 0},
+    {"fit clusters", test_fit_clusters, 0},
+    {"fit verdict", test_fit_verdict, 0},
+    {"fit residuals", test_fit_residuals, 0},
+    {"fit fixed", test_fit_fixed, 0},
+    {"fit hours", test_fit_hours, 0},
     {"fit simulation", test_fit_simulation, 1},
     {"fit rules", test_fit_rules, 0},
     {"fit entropy", test_fit_entropy, 0},
