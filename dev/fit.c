@@ -42,10 +42,8 @@ typedef struct {
     int with_head, all, residuals, help;
 } FitSettings;
 
-static FitSettings fit_opt = {
-    .plateau = NAN, .predict = NAN, .hours = NAN, .flops_per = NAN, .draws = 1000, .seed = 1,
-    .fixed = {NAN, NAN, NAN, 0},
-};
+static FitSettings fit_opt = {.plateau = NAN, .predict = NAN, .hours = NAN, .flops_per = NAN, .draws = 1000,
+                              .seed = 1, .fixed = {NAN, NAN, NAN, 0}};
 
 // ----------------------------------------------------------------------------
 // points: rows of tables, grouped by objective and data
@@ -63,7 +61,7 @@ typedef struct {
     double val_data, fingerprint; // hashes of these texts, to compare them by
     double F, C;                  // F_N, or with --with-head F_N + F_head; F D
     int verdict;
-    size_t file, cell;            // how many points there were before its file; its cell, if it is sound
+    size_t cell;                  // if it is sound
 } Point;
 
 // The columns that every point needs, each with its usual names: its size, as F or N (parameters, of which F
@@ -95,10 +93,10 @@ static double point_number(const Point *p, size_t offset) {
     return *(const double *)((const char *)p + offset);
 }
 
-// The runs that differ only in the seed.
+// The runs that differ only in the seed: the first of them, how many there are, and their mean loss.
 typedef struct {
-    size_t point, runs; // the first of them, and how many there are
-    double loss;        // their mean
+    size_t point, runs;
+    double loss;
 } Cell;
 
 // E, A, B, alpha, beta of the law; huber: the objective at its minimum; a, b, G: of the best split that
@@ -150,12 +148,11 @@ enum { MAX_ALTERNATIVES = 4 };
 // All runs with one objective on one data set, and what follows from them.
 typedef struct {
     const char *objective, *data;
-    size_t n, n_cells;
+    size_t n, n_cells, count[N_VERDICTS];
     Point *point;              // (n) by budget, then F, then D
     Cell *cell;                // (n_cells) in the same order
     double plateau;            // the unigram plateau, or NAN
     const char *plateau_from;
-    size_t count[N_VERDICTS];
     double noise;              // standard deviation of log loss over seeds …
     size_t repeats;            // … from so many runs more than settings
 
@@ -163,25 +160,24 @@ typedef struct {
     size_t *use;               // (n_use) the used cells: a run of each …
     double *F, *D, *C, *loss;  // (n_use) … and its numbers; loss: the mean over seeds
     double *runs;              // (n_use) how many seeds
-    size_t *unit, n_units;     // (n_use) what the bootstrap draws together: cells, or all cells of one size
+    size_t n_units, *unit;     // (n_use) what the bootstrap draws together: cells, or all cells of one size
+    size_t *stratum;           // (n_units) the budget of each, or n_budgets
     size_t n_budgets;
     Budget *budget;            // (n_budgets) ascending C
+    Rates rates;
 
     const char *refused[N_WAYS]; // why there is no best split this way; NULL: there is one
     PowerLaw split[N_WAYS];
     int verdict;               // of holding the two against each other
     int has_law, converged;    // do the points determine a law; did the descent reach a minimum?
-    Law law, lo, hi, se;       // 95% intervals; standard errors, for A, B and G of their logs
+    Law law, lo, hi;           // with 95% intervals
     size_t n_alternatives;
     Law alternative[MAX_ALTERNATIVES]; // other minima of the objective, within noise of the lowest
-    double corr[5][5];         // correlations of E, log A, log B, alpha, beta
     size_t n_draws, n_laws;    // bootstrap resamples; those that determine a law
-    Law *draw;                 // (n_draws) the law of each, E = NAN if there is none
+    Law *draw;                 // (n_draws) the law of each, NANs if there is none
     PowerLaw *draw_minima;     // (n_draws)
     size_t held_n;             // the points of the largest budget; 0: the others determine no law
     double held_mean, held_rms; // errors of that law for these points in log loss, predicted - measured
-    PowerLaw best_lr, best_batch; // of the budgets' best sizes, by C
-    Rates rates;
 } Group;
 
 typedef struct {
@@ -236,13 +232,11 @@ static char find_separator(const char *header) {
     static const char signs[] = ",;\t|";
     size_t most = 0, count[4] = {0};
     int quoted = 0;
-    for (const char *s = header; *s; s++) {
+    for (const char *s = header, *sign; *s; s++) {
         quoted ^= *s == '"';
-        const char *sign = quoted ? NULL : strchr(signs, *s);
-        if (sign) count[sign - signs]++;
+        if (!quoted && (sign = strchr(signs, *s)) && ++count[sign - signs] > count[most])
+            most = (size_t)(sign - signs);
     }
-    for (size_t k = 1; k < 4; k++)
-        if (count[k] > count[most]) most = k;
     return count[most] ? signs[most] : ' ';
 }
 
@@ -267,8 +261,7 @@ size_t csv_split(char *line, char separator, char **field, size_t max) {
     }
 }
 
-// Does a table that is not separated by commas write them for decimal points? Does it have one, that is, that
-// cannot be there to group digits?
+// Has a table a comma that cannot be there to group digits, so that commas are its decimal points?
 static int has_decimal_commas(const char *text) {
     for (const char *s = text; (s = strchr(s, ',')); s++) {
         size_t after = strspn(s + 1, "0123456789");
@@ -282,12 +275,12 @@ static int has_decimal_commas(const char *text) {
 double csv_number(const char *text, char point) {
     static const char units[] = "KkMmBbTt";
     char plain[64], group = point == ',' ? '.' : ',', *end;
-    size_t n = 0, grouped = 0;
+    size_t n = 0;
     for (const char *s = text; *s; s++) {
         int between = s > text && isdigit((unsigned char)s[-1]) && strspn(s + 1, "0123456789") == 3;
         if (n == sizeof plain - 1) return NAN;
-        if (strchr(" _'\xc2\xa0", *s) || (*s == group && between && !strchr(text, 'e'))) grouped += *s == group;
-        else plain[n++] = *s == point ? '.' : *s;
+        if (strchr(" _'\xc2\xa0", *s) || (*s == group && between && !strchr(text, 'e'))) continue;
+        plain[n++] = *s == point ? '.' : *s;
     }
     plain[n] = 0;
     double x = strtod(plain, &end);
@@ -324,122 +317,123 @@ static size_t find_column(char **field, size_t n, const char *names) {
     return n;
 }
 
-// How a table is written, and the numbers of the columns that we read; n for one that it does not have.
+// How a table is written, the numbers of the columns that we read (n for one that it does not have), and what
+// was odd about its rows.
 typedef struct {
     char separator, point; // of fields, and of decimals
     size_t n, role[N_ROLES], number[N_FIT_COLUMNS], objective, data;
-} CsvHeader;
+    size_t rows, bad, first_bad, negative, fractions, compute;
+} Table;
 
 // A table lacks a column: say which, what it has, and what to do.
 __attribute__((noreturn))
-static void die_missing(const char *path, const char *what, char **field, size_t n) {
+static void die_missing(const char *path, const char *quote, const char *what, char **field, size_t n) {
     char list[400] = "";
     for (size_t k = 0, used = 0; k < n && used < sizeof list - 60; k++)
         used += (size_t)snprintf(list + used, 60, "%s%s", k ? ", " : "", field[k]);
-    die("%s: no column %s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per token; "
-        "N: parameters; D: tokens; C: total FLOPs; L: loss)", path, what, list);
+    die("%s: no column %s%s%s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per token; "
+        "N: parameters; D: tokens; C: total FLOPs; L: loss)", path, quote, what, quote, list);
 }
 
-static CsvHeader read_header(const char *path, char *line, char point) {
-    char *field[MAX_COLUMNS], what[200];
-    CsvHeader h = {.separator = find_separator(line), .point = point};
-    size_t n = h.n = csv_split(line, h.separator, field, MAX_COLUMNS);
+static Table read_header(const char *path, char *line, int commas) {
+    char *field[MAX_COLUMNS];
+    Table t = {.separator = find_separator(line), .point = commas && find_separator(line) != ',' ? ',' : '.'};
+    size_t n = t.n = csv_split(line, t.separator, field, MAX_COLUMNS);
     if (n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
-    h.objective = find_column(field, n, "objective"), h.data = find_column(field, n, "data");
+    t.objective = find_column(field, n, "objective"), t.data = find_column(field, n, "data");
     for (int k = 0; k < N_ROLES; k++) {
         const char *named = fit_opt.column[k];
-        h.role[k] = fit_opt.columns && !named ? n : find_column(field, n, named ? named : roles[k].names);
-        snprintf(what, sizeof what, "\"%s\"", named ? named : "");
-        if (named && h.role[k] == n) die_missing(path, what, field, n);
+        t.role[k] = fit_opt.columns && !named ? n : find_column(field, n, named ? named : roles[k].names);
+        if (named && t.role[k] == n) die_missing(path, "\"", named, field, n);
     }
-    int size = h.role[COL_F] < n || h.role[COL_N] < n, D = h.role[COL_D] < n, C = h.role[COL_C] < n;
-    if (h.role[COL_LOSS] == n) die_missing(path, "of losses", field, n);
-    if (size + D + C < 2) die_missing(path, size ? "of tokens" : "of sizes", field, n);
-    for (int k = 0; k < N_FIT_COLUMNS; k++) h.number[k] = find_column(field, n, fit_columns[k].name);
-    if (fit_opt.with_head && h.number[0] == n)
+    int size = t.role[COL_F] < n || t.role[COL_N] < n, D = t.role[COL_D] < n, C = t.role[COL_C] < n;
+    if (t.role[COL_LOSS] == n) die_missing(path, "", "of losses", field, n);
+    if (size + D + C < 2) die_missing(path, "", size ? "of tokens" : "of sizes", field, n);
+    for (int k = 0; k < N_FIT_COLUMNS; k++) t.number[k] = find_column(field, n, fit_columns[k].name);
+    if (fit_opt.with_head && t.number[0] == n)
         die("%s: no column \"%s\"; leave out --with-head", path, fit_columns[0].name);
-    return h;
+    return t;
 }
 
 // Read the fields of a row. Returns 0 if F, D or the loss is not a positive number. Any other field that is
 // not a number counts as missing.
-static int read_point(Point *p, const CsvHeader *h, char **field) {
-    double role[N_ROLES];
+static int read_point(Point *p, const Table *t, char **field) {
+    double role[N_ROLES], per = fit_opt.flops_per;
     for (int k = 0; k < N_ROLES; k++)
-        role[k] = h->role[k] < h->n ? csv_number(field[h->role[k]], h->point) : NAN;
+        role[k] = t->role[k] < t->n ? csv_number(field[t->role[k]], t->point) : NAN;
     for (int k = 0; k < N_FIT_COLUMNS; k++) {
         size_t offset = fit_columns[k].offset;
-        const char *text = h->number[k] < h->n ? field[h->number[k]] : "";
-        double x = csv_number(text, h->point);
+        const char *text = t->number[k] < t->n ? field[t->number[k]] : "";
+        double x = csv_number(text, t->point);
         if (*text && (offset == offsetof(Point, val_data) || offset == offsetof(Point, fingerprint)))
             x = (double)(checksum_add(CHECKSUM_START, text, strlen(text)) >> 11);
         *(double *)((char *)p + offset) = x;
     }
-    double per = fit_opt.flops_per, C = role[COL_C];
-    p->F_N = h->role[COL_F] < h->n ? role[COL_F] * (isnan(per) ? 1 : per) :
-             h->role[COL_N] < h->n ? role[COL_N] * (isnan(per) ? 6 : per) : C / role[COL_D];
-    p->D = h->role[COL_D] < h->n ? role[COL_D] : C / p->F_N, p->loss = role[COL_LOSS];
+    p->F_N = t->role[COL_F] < t->n ? role[COL_F] * (isnan(per) ? 1 : per) :
+             t->role[COL_N] < t->n ? role[COL_N] * (isnan(per) ? 6 : per) : role[COL_C] / role[COL_D];
+    p->D = t->role[COL_D] < t->n ? role[COL_D] : role[COL_C] / p->F_N, p->loss = role[COL_LOSS];
     p->F = fit_opt.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = USED;
     return p->F > 0 && p->D > 0 && p->loss > 0 && isfinite(p->C);
 }
 
-// Say on stderr what is odd about the rows of a file that were added to the points after the first `before`.
-static void note_oddities(const char *path, const CsvHeader *h, size_t rows, size_t fractions, size_t compute) {
-    if (h->role[COL_F] == h->n && h->role[COL_N] < h->n && isnan(fit_opt.flops_per))
-        fprintf(stderr, "%s: %s: sizes are parameters: F = 6 N (--flops-per says otherwise)\n", program, path);
-    if (fractions)
-        fprintf(stderr, "%s: %s: steps do not count steps (fractions, or 5e7 tokens in each): not read\n",
-                program, path);
-    if (rows && 2 * compute > rows)
-        fprintf(stderr, "%s: %s: D is over 10^7 times F: if it is the compute, say so with --columns …,C=NAME\n",
-                program, path);
+// Say on stderr what is odd about a table.
+static void note_oddities(const char *path, const Table *t) {
+    const char *said[] = {
+        t->role[COL_F] == t->n && t->role[COL_N] < t->n && isnan(fit_opt.flops_per) ?
+            "sizes are parameters: F = 6 N (--flops-per says otherwise)" : NULL,
+        t->fractions ? "steps do not count steps (fractions, or 5e7 tokens in each): not read" : NULL,
+        t->rows && 2 * t->compute > t->rows ?
+            "D is over 10^7 times F: if it is the compute, say so with --columns …,C=NAME" : NULL,
+        t->negative ? "some losses are 0 or less: the law is of their logarithms; give losses in nats, not "
+                      "normalised ones" : NULL,
+    };
+    for (int k = 0; k < 4; k++)
+        if (said[k]) fprintf(stderr, "%s: %s: %s\n", program, path, said[k]);
+    if (t->bad)
+        fprintf(stderr, "%s: %s: skipped %zu rows, the first on line %zu: each needs %zu fields, with "
+                "positive numbers for F, D and the loss\n", program, path, t->bad, t->first_bad, t->n);
+}
+
+// Read a row of a table, and add it to the points of its group.
+static void read_row(Fit *fit, const char *path, Table *t, char *line, size_t number) {
+    char *field[MAX_COLUMNS];
+    Point p;
+    int whole = csv_split(line, t->separator, field, MAX_COLUMNS) == t->n;
+    const char *objective = whole && t->objective < t->n ? field[t->objective] : "";
+    const char *data = whole && t->data < t->n ? field[t->data] : "";
+    if (whole && fit_opt.objective && strcmp(objective, fit_opt.objective)) return;
+    if (whole && fit_opt.data && strcmp(data, fit_opt.data)) return;
+    if (!whole || !read_point(&p, t, field)) {
+        t->negative += whole && p.F > 0 && p.D > 0 && p.loss <= 0;
+        if (t->bad++ == 0) t->first_bad = number;
+        return;
+    }
+    if (fit->points++ == MAX_POINTS)
+        die("%s: more than %d points; select some with --objective and --data, or remove rows", path, MAX_POINTS);
+    int no_steps = p.steps > 0 && (p.steps != rint(p.steps) || p.D > 5e7 * p.steps);
+    t->rows++, t->compute += p.D > 1e7 * p.F, t->fractions += no_steps;
+    add_point(find_group(fit, objective, data), &p);
 }
 
 // Add the rows of a table, whose first line names the columns, to the points of their groups. Empty lines and
-// comments (# …) do not count. Says on stderr how many rows are unusable.
+// comments (# …) do not count.
 void read_points(Fit *fit, const char *path) {
-    CsvHeader h = {0};
-    Point p;
-    char *text = read_text(path), *rest = text, *line, *field[MAX_COLUMNS];
-    size_t bad = 0, first_bad = 0, negative = 0, rows = 0, fractions = 0, compute = 0, from = fit->points;
+    Table t = {0};
+    char *text = read_text(path), *rest = text, *line;
     int commas = has_decimal_commas(text);
+    size_t *before = alloc_or_die((fit->n + 1) * sizeof *before), groups = fit->n;
+    for (size_t i = 0; i < groups; i++) before[i] = fit->group[i].n;
     for (size_t number = 1; (line = strsep(&rest, "\n")); number++) {
         line += strspn(line, " ");
         if (line[strspn(line, " \t")] == 0 || *line == '#') continue;
-        if (h.n == 0) {
-            h = read_header(path, line, commas && find_separator(line) != ',' ? ',' : '.');
-            continue;
-        }
-        int whole = csv_split(line, h.separator, field, MAX_COLUMNS) == h.n;
-        const char *objective = whole && h.objective < h.n ? field[h.objective] : "";
-        const char *data = whole && h.data < h.n ? field[h.data] : "";
-        if (whole && fit_opt.objective && strcmp(objective, fit_opt.objective)) continue;
-        if (whole && fit_opt.data && strcmp(data, fit_opt.data)) continue;
-        if (!whole || !read_point(&p, &h, field)) {
-            negative += whole && p.F > 0 && p.D > 0 && p.loss <= 0;
-            if (bad++ == 0) first_bad = number;
-            continue;
-        }
-        if (fit->points++ == MAX_POINTS)
-            die("%s: more than %d points; select some with --objective and --data, or remove rows", path,
-                MAX_POINTS);
-        rows++, compute += p.D > 1e7 * p.F;
-        fractions += p.steps > 0 && (p.steps != rint(p.steps) || p.D > 5e7 * p.steps);
-        p.file = from;
-        add_point(find_group(fit, objective, data), &p);
+        if (t.n == 0) t = read_header(path, line, commas);
+        else read_row(fit, path, &t, line, number);
     }
-    if (h.n == 0) die("%s: empty; give a file of loss points", path);
-    for (size_t i = 0; i < fit->n && fractions; i++)
-        for (Point *q = fit->group[i].point; q < fit->group[i].point + fit->group[i].n; q++)
-            if (q->file == from) q->steps = NAN;
-    note_oddities(path, &h, rows, fractions, compute);
-    if (bad)
-        fprintf(stderr, "%s: %s: skipped %zu rows, the first on line %zu: each needs %zu fields, with "
-                "positive numbers for F, D and the loss\n", program, path, bad, first_bad, h.n);
-    if (negative)
-        fprintf(stderr, "%s: %s: %zu losses are 0 or less: the law is of their logarithms; give losses in nats, "
-                "not normalised ones\n", program, path, negative);
-    free(text);
+    if (t.n == 0) die("%s: empty; give a file of loss points", path);
+    for (size_t i = 0; i < fit->n && t.fractions; i++)
+        for (size_t k = i < groups ? before[i] : 0; k < fit->group[i].n; k++) fit->group[i].point[k].steps = NAN;
+    note_oddities(path, &t);
+    free(before), free(text);
 }
 
 // ----------------------------------------------------------------------------
@@ -797,8 +791,7 @@ double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent)
 // the sizes is clipped to their nearest end: where it really is cannot be told, but that it is on that side
 // can, and a budget left out would say less.
 static void fit_parabola(Budget *b, const Group *g, const double *w) {
-    double A[NP][NP] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY,
-           best = NAN;
+    double A[NP][NP] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY, best = NAN;
     b->center = 0;
     for (size_t i = b->use; i < b->use + b->n_use; i++) sum += w[i], b->center += w[i] * log(g->F[i]);
     b->center /= sum;
@@ -823,55 +816,49 @@ static void fit_parabola(Budget *b, const Group *g, const double *w) {
     b->loss = b->open ? NAN : c[0] + z * (c[1] + z * c[2]);
 }
 
-// One model for the isoFLOP curves of all budgets: log L = m + c (log F - log F_opt)², where each budget has
-// an m of its own, c is shared, and F_opt = k C^exponent. Multiplied out, it is linear in log F's square, in
-// log F and in log F log C, so least squares on the deviations from each budget's means will do. A budget
-// whose minimum lies outside its sizes has its say by its slope. Without a minimum, n = 0.
-static PowerLaw fit_pooled(const Group *g, const double *w) {
-    double A[NP][NP] = {{0}}, c[3] = {0}, mean_x = 0, mean_z = 0, n = 0;
-    PowerLaw p = no_power_law;
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
-        for (size_t i = b->use; i < b->use + b->n_use; i++)
-            mean_x += w[i] * log(g->F[i]), mean_z += w[i] * log(b->C), n += w[i];
-    mean_x /= n, mean_z /= n;
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        double mean[4] = {0}, sum = 0;
-        for (int pass = 0; pass < 2; pass++)
-            for (size_t i = b->use; i < b->use + b->n_use; i++) {
-                double x = log(g->F[i]) - mean_x, z = log(b->C) - mean_z, u[4] = {x * x, x, x * z, log(g->loss[i])};
-                if (pass == 0) sum += w[i];
-                for (int k = 0; k < 4 && pass == 0; k++) mean[k] += w[i] * u[k];
-                for (int j = 0; j < 3 && pass == 1; j++) {
-                    c[j] += w[i] * (u[j] - mean[j] / sum) * (u[3] - mean[3] / sum);
-                    for (int k = 0; k < 3; k++) A[j][k] += w[i] * (u[j] - mean[j] / sum) * (u[k] - mean[k] / sum);
-                }
-            }
+// The split by the minima: a power law through those of the budgets with three sizes or more. In simulated
+// sweeps it is nearer to the truth than fit_pooled (see dev/README.md).
+static PowerLaw fit_minima(const Group *g, const double *w) {
+    double C[g->n_budgets + 1], F[g->n_budgets + 1], use[g->n_budgets + 1];
+    for (size_t i = 0; i < g->n_budgets; i++) {
+        Budget b = g->budget[i];
+        fit_parabola(&b, g, w);
+        C[i] = b.C, F[i] = b.F_opt, use[i] = b.sizes >= 3;
     }
-    if (g->n_budgets < 2 || !solve_symmetric(3, A, c) || !(c[0] > 0)) return p;
-    p.exponent = -c[2] / (2 * c[0]), p.n = g->n_budgets;
-    p.k = exp(mean_x - c[1] / (2 * c[0]) - p.exponent * mean_z);
-    return p;
+    PowerLaw p = power_law(C, F, use, g->n_budgets);
+    return p.n < 2 ? no_power_law : p; // one budget tells nothing about growth
 }
 
-// F_opt, the best learning rate or the best batch of the budgets as a power law in C. Rates and batches whose
-// best is at an edge are not used.
-enum { OF_SIZE, OF_RATE, OF_BATCH };
-static PowerLaw budget_law(const Budget *budget, size_t n, int of) {
-    double *C = alloc_or_die(3 * n * sizeof *C), *y = C + n, *w = y + n;
-    for (size_t i = 0; i < n; i++) {
-        const Budget *b = &budget[i];
-        C[i] = b->C, y[i] = of == OF_SIZE ? b->F_opt : of == OF_RATE ? b->lr : b->batch_tokens;
-        w[i] = of == OF_SIZE ? b->sizes >= 3 : of == OF_RATE ? !b->lr_edge : !b->batch_edge;
+// One model for the isoFLOP curves of all budgets: log L = m + c (log F - log F_opt)², where each budget has
+// an m of its own, c is shared, and F_opt = k C^exponent. Multiplied out, it is linear in log F's square, in
+// log F and in log F log C: least squares on the deviations from each budget's means. If it has no minimum,
+// n = 0.
+static PowerLaw fit_pooled(const Group *g) {
+    double A[NP][NP] = {{0}}, c[3] = {0}, mean_x = 0, mean_z = 0, n = 0;
+    PowerLaw p = no_power_law;
+    for (size_t i = 0; i < g->n_use; i++) mean_x += log(g->F[i]) / (double)g->n_use;
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) mean_z += log(b->C) / (double)g->n_budgets;
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++, p.n++) {
+        double u[b->n_use][4], mean[4] = {0}, z = log(b->C) - mean_z;
+        for (size_t i = 0; i < b->n_use; i++) {
+            double x = log(g->F[b->use + i]) - mean_x, row[4] = {x * x, x, x * z, log(g->loss[b->use + i])};
+            for (int k = 0; k < 4; k++) u[i][k] = row[k], mean[k] += row[k] / (double)b->n_use;
+        }
+        for (size_t i = 0; i < b->n_use; i++, n++)
+            for (int j = 0; j < 3; j++) {
+                c[j] += (u[i][j] - mean[j]) * (u[i][3] - mean[3]);
+                for (int k = 0; k < 3; k++) A[j][k] += (u[i][j] - mean[j]) * (u[i][k] - mean[k]);
+            }
     }
-    PowerLaw p = power_law(C, y, w, n);
-    free(C);
-    return p.n < 2 ? no_power_law : p; // one budget tells nothing about growth
+    if (p.n < 2 || !solve_symmetric(3, A, c) || !(c[0] > 0)) return no_power_law;
+    p.exponent = -c[2] / (2 * c[0]), p.k = exp(mean_x - c[1] / (2 * c[0]) - p.exponent * mean_z);
+    return p;
 }
 
 // See Rates.
 Rates tuned_rates(const Group *g) {
     size_t n = g->n_budgets;
-    double *C = alloc_or_die(5 * n * sizeof *C), *D = C + n, *lr = D + n, *batch = lr + n, *w = batch + n;
+    double C[n + 1], D[n + 1], lr[n + 1], batch[n + 1], w[n + 1];
     Rates r = {no_power_law, no_power_law, 0};
     for (size_t i = 0; i < n; i++) {
         const Budget *b = &g->budget[i];
@@ -881,19 +868,11 @@ Rates tuned_rates(const Group *g) {
     }
     for (size_t i = 0; i < n && r.known < 3; i++) C[i] = D[i] = 1;
     r.lr = power_law(C, lr, w, n), r.batch = power_law(D, batch, w, n);
-    free(C);
     return r;
 }
 
-// The split by the minima: a power law through those of single budgets. In simulated sweeps it is nearer to
-// the truth than fit_pooled, whose shared curvature suits no asymmetric curve (see dev/README.md).
-static PowerLaw fit_minima(const Group *g, const double *w) {
-    Budget *budget = alloc_or_die(g->n_budgets * sizeof *budget);
-    for (size_t b = 0; b < g->n_budgets; b++) budget[b] = g->budget[b], fit_parabola(&budget[b], g, w);
-    PowerLaw p = budget_law(budget, g->n_budgets, OF_SIZE);
-    free(budget);
-    return p;
-}
+// ----------------------------------------------------------------------------
+// statistics
 
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -917,6 +896,12 @@ static void interval_95(double *x, size_t n, double *lo, double *hi) {
         if (!isnan(x[i])) x[kept++] = x[i];
     qsort(x, kept, sizeof *x, compare_doubles);
     *lo = quantile(x, kept, 0.025), *hi = quantile(x, kept, 0.975);
+}
+
+// The smallest and the largest of n numbers.
+void range_of(const double *x, size_t n, double *least, double *greatest) {
+    *least = INFINITY, *greatest = -INFINITY;
+    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
 }
 
 // ----------------------------------------------------------------------------
@@ -1034,18 +1019,16 @@ static void find_budgets(Group *g) {
     g->budget = alloc_or_die((g->n / 3 + 1) * sizeof *g->budget);
     for (size_t i = 0, end; i < g->n; i = end) {
         Budget b = {.first = i};
-        double from = budget_key(&g->point[i]), to = from, next = INFINITY, last = 0;
+        double from = budget_key(&g->point[i]), to = from, next = INFINITY;
         double before = i ? budget_key(&g->point[i - 1]) : 0;
         size_t sound = 0;
         for (end = i + 1; end < g->n; end++, to = next, next = INFINITY)
             if ((next = budget_key(&g->point[end])) > 1.02 * to) break;
         b.n = end - i;
-        double *F = alloc_or_die(b.n * sizeof *F);
-        for (size_t k = i; k < end; k++)
-            if (is_sound(&g->point[k])) F[sound++] = g->point[k].F;
-        qsort(F, sound, sizeof *F, compare_doubles);
-        for (size_t k = 0; k < sound; last = F[k++]) b.sizes += F[k] > last * (1 + 1e-9);
-        free(F);
+        for (size_t k = i, j; k < end; sound += is_sound(&g->point[k++])) {
+            for (j = i; j < k && !(is_sound(&g->point[j]) && fabs(g->point[j].F / g->point[k].F - 1) < 1e-9);) j++;
+            b.sizes += j == k && is_sound(&g->point[k]);
+        }
         int alone = to < 1.1 * from && before < from / 1.2 && next > 1.2 * to;
         int is_one = from == to ? b.n >= 3 : b.sizes >= 3 && alone;
         if (is_one && sound > 0) g->budget[g->n_budgets++] = b;
@@ -1091,55 +1074,59 @@ static size_t nearest_cell(const Group *g, size_t i, size_t limit, const Point *
     return best;
 }
 
-// The mean log loss of a budget's cells [from, to) if each size has the cell nearest to the setting of p.
-static double setting_loss(const Group *g, size_t from, size_t to, const Point *p) {
+// The mean log loss of a budget's cells [from, to) if each size has the cell nearest to the setting of p;
+// infinite if the size of cell `own`, which has it, has another cell with more seeds.
+static double setting_loss(const Group *g, size_t from, size_t to, const Point *p, size_t own) {
     double sum = 0, sizes = 0;
-    for (size_t i = from, end; i < to; i = end, sizes++)
-        sum += log(g->cell[nearest_cell(g, i, to, p, &end)].loss);
+    for (size_t i = from, end; i < to; i = end, sizes++) {
+        const Cell *c = &g->cell[nearest_cell(g, i, to, p, &end)];
+        sum += i <= own && own < end && c->runs > g->cell[own].runs ? INFINITY : log(c->loss);
+    }
     return sum / sizes;
 }
 
-// Choose one rate and batch for a budget, and use it at every size: the best of several at each size would
-// flatter the sizes that were tried more often. A setting counts by its mean over seeds and sizes. The loss is
-// so flat around its minimum that noise would choose, so the chosen one is the geometric mean of the settings
+// The setting of a budget's cells [from, to), as of a made-up run: the one with the best mean over seeds and
+// sizes. The loss is so flat around its minimum that noise would choose, so it is the geometric mean of all
 // within 0.25% of the best, as in DeepSeek LLM (arXiv 2401.02954, section 3.1).
+static Point best_setting(const Group *g, size_t from, size_t to) {
+    double *mean = alloc_or_die((to - from) * sizeof *mean), least = INFINITY, lr = 0, batch = 0, near = 0;
+    Point best = {0};
+    for (size_t i = from; i < to; i++) {
+        const Point *p = &g->point[g->cell[i].point], *last = i > from ? &g->point[g->cell[i - 1].point] : NULL;
+        int same = last && setting_gap(p, last) == 0 && p->F == last->F;
+        mean[i - from] = same ? mean[i - from - 1] : setting_loss(g, from, to, p, i);
+        if (mean[i - from] < least) least = mean[i - from], best = *p;
+    }
+    for (size_t i = from; i < to; i++) {
+        const Point *p = &g->point[g->cell[i].point];
+        if (mean[i - from] <= least + 0.0025) lr += log(bare_rate(p)), batch += log(p->batch_tokens), near++;
+    }
+    best.lr *= exp(lr / near) / bare_rate(&best), best.batch_tokens = exp(batch / near);
+    free(mean);
+    return best;
+}
+
+// Choose one rate and batch for a budget, and use it at every size: the best of several at each size would
+// flatter the sizes at which more were tried.
 static void choose_setting(Group *g, Budget *b) {
-    size_t from = SIZE_MAX, to = 0, end, best_size = 0;
-    Point *all = g->point + b->first, want = {0};
-    double least = INFINITY, lr = 0, batch = 0, near = 0;
+    size_t from = SIZE_MAX, to = 0, end;
+    Point *all = g->point + b->first;
+    const Point *best = NULL;
+    double least = INFINITY;
     for (Point *p = all; p < all + b->n; p++)
         if (is_sound(p)) from = MIN(from, p->cell), to = MAX(to, p->cell + 1);
-    double *mean = alloc_or_die((to - from) * sizeof *mean);
-    for (size_t i = from; i < to; i++) {
-        const Point *p = &g->point[g->cell[i].point];
-        int new = i == from || setting_gap(p, &g->point[g->cell[i - 1].point]) > 0;
-        mean[i - from] = new ? setting_loss(g, from, to, p) : mean[i - from - 1];
-        size_t mine = from, next = from;
-        while (next <= i) mine = nearest_cell(g, next, to, p, &next);
-        if (g->cell[mine].runs > g->cell[i].runs) mean[i - from] = INFINITY; // it has too few seeds
-        if (mean[i - from] < least) least = mean[i - from], want = *p;
-    }
-    for (size_t i = from; i < to; i++) {
-        const Point *p = &g->point[g->cell[i].point];
-        if (mean[i - from] <= least + 0.0025)
-            lr += log(bare_rate(p)), batch += log(p->batch_tokens), near++;
-    }
-    want.lr = exp(lr / near) / bare_rate(&(Point){.lr = 1, .channels = want.channels});
-    want.batch_tokens = exp(batch / near), least = INFINITY;
+    Point want = best_setting(g, from, to);
     for (size_t i = from; i < to; i = end) {
-        size_t k = nearest_cell(g, i, to, &want, &end);
-        const Point *chosen = &g->point[g->cell[k].point];
-        if (g->cell[k].loss < least) least = g->cell[k].loss, best_size = g->cell[k].point;
+        const Cell *c = &g->cell[nearest_cell(g, i, to, &want, &end)];
+        const Point *chosen = &g->point[c->point];
+        if (c->loss < least) least = c->loss, best = chosen;
         for (Point *p = all; p < all + b->n; p++)
             if (p->F == chosen->F && is_sound(p) && !same_setting(p, chosen)) p->verdict = OTHER_SETTING;
     }
-    const Point *best = &g->point[best_size];
     b->F = best->F, b->channels = best->channels, b->batch_tokens = want.batch_tokens;
-    b->lr = want.lr * bare_rate(&(Point){.lr = 1, .channels = want.channels}) /
-            bare_rate(&(Point){.lr = 1, .channels = best->channels});
+    b->lr = best->lr * bare_rate(&want) / bare_rate(best);
     b->lrs = count_tried(all, b->n, b->F, offsetof(Point, lr), b->lr, &b->lr_edge);
     b->batches = count_tried(all, b->n, b->F, offsetof(Point, batch_tokens), b->batch_tokens, &b->batch_edge);
-    free(mean);
 }
 
 // Of points without a budget, drop those that another setting beats on (nearly) the same size and data.
@@ -1151,22 +1138,6 @@ static void drop_beaten(Group *g) {
             int worse = a->runs < b->runs || (a->runs == b->runs && a->loss > b->loss);
             (worse ? p : q)->verdict = OTHER_SETTING;
         }
-}
-
-// What the bootstrap draws: cells; but where the points are learning curves (no budgets, and more than eight
-// points for a size), all of one size, since points of one run are not independent.
-static void find_units(Group *g) {
-    size_t sizes = 0;
-    g->unit = alloc_or_die(g->n_use * sizeof *g->unit);
-    for (size_t i = 0; i < g->n_use; i++) {
-        size_t j = 0;
-        while (j < i && g->F[j] != g->F[i]) j++;
-        g->unit[i] = j < i ? g->unit[j] : sizes++;
-    }
-    g->n_units = sizes;
-    if (g->n_budgets == 0 && g->n_use > 8 * sizes) return;
-    for (size_t i = 0; i < g->n_use; i++) g->unit[i] = i;
-    g->n_units = g->n_use;
 }
 
 // Gather the cells that are used, and find each budget's among them.
@@ -1183,13 +1154,25 @@ static void gather_used(Group *g) {
         g->loss[i] = c->loss, g->runs[i] = (double)c->runs;
     }
     for (Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        for (size_t i = 0; i < g->n_use; i++) {
-            if (g->use[i] < b->first || g->use[i] >= b->first + b->n) continue;
-            if (b->n_use++ == 0) b->use = i;
-            b->C += log(g->C[i]);
-        }
+        while (b->use < g->n_use && g->use[b->use] < b->first) b->use++;
+        for (size_t i = b->use; i < g->n_use && g->use[i] < b->first + b->n; i++) b->n_use++, b->C += log(g->C[i]);
         b->C = exp(b->C / (double)b->n_use);
     }
+}
+
+// What the bootstrap draws: cells, from each budget as many as it has; but where the points are learning curves
+// (no budgets, and more than eight points for a size), all of one size, since points of a run are not independent.
+static void find_units(Group *g) {
+    g->unit = alloc_or_die(g->n_use * sizeof *g->unit), g->stratum = alloc_or_die(g->n_use * sizeof *g->stratum);
+    for (size_t i = 0, j; i < g->n_use; i++) {
+        for (j = 0; j < i && g->F[j] != g->F[i];) j++;
+        g->unit[i] = j < i ? g->unit[j] : g->n_units++;
+    }
+    if (g->n_budgets == 0 && g->n_use > 8 * g->n_units) return;
+    g->n_units = g->n_use;
+    for (size_t i = 0; i < g->n_use; i++) g->unit[i] = i, g->stratum[i] = g->n_budgets;
+    for (size_t b = 0; b < g->n_budgets; b++)
+        for (size_t i = 0; i < g->budget[b].n_use; i++) g->stratum[g->budget[b].use + i] = b;
 }
 
 // Find which points are used, the budgets, and the best setting of each.
@@ -1210,37 +1193,17 @@ enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
 // budget as it has, and from those without a budget. Each objective has its own random numbers, so that the
 // resamples of two are independent.
 static void resample(const Group *g, double *w, uint64_t draw) {
-    size_t *list = alloc_or_die(2 * g->n_use * sizeof *list), *drawn = list + g->n_use, next = 0, last = SIZE_MAX;
+    size_t *list = alloc_or_die(2 * g->n_units * sizeof *list), *drawn = list + g->n_units, next = 0;
     uint64_t stream = STREAM_BOOTSTRAP + draw;
     for (const char *c = g->objective; *c; c++) stream = stream * 31 + (unsigned char)*c;
     for (size_t b = 0; b <= g->n_budgets; b++) {
-        size_t n = 0, in = 0; // the units of budget b, or of none
-        for (size_t i = 0; i < g->n_use; i++) {
-            while (in < g->n_budgets && i >= g->budget[in].use + g->budget[in].n_use) in++;
-            size_t its = in < g->n_budgets && i >= g->budget[in].use ? in : g->n_budgets;
-            if (its == b && (last == SIZE_MAX || g->unit[i] > last)) list[n++] = last = g->unit[i];
-        }
+        size_t n = 0;
+        for (size_t u = 0; u < g->n_units; u++)
+            if (g->stratum[u] == b) list[n++] = u;
         for (size_t i = 0; i < n; i++) drawn[list[(size_t)(uniform(fit_opt.seed, stream, next++) * (double)n)]]++;
-        last = SIZE_MAX;
     }
     for (size_t i = 0; i < g->n_use; i++) w[i] = (double)drawn[g->unit[i]];
     free(list);
-}
-
-// A, B and G span decades: statistics are of their logs.
-static int by_log(int k) { return k == LAW_A || k == LAW_B || k == LAW_G; }
-
-// The covariance over the draws of two numbers of the law.
-static double covariance(const Group *g, int p, int q) {
-    double mean_x = 0, mean_y = 0, sum = 0, n = (double)g->n_laws;
-    for (int pass = 0; pass < 2; pass++)
-        for (const Law *d = g->draw; d < g->draw + g->n_draws; d++) {
-            double x = by_log(p) ? log(d->v[p]) : d->v[p], y = by_log(q) ? log(d->v[q]) : d->v[q];
-            if (isnan(d->E)) continue;
-            if (pass == 0) mean_x += x / n, mean_y += y / n;
-            else sum += (x - mean_x) * (y - mean_y);
-        }
-    return sum / (n - 1);
 }
 
 // The 95% interval over the draws of D_opt/F_opt at C, by one way; with `over`, of its quotient by that of
@@ -1265,21 +1228,16 @@ void ratio_interval(const Group *g, int way, const Group *over, int over_way, do
 double split_F(const Group *g, int way, double C) { return power_at(&g->split[way], C); }
 double split_ratio(const Group *g, int way, double C) { return C / pow(split_F(g, way, C), 2); }
 
-// Standard errors, intervals and correlations from the draws.
+// The intervals that the draws give.
 static void summarise_draws(Group *g) {
     double *x = alloc_or_die(g->n_draws * sizeof *x);
-    for (size_t i = 0; i < g->n_draws; i++) g->n_laws += !isnan(g->draw[i].E);
-    for (int k = 0; k < N_LAW; k++) {
-        for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
-        interval_95(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
-        g->se.v[k] = sqrt(covariance(g, k, k));
-    }
-    for (int p = 0; p < 5; p++)
-        for (int q = 0; q < 5; q++)
-            g->corr[p][q] = covariance(g, p, q) / sqrt(covariance(g, p, p) * covariance(g, q, q));
-    for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw_minima[i].exponent;
     PowerLaw *law = &g->split[BY_LAW], *minima = &g->split[BY_MINIMA];
-    interval_95(x, g->n_draws, &minima->exponent_lo, &minima->exponent_hi);
+    for (size_t i = 0; i < g->n_draws; i++) g->n_laws += !isnan(g->draw[i].E);
+    for (int k = 0; k <= N_LAW; k++) {
+        double *lo = k < N_LAW ? &g->lo.v[k] : &minima->exponent_lo, *hi = k < N_LAW ? &g->hi.v[k] : &minima->exponent_hi;
+        for (size_t i = 0; i < g->n_draws; i++) x[i] = k < N_LAW ? g->draw[i].v[k] : g->draw_minima[i].exponent;
+        interval_95(x, g->n_draws, lo, hi);
+    }
     law->exponent_lo = g->lo.a, law->exponent_hi = g->hi.a;
     free(x);
 }
@@ -1335,12 +1293,6 @@ static void hold_out(Group *g) {
     g->held_rms = sqrt(g->held_rms);
 }
 
-// The smallest and the largest of n numbers.
-void range_of(const double *x, size_t n, double *least, double *greatest) {
-    *least = INFINITY, *greatest = -INFINITY;
-    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
-}
-
 // Why there is no best split by a law, and none by minima.
 static void find_refusals(Group *g) {
     double low, high;
@@ -1391,10 +1343,8 @@ void fit_group(Group *g) {
     Law end[MAX_STARTS + 1];
     for (size_t i = 0; i < g->n_use; i++) w[i] = 1;
     for (size_t i = 0; i < g->n_budgets; i++) fit_parabola(&g->budget[i], g, w);
-    g->best_lr = budget_law(g->budget, g->n_budgets, OF_RATE);
-    g->best_batch = budget_law(g->budget, g->n_budgets, OF_BATCH);
     Surface s = surface_make(g->F, g->D, g->loss, g->n_use, &fit_opt.fixed);
-    for (int k = 0; k < N_LAW; k++) g->law.v[k] = g->lo.v[k] = g->hi.v[k] = g->se.v[k] = NAN;
+    for (int k = 0; k < N_LAW; k++) g->law.v[k] = g->lo.v[k] = g->hi.v[k] = NAN;
     g->has_law = law_possible(&s, w);
     if (g->has_law) {
         g->law = surface_fit(&s, w, MAX_STARTS, t, 0, &g->converged, end);
@@ -1522,38 +1472,34 @@ static void put_plan_command(FILE *f, const Group *g, int way, const Plan *p, in
 
 // How many seconds a planned run takes on this machine, as ./train_optibert --dry-run expects.
 static double planned_seconds(const Group *g, int way, const Plan *p) {
-    char *command, line[512], last[512] = "no output", part[3][16];
-    double speed, seconds = NAN;
+    char *command, line[512] = "no output";
+    double part[3], speed, seconds = NAN;
     size_t size;
     FILE *f = text_open(&command, &size);
     put_plan_command(f, g, way, p, 1), text_close(f);
     f = popen(command, "r");
-    while (f && fgets(line, sizeof line, f)) {
-        int n = sscanf(line, "time about %15[0-9]:%15[0-9]:%15[0-9]", part[0], part[1], part[2]);
-        line[strcspn(line, "\n")] = 0, memcpy(last, line, sizeof last);
-        if (n < 2) continue;
-        seconds = atof(part[0]) * 60 + atof(part[1]);
-        if (n == 3) seconds = seconds * 60 + atof(part[2]);
-        if (seconds < 60 && sscanf(strstr(line, " at "), " at %lf", &speed) == 1) // too few digits
-            seconds = fmax(seconds, p->C / speed * 1e-9);
+    while (f && isnan(seconds) && fgets(line, sizeof line, f)) {
+        int n = sscanf(line, "time about %lf:%lf:%lf", &part[0], &part[1], &part[2]);
+        if (n < 2 || sscanf(strstr(line, " at "), " at %lf", &speed) != 1) continue;
+        seconds = n == 2 ? 60 * part[0] + part[1] : 3600 * part[0] + 60 * part[1] + part[2];
+        if (seconds < 60) seconds = fmax(seconds, p->C / speed * 1e-9); // it has too few digits
     }
-    if (!f || pclose(f) || isnan(seconds)) die("--hours: cannot measure the speed: %s", last);
+    if (!f || pclose(f) || isnan(seconds)) die("--hours: cannot measure the speed: %s", line);
     free(command);
     return seconds;
 }
 
 // The compute that takes so many hours on this machine, in the shape that is planned for it.
 static double compute_of_hours(const Group *g, int way, double hours) {
-    double C = 1e13 * hours;
+    double C = 1e13 * hours, ratio = 0;
     char path[PATH_MAX];
     if (!find_shard(g, path))
         die("--hours: the text of \"%s\" is needed as data/%s.bin, to measure the speed on it", g->data, g->data);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 6 && !(fabs(log(ratio)) < 0.03); i++) {
         Plan p = make_plan(g, way, C);
         if (!p.shape.L) die("--hours: the points do not tell seq_len and vocab; use --predict");
-        double ratio = 3600 * hours / planned_seconds(g, way, &p);
+        ratio = 3600 * hours / planned_seconds(g, way, &p);
         C *= fmin(fmax(ratio, 1e-3), 1e3);
-        if (fabs(log(ratio)) < 0.03) break;
     }
     return C;
 }
@@ -1585,35 +1531,36 @@ static void json_number(double x, const char *name, ...) {
     va_end(args);
 }
 
-// A number of a table.
+// A number of a table: NUMBER, BAND with an interval, HIDDEN in the report, or WORD, which is not in the JSON.
 typedef struct {
     const char *name;
-    int width, digits;      // in the report; a width of 0: only in the JSON
+    int width, digits;
     double x;
-    const double *interval; // its ends; NULL: it has none
-    const char *text;       // instead of x, in the report only; NULL: none
+    const double *interval;
+    const char *word;
 } Item;
+#define NUMBER(name, width, digits, x) {name, width, digits, x, NULL, NULL}
+#define BAND(name, width, digits, x, interval) {name, width, digits, x, interval, NULL}
+#define HIDDEN(name, x) {name, 0, 0, x, NULL, NULL}
+#define WORD(name, width, word) {name, width, 0, NAN, NULL, word}
+#define LINE(key, number, note, ...) \
+    put_line(key, number, note, (const Item[]){__VA_ARGS__}, sizeof((const Item[]){__VA_ARGS__}) / sizeof(Item))
 
-#define LINE(prefix, number, note, ...)                                                                        \
-    put_line(prefix, number, (const Item[]){__VA_ARGS__}, sizeof((const Item[]){__VA_ARGS__}) / sizeof(Item), note)
-
-// Print line `number` of a table, with the names above the first, and add it to the JSON as PREFIXnumber_NAME.
-static void put_line(const char *prefix, int number, const Item *item, size_t n, const char *note) {
+// Print line `number` of a table, with the names above the first, and add it to the JSON as KEYnumber_NAME.
+static void put_line(const char *key, int number, const char *note, const Item *item, size_t n) {
     char text[64];
-    for (size_t k = 0; k < n && number == 1; k++) {
-        if (item[k].width) printf(" %*s", item[k].width, item[k].name);
-        if (item[k].width && item[k].interval) printf("  %-21s", "95% interval");
+    for (const Item *i = item; i < item + n && number == 1; i++) {
+        if (i->width) printf(" %*s", i->width, i->name);
+        if (i->interval) printf("  %-21s", "95% interval");
     }
     if (number == 1) printf("\n");
     for (const Item *i = item; i < item + n; i++) {
-        if (!i->text) json_number(i->x, "%s%d_%s", prefix, number, i->name);
-        if (i->interval)
-            json_number(i->interval[0], "%s%d_%s_lo", prefix, number, i->name),
-            json_number(i->interval[1], "%s%d_%s_hi", prefix, number, i->name);
-        if (!i->width) continue;
-        if (i->text || isnan(i->x)) printf(" %*s", i->width, i->text ? i->text : "-");
-        else printf(" %*.*g", i->width, i->digits, i->x);
         int known = i->interval && !isnan(i->interval[0]);
+        if (!i->word) json_number(i->x, "%s%d_%s", key, number, i->name);
+        for (int end = 0; i->interval && end < 2; end++)
+            json_number(i->interval[end], "%s%d_%s_%s", key, number, i->name, end ? "hi" : "lo");
+        if (i->width && (i->word || isnan(i->x))) printf(" %*s", i->width, i->word ? i->word : "-");
+        else if (i->width) printf(" %*.*g", i->width, i->digits, i->x);
         if (known) snprintf(text, sizeof text, "%.3g … %.3g", i->interval[0], i->interval[1]);
         if (i->interval) printf("  %-*s", known ? 23 : 21, known ? text : "");
     }
@@ -1633,32 +1580,28 @@ double mean_floor(const Group *g) {
 static void print_points(FILE *f, const Group *g) {
     double low, high;
     const size_t *n = g->count;
-    fprintf(f, "%s%s%s: %zu points, %zu of them used\n", *g->objective ? g->objective : "all rows",
+    fprintf(f, "%s%s%s: %zu points, %zu of them used", *g->objective ? g->objective : "all rows",
             *g->data ? " on " : "", g->data, g->n, n[USED]);
-    if (n[USED] > g->n_use) fprintf(f, "  as %zu means over seeds\n", g->n_use);
-    if (fit_opt.all) fprintf(f, "  --all: short runs and runs on the unigram plateau are used too\n");
-    else {
-        fprintf(f, "  left out (unless --all): %zu with fewer than %d steps, ", n[TOO_SHORT], MIN_STEPS);
-        if (isnan(g->plateau))
-            fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)\n");
-        else
-            fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU],
-                    g->plateau, g->plateau_from);
-    }
-    if (n[OTHER_SETTING])
-        fprintf(f, "  left out: %zu with another rate or batch than the one chosen for their budget\n",
-                n[OTHER_SETTING]);
-    if (n[COPY]) fprintf(f, "  left out: %zu exact copies of other rows\n", n[COPY]);
+    if (n[USED] > g->n_use) fprintf(f, ", as %zu means over seeds", g->n_use);
+    fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", fit_opt.all ? "" : " (unless --all)", n[TOO_SHORT],
+            MIN_STEPS);
+    if (isnan(g->plateau))
+        fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)");
+    else
+        fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
+                g->plateau_from);
+    if (n[OTHER_SETTING]) fprintf(f, ",\n  %zu with another rate or batch than their budget's", n[OTHER_SETTING]);
+    if (n[COPY]) fprintf(f, ",\n  %zu exact copies of other rows", n[COPY]);
+    fprintf(f, "\n");
     if (g->n_units < g->n_use)
-        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run\n", g->n_units);
-    if (g->n_use == 0) return;
+        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n", g->n_units,
+                g->n_units < 8 ? "; so few tell little" : "");
     const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
     const double *const axis[] = {g->F, g->D, g->C, g->loss};
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 4 && g->n_use > 0; k++) {
         range_of(axis[k], g->n_use, &low, &high);
-        fprintf(f, "%s%s %.4g … %.4g", k ? ", " : "  ", names[k], low, high);
+        fprintf(f, "%s%s %.4g … %.4g%s", k ? ", " : "  ", names[k], low, high, k == 3 ? "\n" : "");
     }
-    fprintf(f, "\n");
 }
 
 // What law and minima say of the best split, and whether that is the same.
@@ -1667,18 +1610,14 @@ static void print_verdict(FILE *f, const Group *g) {
     for (int way = 0; way < N_WAYS; way++) {
         const PowerLaw *p = &g->split[way];
         if (g->refused[way]) fprintf(f, "  no best split by the %s: %s\n", way_names[way], g->refused[way]);
-        else {
-            fprintf(f, "  F_opt ∝ C^a by the %s: a = %.3f", way_names[way], p->exponent);
-            if (g->n_draws) fprintf(f, " (%.3f … %.3f)", p->exponent_lo, p->exponent_hi);
-            fprintf(f, "\n");
-        }
+        else fprintf(f, "  F_opt ∝ C^a by the %s: a = %.3f", way_names[way], p->exponent);
+        if (!g->refused[way] && g->n_draws) fprintf(f, " (%.3f … %.3f)", p->exponent_lo, p->exponent_hi);
+        if (!g->refused[way]) fprintf(f, "\n");
     }
-    for (int k = 0; k < 3 && g->verdict >= AGREE; k++) {
-        double factor = split_F(g, BY_LAW, compared_C(g, k)) / split_F(g, BY_MINIMA, compared_C(g, k));
-        worst = fmax(worst, fmax(factor, 1 / factor));
-    }
+    for (int k = 0; k < 3 && g->verdict >= AGREE; k++)
+        worst = fmax(worst, exp(fabs(log(split_F(g, BY_LAW, compared_C(g, k)) / split_F(g, BY_MINIMA, compared_C(g, k))))));
     if (g->verdict == AGREE)
-        fprintf(f, "  verdict: law and minima agree: their F_opt differ by a factor of %.2g at most\n", worst);
+        fprintf(f, "  verdict: law and minima agree: their F_opt are at most %.2g times apart\n", worst);
     else if (g->verdict == DISAGREE)
         fprintf(f, "  verdict: law and minima do not agree: their F_opt are up to %.2g times apart, more than noise; "
                 "both are shown\n", worst);
@@ -1698,27 +1637,26 @@ static void report_ways(const Group *g) {
         }
         ratio_interval(g, BY_LAW, g, BY_MINIMA, C, &band[2][1], &band[2][0]);
         for (int end = 0; end < 2; end++) band[2][end] = 1 / sqrt(band[2][end]);
-        LINE("compare", k + 1, "", {"C", 10, 3, C, NULL, NULL}, {"law's F_opt", 12, 3, F[0], band[0], NULL},
-             {"minima's F_opt", 14, 3, F[1], band[1], NULL}, {"quotient", 9, 3, F[0] / F[1], band[2], NULL});
+        LINE("compare", k + 1, "", NUMBER("C", 10, 3, C), BAND("law's F_opt", 12, 3, F[0], band[0]),
+             BAND("minima's F_opt", 14, 3, F[1], band[1]), BAND("quotient", 9, 3, F[0] / F[1], band[2]));
     }
 }
 
-// Which numbers of the law the points determine, to a factor of 1.5 either way (E: to a tenth of the loss).
-static void print_identified(const Group *g) {
+// Which numbers of the law the points determine, to a factor of 1.5 either way (E: to a tenth of the loss); and
+// what other laws noise might have made the best.
+static void report_identified(const Group *g) {
     static const int order[] = {LAW_a, LAW_ALPHA, LAW_BETA, LAW_E};
     double least, most;
+    char list[2][64] = {"", ""};
     range_of(g->loss, g->n_use, &least, &most);
-    printf("  within noise the points");
-    for (int known = 1; known >= 0; known--) {
-        int any = 0;
-        for (int k = 0; k < 4; k++) {
-            double lo = g->lo.v[order[k]], hi = g->hi.v[order[k]];
-            int is = order[k] == LAW_E ? hi - lo < 0.1 * least : hi < 2.25 * lo;
-            if (is == known) printf("%s%s", any++ ? ", " : known ? " tell " : " do not tell ", law_names[order[k]]);
-        }
-        if (any && known) printf(";");
+    for (int k = 0; k < 4 && g->n_draws; k++) {
+        double lo = g->lo.v[order[k]], hi = g->hi.v[order[k]];
+        char *to = list[order[k] == LAW_E ? hi - lo < 0.1 * least : hi < 2.25 * lo];
+        strcat(strcat(to, *to ? ", " : ""), law_names[order[k]]);
     }
-    printf("\n");
+    if (g->n_draws)
+        printf("  the points tell %s; they do not tell %s\n", *list[1] ? list[1] : "none of these well",
+               *list[0] ? list[0] : "nothing of it");
     for (size_t k = 0; k < g->n_alternatives; k++) {
         const Law *law = &g->alternative[k];
         printf("  another minimum of the objective, within noise: a %.3f, E %.4g, alpha %.3g, beta %.3g (%.6g)\n",
@@ -1728,36 +1666,24 @@ static void print_identified(const Group *g) {
 }
 
 static void report_law(const Group *g) {
-    static const char *const corr_names[NP] = {"E", "log A", "log B", "alpha", "beta"};
+    const double fixed[N_LAW] = {[LAW_E] = fit_opt.fixed.E, [LAW_A] = NAN, [LAW_B] = NAN,
+                                 [LAW_ALPHA] = fit_opt.fixed.alpha, [LAW_BETA] = fit_opt.fixed.beta, NAN, NAN, NAN, NAN};
     double floor_value = mean_floor(g);
     printf("\n  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G;  Huber objective %.6g\n", g->law.huber);
-    printf("  %-6s %12s %12s   %s", "", "value", "std. error", "95% interval");
-    if (g->n_draws) printf("  (bootstrap: %zu draws, seed %zu)", g->n_draws, fit_opt.seed);
-    printf("\n");
+    if (g->n_draws) printf("  95%% intervals by the bootstrap: %zu draws, seed %zu\n", g->n_draws, fit_opt.seed);
     for (int k = 0; k < N_LAW; k++) {
-        int is_fixed = !isnan(k == LAW_E ? fit_opt.fixed.E : k == LAW_ALPHA ? fit_opt.fixed.alpha :
-                              k == LAW_BETA ? fit_opt.fixed.beta : NAN);
         if (k == LAW_HUBER) continue;
         printf("  %-6s %12.6g", law_names[k], g->law.v[k]);
-        if (is_fixed) printf("        given");
-        else if (g->n_draws)
-            printf("%s%*.3g   %.6g … %.6g", by_log(k) ? " log:" : "", by_log(k) ? 8 : 13, g->se.v[k],
-                   g->lo.v[k], g->hi.v[k]);
+        if (!isnan(fixed[k])) printf("   given");
+        else if (g->n_draws) printf("   %.6g … %.6g", g->lo.v[k], g->hi.v[k]);
         printf("\n");
     }
-    if (g->n_draws) print_identified(g);
+    report_identified(g);
     if (!isnan(floor_value)) {
         printf("  the exact floor is %.4f: E - floor = %+.4f", floor_value, g->law.E - floor_value);
         if (g->n_draws) printf(" (%+.4f … %+.4f)", g->lo.E - floor_value, g->hi.E - floor_value);
         printf("\n");
     }
-    if (g->n_draws) printf("  correlations  ");
-    for (int p = 0, shown = 0; g->n_draws && p < NP; p++)
-        for (int q = 0; q < p; q++)
-            if (isfinite(g->corr[p][q]))
-                printf("%s%s, %s %.2f", shown++ == 0 ? "" : shown == 7 ? ";\n                " : "; ",
-                       corr_names[q], corr_names[p], g->corr[p][q]);
-    if (g->n_draws) printf("\n");
     if (g->held_n)
         printf("  held out: a fit without C ≥ %.3g predicts its %zu points %+.2f%% off (rms %.2f%%)\n",
                g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
@@ -1767,7 +1693,7 @@ static void report_law(const Group *g) {
 // The residual of a used cell, in log loss: measured - law.
 double residual(const Group *g, size_t i) { return log(g->loss[i] / law_loss(&g->law, g->F[i], g->D[i])); }
 
-// A line of residuals: those of cells [from, to) whose log F/F_opt is within these bounds.
+// Line `number`: the residuals of cells [from, to) whose log F/F_opt is from lo to hi. Returns the next number.
 static int report_residuals(const Group *g, int number, const char *name, size_t from, size_t to, double lo,
                             double hi) {
     double n = 0, sum = 0, squares = 0;
@@ -1777,137 +1703,95 @@ static int report_residuals(const Group *g, int number, const char *name, size_t
         if (off < lo || off >= hi) continue;
         sum += 100 * residual(g, i), squares += pow(100 * residual(g, i), 2), n++;
     }
-    if (n == 0) return number;
-    LINE("residuals", number, "", {"", 14, 0, NAN, NULL, name}, {"points", 6, 4, n, NULL, NULL},
-         {"mean %", 8, 2, sum / n, NULL, NULL}, {"rms %", 8, 2, sqrt(squares / n), NULL, NULL});
-    return number + 1;
+    if (n > 0)
+        LINE("residuals", number++, "", WORD("", 14, name), NUMBER("points", 6, 6, n), NUMBER("mean %", 8, 2, sum / n),
+             NUMBER("rms %", 8, 2, sqrt(squares / n)));
+    return number;
 }
 
 // The test of fit: residuals by budget and by distance from the best size, against what seeds differ by.
 static void report_fit(const Group *g) {
-    double squares = 0, chi = 0, free = (double)g->n_use - 5, n = 1;
+    double squares = 0, chi = 0, free = (double)g->n_use - 5, far = log(2);
     char name[32];
+    int n = 1;
     for (size_t i = 0; i < g->n_use; i++)
-        squares += pow(residual(g, i), 2), chi += g->runs[i] * pow(residual(g, i) / g->noise, 2);
-    double rms = sqrt(squares / (double)g->n_use), times = sqrt(chi / free);
-    printf("\n  residuals: root-mean-square error of log loss %.3g", rms);
-    if (g->repeats == 0 || free <= 0)
-        printf("; no seeds repeat a setting, so nothing tells whether that is noise\n");
-    else {
-        int misfit = times * times > 1 + 2 * sqrt(2 / free + 2 / (double)g->repeats);
-        printf("; seeds differ by %.3g: %s (%.2g times that)\n", g->noise,
-               misfit ? "the law misses more than noise" : "the law fits within noise", times);
-    }
+        squares += pow(residual(g, i), 2), chi += g->runs[i] * pow(residual(g, i) / g->noise, 2) / free;
+    double rms = sqrt(squares / (double)g->n_use);
+    printf("\n  residuals: root-mean-square error of log loss %.3g; ", rms);
+    if (g->repeats == 0 || free <= 0) printf("no seeds repeat a setting, so nothing tells whether that is noise\n");
+    else
+        printf("seeds differ by %.3g: the law %s (%.2g times that)\n", g->noise,
+               chi > 1 + 2 * sqrt(2 / free + 2 / (double)g->repeats) ? "misses more than noise" : "fits within noise",
+               sqrt(chi));
     json_number(rms, "residual_rms"), json_number(g->repeats ? g->noise : NAN, "noise");
     json_number((double)g->repeats, "repeats");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
         snprintf(name, sizeof name, "C = %.3g", b->C);
-        n = report_residuals(g, (int)n, name, b->use, b->use + b->n_use, -INFINITY, INFINITY);
+        n = report_residuals(g, n, name, b->use, b->use + b->n_use, -INFINITY, INFINITY);
     }
-    if (g->verdict == NEITHER) return;
-    n = report_residuals(g, (int)n, "F < F_opt/2", 0, g->n_use, -INFINITY, -log(2));
-    n = report_residuals(g, (int)n, "near F_opt", 0, g->n_use, -log(2), log(2));
-    n = report_residuals(g, (int)n, "F > 2 F_opt", 0, g->n_use, log(2), INFINITY);
-    for (size_t i = 0; i < g->n_use && (fit_opt.residuals || json); i++)
+    if (g->verdict != NEITHER) {
+        n = report_residuals(g, n, "F < F_opt/2", 0, g->n_use, -INFINITY, -far);
+        n = report_residuals(g, n, "near F_opt", 0, g->n_use, -far, far);
+        n = report_residuals(g, n, "F > 2 F_opt", 0, g->n_use, far, INFINITY);
+    }
+    for (size_t i = 0; i < g->n_use; i++)
         if (!fit_opt.residuals) json_number(residual(g, i), "point%zu_residual", i + 1);
-        else LINE("point", (int)i + 1, "", {"F", 10, 4, g->F[i], NULL, NULL}, {"D", 10, 4, g->D[i], NULL, NULL},
-                  {"loss", 9, 5, g->loss[i], NULL, NULL}, {"runs", 5, 3, g->runs[i], NULL, NULL},
-                  {"residual", 9, 2, residual(g, i), NULL, NULL});
+        else LINE("point", (int)i + 1, "", NUMBER("F", 12, 4, g->F[i]), NUMBER("D", 10, 4, g->D[i]),
+                  NUMBER("loss", 9, 5, g->loss[i]), NUMBER("runs", 5, 3, g->runs[i]),
+                  NUMBER("residual", 9, 2, residual(g, i)));
 }
 
-// Why there is no power law of rate or batch: budgets count only if several values were tried there, and the
-// best is between two others.
-static const char *no_law(const Group *g, int of) {
-    size_t tried = 0;
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
-        tried += (of == OF_RATE ? b->lrs : b->batches) > 1;
-    return tried < 2 ? "no power law; it needs two budgets at which several were tried" :
-                       "no power law; it needs two budgets whose best is not at an edge";
-}
-
-static void report_power(const char *name, const char *key, const PowerLaw *p, const char *none) {
+static void report_power(const char *name, const char *key, const PowerLaw *p) {
     json_number(p->k, "%s_k", key), json_number(p->exponent, "%s_exponent", key);
     json_number(p->exponent_lo, "%s_exponent_lo", key), json_number(p->exponent_hi, "%s_exponent_hi", key);
-    if (p->n < 2) {
-        printf("  %s: %s\n", name, none);
-        return;
-    }
-    printf("  %s = %.4g C^%.4f", name, p->k, p->exponent);
-    if (!isnan(p->exponent_lo)) printf(" (%.4f … %.4f)", p->exponent_lo, p->exponent_hi);
-    printf(" from %zu budgets\n", p->n);
+    printf("  %s: ", name);
+    if (p->n < 2) printf("nothing, from fewer than two budgets\n");
+    else if (isnan(p->exponent_lo)) printf("F_opt = %.4g C^%.4f from %zu budgets\n", p->k, p->exponent, p->n);
+    else printf("F_opt = %.4g C^%.4f (%.4f … %.4f) from %zu budgets\n", p->k, p->exponent, p->exponent_lo,
+                p->exponent_hi, p->n);
 }
 
 static void report_minima(const Group *g) {
-    printf("\n  isoFLOP curves: a parabola in log F for each budget\n");
+    PowerLaw pooled = fit_pooled(g);
+    printf("\n  isoFLOP curves: a parabola in log F for each budget; lr, batch: chosen for the budget, of how many tried\n");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        double none = b->open ? NAN : 1;
         const char *note = b->sizes < 3 ? "too few sizes" : b->open ? "no minimum" : b->off ? "off centre: biased" : "";
+        int known = b->lrs && b->batches;
         LINE("budget", (int)(b - g->budget) + 1, b->edge ? "at an edge of the sizes: clipped" : note,
-             {"C", 12, 3, b->C, NULL, NULL}, {"points", 6, 6, (double)b->n_use, NULL, NULL},
-             {"sizes", 6, 6, (double)b->sizes, NULL, NULL}, {"F_opt", 10, 4, none * b->F_opt, NULL, NULL},
-             {"D_opt", 10, 4, none * b->D_opt, NULL, NULL}, {"loss", 8, 5, b->loss, NULL, NULL},
-             {"open", 0, 0, b->open, NULL, NULL}, {"edge", 0, 0, b->edge, NULL, NULL},
-             {"off", 0, 0, b->off, NULL, NULL}, {"lr", 0, 0, b->lr, NULL, NULL},
-             {"lrs", 0, 0, (double)b->lrs, NULL, NULL}, {"lr_edge", 0, 0, b->lr_edge, NULL, NULL},
-             {"batch", 0, 0, b->batch_tokens, NULL, NULL}, {"batches", 0, 0, (double)b->batches, NULL, NULL},
-             {"batch_edge", 0, 0, b->batch_edge, NULL, NULL});
+             NUMBER("C", 12, 3, b->C), NUMBER("points", 6, 6, (double)b->n_use), NUMBER("sizes", 6, 6, (double)b->sizes),
+             NUMBER("F_opt", 10, 4, b->open ? NAN : b->F_opt), NUMBER("D_opt", 10, 4, b->open ? NAN : b->D_opt),
+             NUMBER("loss", 8, 5, b->loss), NUMBER("lr", 8, 3, b->lr), NUMBER("lrs", 4, 3, known ? (double)b->lrs : NAN),
+             NUMBER("batch", 7, 5, b->batch_tokens), NUMBER("batches", 7, 3, known ? (double)b->batches : NAN),
+             HIDDEN("open", b->open), HIDDEN("edge", b->edge), HIDDEN("off", b->off), HIDDEN("lr_edge", b->lr_edge),
+             HIDDEN("batch_edge", b->batch_edge));
     }
-    report_power("through these minima: F_opt", "minima", &g->split[BY_MINIMA],
-                 "no power law; it needs two budgets of three sizes");
-    double *w = alloc_or_die(g->n_use * sizeof *w);
-    for (size_t i = 0; i < g->n_use; i++) w[i] = 1;
-    PowerLaw pooled = fit_pooled(g, w);
-    report_power("one model of all budgets: F_opt", "pooled", &pooled, "no minimum");
-    free(w);
-}
-
-static void report_rates(const Group *g) {
-    printf("\n  rate and batch (tokens a step) chosen for each budget, at its best size, of how many tried there\n");
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
-        if (b->lrs && b->batches)
-            printf("  %10.3g  rate %8.3g of %zu%-8s  batch %8.0f of %zu%s\n", b->C, b->lr, b->lrs,
-                   b->lrs > 1 && b->lr_edge ? ", edge" : "", b->batch_tokens, b->batches,
-                   b->batches > 1 && b->batch_edge ? ", edge" : "");
-    report_power("rate", "best_lr", &g->best_lr, no_law(g, OF_RATE));
-    report_power("batch", "best_batch", &g->best_batch, no_law(g, OF_BATCH));
+    if (!fit_opt.with_head) report_power("through these minima", "minima", &g->split[BY_MINIMA]);
+    if (!fit_opt.with_head) report_power("one model of all budgets", "pooled", &pooled);
+    const Rates *r = &g->rates;
+    if (r->known)
+        printf("  rate = %.3g C^%.3f / √channels, batch = %.3g D^%.3f tokens, from %zu budgets at which several were "
+               "tried%s\n", r->lr.k, r->lr.exponent, r->batch.k, r->batch.exponent, r->known,
+               r->known < 3 ? ", too few to tell how they grow" : "");
+    json_number((double)r->known, "rates_known"), json_number(r->lr.k, "lr_k"), json_number(r->batch.k, "batch_k");
+    json_number(r->lr.exponent, "lr_exponent"), json_number(r->batch.exponent, "batch_exponent");
 }
 
 // Is there a best split by the law?
 int has_frontier(const Group *g) { return !g->refused[BY_LAW]; }
 
-// The ways by which to plan: the law, and the minima where they disagree with it or stand alone.
-static int plans_by(const Group *g, int way) {
-    return !g->refused[way] && (way == BY_LAW || g->verdict != AGREE);
-}
-
 static void report_plan(const Group *g, int way, const Plan *p, int number) {
-    char shape[32], prefix[32];
-    double band[2], largest;
+    char shape[32];
+    double band[2], largest, known = p->shape.L ? 1 : NAN;
     range_of(g->C, g->n_use, band, &largest);
     ratio_interval(g, way, NULL, 0, p->C, &band[0], &band[1]);
     snprintf(shape, sizeof shape, "%zux%zu", p->shape.L, p->shape.C);
-    snprintf(prefix, sizeof prefix, "%splan", way == BY_MINIMA ? "minima_" : "");
-    double known = p->shape.L ? 1 : NAN;
-    LINE(prefix, number, p->C > 1.1 * largest ? "*" : "", {"C", 10, 3, p->C, NULL, NULL}, {"F_opt", 8, 3, p->F, NULL, NULL},
-         {"D_opt", 8, 3, p->D, NULL, NULL}, {"ratio", 8, 3, p->D / p->F, band, NULL},
-         {"shape", 7, 0, NAN, NULL, p->shape.L ? shape : "-"},
-         {"layers", 0, 0, (double)p->shape.L, NULL, NULL}, {"channels", 0, 0, (double)p->shape.C, NULL, NULL},
-         {"params", 9, 4, known * (double)p->params, NULL, NULL},
-         {"D/param", 7, 3, known * p->shape_D / (double)p->params, NULL, NULL},
-         {"rows", 4, 4, known * (double)p->rows, NULL, NULL}, {"steps", 8, 8, known * (double)p->steps, NULL, NULL},
-         {"lr", 8, 3, known * p->lr, NULL, NULL}, {"loss", 7, 5, p->loss, NULL, NULL},
-         {"F/3", 8, 2, p->smaller, NULL, NULL}, {"3F", 8, 2, p->larger, NULL, NULL});
-}
-
-// Where the rates and batches of plans come from.
-static void print_rates_note(const Group *g, const Plan *p) {
-    if (!p->shape.L) return;
-    if (g->rates.known)
-        printf("  rate and batch: from %zu budgets at which several were tried%s\n", g->rates.known,
-               g->rates.known < 3 ? ", too few to tell how they grow" : "");
-    else
-        printf("  rate and batch: those of the nearest budget, at which no others were tried; points of\n"
-               "  dev/sweep --stage lr tell better ones: dev/fit POINTS lr.csv\n");
+    LINE(way == BY_MINIMA ? "minima_plan" : "plan", number, p->C > 1.1 * largest ? "*" : "", NUMBER("C", 10, 3, p->C),
+         NUMBER("F_opt", 8, 3, p->F), NUMBER("D_opt", 8, 3, p->D), BAND("ratio", 8, 3, p->D / p->F, band),
+         WORD("shape", 7, p->shape.L ? shape : "-"), HIDDEN("layers", (double)p->shape.L),
+         HIDDEN("channels", (double)p->shape.C), NUMBER("params", 9, 4, known * (double)p->params),
+         NUMBER("D/param", 7, 3, known * p->shape_D / (double)p->params), NUMBER("rows", 4, 4, known * (double)p->rows),
+         NUMBER("steps", 8, 8, known * (double)p->steps), NUMBER("lr", 8, 3, known * p->lr), NUMBER("loss", 7, 5, p->loss),
+         NUMBER("F/3", 8, 2, p->smaller), NUMBER("3F", 8, 2, p->larger));
 }
 
 // The C of the plans: from the smallest of the points to ten times the largest, two per decade (or fewer).
@@ -1921,43 +1805,48 @@ static int plan_budgets(const Group *g, double C[MAX_PLANS]) {
     return n;
 }
 
-// A table of plans; or with --predict or --hours the one that is asked for, and its command.
-static void report_plans(const Group *g, int way) {
-    double low, high, C[MAX_PLANS];
+// The command of a plan, and what to know of it.
+static void report_command(const Group *g, int way, const Plan *p) {
     char path[PATH_MAX];
-    Plan p = {0};
-    int one = !isnan(fit_opt.predict) || !isnan(fit_opt.hours), n = one ? 1 : plan_budgets(g, C);
-    if (one) C[0] = isnan(fit_opt.hours) ? fit_opt.predict : compute_of_hours(g, way, fit_opt.hours);
+    double low, high;
     range_of(g->C, g->n_use, &low, &high);
-    printf("\n  the best run at a compute C, by the %s%s\n", way_names[way],
-           g->verdict == DISAGREE ? ", which the other way contradicts" : "");
-    for (int k = 0; k < n; k++) p = make_plan(g, way, C[k]), report_plan(g, way, &p, k + 1);
-    if (!one)
-        printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
-               "  *: extrapolated beyond the largest C of the points\n");
-    print_rates_note(g, &p);
-    if (!one) return;
-    if (p.C > 10 * high)
-        printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
-    if (!p.shape.L || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
+    if (p->C > 10 * high) printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
+    if (!p->shape.L || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
         printf("  no command: the points do not tell objective, seq_len, vocab and FLOPs per token\n");
         return;
     }
     if (!isnan(fit_opt.hours))
-        printf("  C = %.3g takes %g hours here (as ./train_optibert --dry-run expects)\n", p.C, fit_opt.hours);
-    printf("  "), put_plan_command(stdout, g, way, &p, 0);
+        printf("  C = %.3g takes %g hours here (as ./train_optibert --dry-run expects)\n", p->C, fit_opt.hours);
+    printf("  "), put_plan_command(stdout, g, way, p, 0);
     if (!find_shard(g, path)) printf("  FILE: the training shard of \"%s\", which is not in %s\n", g->data, path);
+}
+
+// A table of plans; or with --predict or --hours the one that is asked for, and its command.
+static void report_plans(const Group *g, int way) {
+    double C[MAX_PLANS];
+    Plan p = {0};
+    int one = !isnan(fit_opt.predict) || !isnan(fit_opt.hours), n = one ? 1 : plan_budgets(g, C);
+    if (one) C[0] = isnan(fit_opt.hours) ? fit_opt.predict : compute_of_hours(g, way, fit_opt.hours);
+    printf("\n  the best run at a compute C, by the %s%s\n", way_names[way],
+           g->verdict == DISAGREE ? ", with which the other way does not agree" : "");
+    for (int k = 0; k < n; k++) p = make_plan(g, way, C[k]), report_plan(g, way, &p, k + 1);
+    if (!one)
+        printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
+               "  *: extrapolated beyond the largest C of the points\n");
+    if (p.shape.L && !g->rates.known)
+        printf("  lr and rows are those of the nearest budget, where no others were tried; dev/sweep --stage lr tries\n"
+               "  them, and dev/fit POINTS lr.csv takes its points along\n");
+    if (one) report_command(g, way, &p);
 }
 
 // Warn of runs that differ in what one law takes for granted. A run that does not tell agrees with any.
 static void print_mixed(FILE *f, const Group *g) {
+#define ALIKE(name) {#name, offsetof(Point, name)}
     static const struct { const char *name; size_t offset; } alike[] = {
-        {"seq_len", offsetof(Point, seq_len)}, {"vocab", offsetof(Point, vocab)},
-        {"mask_rate", offsetof(Point, mask_rate)}, {"grad_clip", offsetof(Point, grad_clip)},
-        {"weight_decay", offsetof(Point, weight_decay)}, {"val_rows", offsetof(Point, val_rows)},
-        {"val_data", offsetof(Point, val_data)},
-        {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
+        ALIKE(seq_len), ALIKE(vocab), ALIKE(mask_rate), ALIKE(grad_clip), ALIKE(weight_decay), ALIKE(val_rows),
+        ALIKE(val_data), {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
     };
+#undef ALIKE
     int any = 0;
     for (size_t k = 0; k < sizeof alike / sizeof *alike; k++) {
         double first = NAN;
@@ -1977,27 +1866,26 @@ static void print_warnings(FILE *f, const Group *g) {
     double low, high, least;
     size_t again = 0;
     const double *axis[] = {g->F, g->D, g->C};
+    const Fix *fix = &fit_opt.fixed;
     print_mixed(f, g);
     if (!g->has_law) return;
     for (int k = 0; k < 3; k++) {
         range_of(axis[k], g->n_use, &low, &high);
-        if (high < 10 * low)
-            fprintf(f, "  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
+        if (high < 10 * low) fprintf(f, "  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
     }
     range_of(g->loss, g->n_use, &least, &high);
     for (int k = LAW_ALPHA; k <= LAW_BETA; k++)
-        if (isnan(k == LAW_ALPHA ? fit_opt.fixed.alpha : fit_opt.fixed.beta) &&
+        if (isnan(k == LAW_ALPHA ? fix->alpha : fix->beta) &&
             (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999))
             fprintf(f, "  warning: %s is at a bound, %g … %g\n", law_names[k], EXPONENT_MIN, EXPONENT_MAX);
-    if (g->law.E < 1e-6 * least && isnan(fit_opt.fixed.E)) fprintf(f, "  warning: E went to 0\n");
+    if (g->law.E < 1e-6 * least && isnan(fix->E)) fprintf(f, "  warning: E went to 0\n");
     if (g->law.E >= least) fprintf(f, "  warning: E is above the lowest loss, %.4f\n", least);
     if (!g->converged) fprintf(f, "  warning: the fit did not converge\n");
     if (g->n_use < 12) fprintf(f, "  warning: only %zu points for 5 parameters\n", g->n_use);
     if (g->n_laws < g->n_draws)
         fprintf(f, "  warning: only %zu of %zu resamples determine a law\n", g->n_laws, g->n_draws);
     for (size_t i = 0; i < g->n_use; i++) again += g->point[g->use[i]].epochs > 4;
-    if (again)
-        fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
+    if (again) fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
 }
 
 // For a group with mlm, the group with ntp on the same data, if both have a best split; else NULL.
@@ -2017,87 +1905,74 @@ static double shared_budget(const Group *mlm, const Group *ntp, int k) {
     return from > to ? NAN : from * pow(to / from, k / (RATIOS - 1.0));
 }
 
+// How much the head, which F leaves out, is of F_N in the best runs of both at C.
+static void report_heads(const Group *mlm, const Group *ntp, double C) {
+    int way = mlm->refused[BY_LAW] || ntp->refused[BY_LAW] ? BY_MINIMA : BY_LAW;
+    Plan p = make_plan(mlm, way, C), q = make_plan(ntp, way, C);
+    double mask = model_run(mlm)->mask_rate;
+    if (fit_opt.with_head) printf("  F includes the head\n");
+    else if (p.shape.L && q.shape.L && mask > 0)
+        printf("  F leaves out the head (--with-head includes it): at C = %.3g it is %.0f%% of F_N for mlm, %.0f%% for "
+               "ntp\n", C, flops_per_token_head(&p.shape, mask) / p.shape_F * 100,
+               flops_per_token_head(&q.shape, 1) / q.shape_F * 100);
+}
+
 // The best data/model ratios of the two objectives on one data set: their quotient as a curve over C, by the
 // laws and by the minima.
 static void report_ratios(const Group *mlm, const Group *ntp) {
-    double middle = sqrt(shared_budget(mlm, ntp, 0) * shared_budget(mlm, ntp, RATIOS - 1));
-    printf("mlm and ntp%s%s: how many times ntp's D_opt/F_opt is mlm's (the paper: 10 to 100)\n",
+    const Group *both[] = {mlm, ntp};
+    printf("mlm and ntp%s%s: D_opt/F_opt of each, and mlm's over ntp's (the paper: 10 to 100)\n",
            *mlm->data ? " on " : "", mlm->data);
-    if (isnan(middle)) {
-        printf("  no comparison: their ranges of C do not overlap\n\n");
-        return;
-    }
-    for (int k = 0; k < RATIOS; k++) {
-        double C = shared_budget(mlm, ntp, k), x[N_WAYS][3], band[N_WAYS][2];
+    if (isnan(shared_budget(mlm, ntp, 0))) printf("  no comparison: their ranges of C do not overlap\n");
+    for (int k = 0; k < RATIOS && !isnan(shared_budget(mlm, ntp, k)); k++) {
+        double C = shared_budget(mlm, ntp, k), x[N_WAYS][2], band[N_WAYS][2] = {{NAN, NAN}, {NAN, NAN}};
         for (int way = 0; way < N_WAYS; way++) {
             int known = !mlm->refused[way] && !ntp->refused[way];
-            x[way][0] = known ? split_ratio(mlm, way, C) : NAN, x[way][1] = known ? split_ratio(ntp, way, C) : NAN;
-            band[way][0] = band[way][1] = NAN, x[way][2] = x[way][0] / x[way][1];
+            for (int i = 0; i < 2; i++) x[way][i] = known ? split_ratio(both[i], way, C) : NAN;
             if (known) ratio_interval(mlm, way, ntp, way, C, &band[way][0], &band[way][1]);
         }
-        LINE("quotient", k + 1, "", {"C", 10, 3, C, NULL, NULL}, {"law: mlm", 10, 3, x[0][0], NULL, NULL},
-             {"ntp", 8, 3, x[0][1], NULL, NULL}, {"quotient", 9, 3, x[0][2], band[0], NULL},
-             {"minima: mlm", 11, 3, x[1][0], NULL, NULL}, {"ntp ", 8, 3, x[1][1], NULL, NULL},
-             {"quotient ", 9, 3, x[1][2], band[1], NULL});
+        LINE("quotient", k + 1, "", NUMBER("C", 10, 3, C), NUMBER("law: mlm", 10, 3, x[0][0]), NUMBER("ntp", 8, 3, x[0][1]),
+             BAND("quotient", 9, 3, x[0][0] / x[0][1], band[0]), NUMBER("minima: mlm", 11, 3, x[1][0]),
+             NUMBER("ntp ", 8, 3, x[1][1]), BAND("quotient ", 9, 3, x[1][0] / x[1][1], band[1]));
     }
-    const Group *both[] = {mlm, ntp};
     for (int i = 0; i < 2; i++)
         if (both[i]->verdict == DISAGREE)
-            printf("  warning: for %s law and minima disagree, so at most one of the two quotients is right\n",
+            printf("  warning: law and minima of %s do not agree, so at most one of the quotients is right\n",
                    both[i]->objective);
-    int way = mlm->refused[BY_LAW] || ntp->refused[BY_LAW] ? BY_MINIMA : BY_LAW;
-    Plan p = make_plan(mlm, way, middle), q = make_plan(ntp, way, middle);
-    if (fit_opt.with_head) printf("  F includes the head\n");
-    else if (p.shape.L && q.shape.L && model_run(mlm)->mask_rate > 0)
-        printf("  F leaves out the head (--with-head includes it): at C = %.3g it is %.0f%% of F_N for mlm, "
-               "%.0f%% for ntp\n", p.C,
-               flops_per_token_head(&p.shape, model_run(mlm)->mask_rate) / p.shape_F * 100,
-               flops_per_token_head(&q.shape, 1) / q.shape_F * 100);
+    if (!isnan(shared_budget(mlm, ntp, 0))) report_heads(mlm, ntp, shared_budget(mlm, ntp, RATIOS / 2));
     printf("\n");
 }
 
 // The numbers of the JSON that begin the object of a group.
 static void begin_json(const Group *g) {
-    static const char *const corr_names[NP] = {"E", "log_A", "log_B", "alpha", "beta"};
     double low, high;
-    if (!json) return;
+    range_of(g->C, g->n_use, &low, &high);
     fprintf(json, "\n  \"objective\": "), json_text(json, g->objective);
     fprintf(json, ",\n  \"data\": "), json_text(json, g->data);
     for (int k = 0; k < N_LAW; k++) json_number(g->law.v[k], "%s", law_names[k]);
-    for (int k = 0; k < N_LAW; k++) {
+    for (int k = 0; k < N_LAW; k++)
         json_number(g->lo.v[k], "%s_lo", law_names[k]), json_number(g->hi.v[k], "%s_hi", law_names[k]);
-        json_number(g->se.v[k], by_log(k) ? "log_%s_se" : "%s_se", law_names[k]);
-    }
-    for (int p = 0; p < NP; p++)
-        for (int q = 0; q < p; q++)
-            json_number(g->n_draws ? g->corr[p][q] : NAN, "corr_%s_%s", corr_names[q], corr_names[p]);
-    json_number(g->verdict, "verdict"), json_number((double)g->n, "points");
-    json_number((double)g->count[USED], "points_used"), json_number((double)g->n_use, "means_used");
-    json_number((double)g->count[TOO_SHORT], "points_too_short");
-    json_number((double)g->count[ON_PLATEAU], "points_on_plateau");
-    json_number((double)g->count[OTHER_SETTING], "points_of_other_settings");
-    json_number((double)g->count[COPY], "points_copied");
-    json_number(g->plateau, "plateau"), json_number(mean_floor(g), "floor");
-    json_number(fit_opt.with_head, "with_head"), json_number(fit_opt.fixed.E, "fix_E");
-    json_number(fit_opt.fixed.alpha, "fix_alpha"), json_number(fit_opt.fixed.beta, "fix_beta");
-    json_number((double)g->n_draws, "draws"), json_number((double)fit_opt.seed, "seed");
-    range_of(g->C, g->n_use, &low, &high);
-    json_number(low, "C_min"), json_number(high, "C_max");
-    json_number(g->converged, "converged"), json_number((double)g->held_n, "held_points");
-    json_number(g->held_n ? g->held_mean : NAN, "held_mean");
-    json_number(g->held_n ? g->held_rms : NAN, "held_rms");
+    const struct { const char *name; double x; } list[] = {
+        {"verdict", g->verdict}, {"points", (double)g->n}, {"points_used", (double)g->count[USED]},
+        {"means_used", (double)g->n_use}, {"points_too_short", (double)g->count[TOO_SHORT]},
+        {"points_on_plateau", (double)g->count[ON_PLATEAU]}, {"points_copied", (double)g->count[COPY]},
+        {"points_of_other_settings", (double)g->count[OTHER_SETTING]}, {"plateau", g->plateau},
+        {"floor", mean_floor(g)}, {"with_head", fit_opt.with_head}, {"fix_E", fit_opt.fixed.E},
+        {"fix_alpha", fit_opt.fixed.alpha}, {"fix_beta", fit_opt.fixed.beta}, {"draws", (double)g->n_draws},
+        {"seed", (double)fit_opt.seed}, {"C_min", low}, {"C_max", high}, {"converged", g->converged},
+        {"held_points", (double)g->held_n}, {"held_mean", g->held_n ? g->held_mean : NAN},
+        {"held_rms", g->held_n ? g->held_rms : NAN},
+    };
+    for (size_t k = 0; k < sizeof list / sizeof *list; k++) json_number(list[k].x, "%s", list[k].name);
 }
 
 static void report_group(const Group *g) {
-    begin_json(g);
-    print_points(stdout, g);
-    print_verdict(stdout, g);
-    report_ways(g);
+    if (json) begin_json(g);
+    print_points(stdout, g), print_verdict(stdout, g), report_ways(g);
     if (g->has_law) report_law(g), report_fit(g);
-    if (g->n_budgets && !fit_opt.with_head) report_minima(g);
-    if (g->n_budgets && model_run(g)->lr > 0) report_rates(g);
-    for (int way = 0; way < N_WAYS; way++)
-        if (plans_by(g, way)) report_plans(g, way);
+    if (g->n_budgets) report_minima(g);
+    for (int way = 0; way < N_WAYS; way++) // by the minima, where they do not agree with the law or stand alone
+        if (!g->refused[way] && (way == BY_LAW || g->verdict != AGREE)) report_plans(g, way);
     print_warnings(stdout, g);
     printf("\n");
 }
@@ -2219,7 +2094,7 @@ int fit_main(int argc, char **argv) {
         const Group *g = &fit.group[i];
         if (json) fputs(i ? ", {" : "{", json);
         report_group(g);
-        laws += g->has_law || g->verdict != NEITHER || g->best_lr.n > 0 || g->best_batch.n > 0;
+        laws += g->has_law || g->verdict != NEITHER || g->rates.known > 0;
         if (i > 0 && counterpart(&fit, i - 1)) report_ratios(g - 1, g);
         if (json) fputs("\n}", json);
     }

@@ -749,6 +749,17 @@ static int has_choices(const Group *g, int of_batch) {
     return 0;
 }
 
+// The best rates or batches of a group's budgets as a power law in C, from those whose best is not at an edge.
+static PowerLaw rate_law(const Group *g, int of_batch) {
+    double C[g->n_budgets + 1], y[g->n_budgets + 1], w[g->n_budgets + 1];
+    for (size_t i = 0; i < g->n_budgets; i++) {
+        const Budget *b = &g->budget[i];
+        C[i] = b->C, y[i] = of_batch ? b->batch_tokens : b->lr, w[i] = of_batch ? !b->batch_edge : !b->lr_edge;
+    }
+    PowerLaw p = power_law(C, y, w, g->n_budgets);
+    return p.n < 2 ? no_power_law : p;
+}
+
 static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) {
     Panel p;
     Range C = empty_range, value = empty_range;
@@ -759,7 +770,7 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
             if (choices(b, of_batch) < 2) continue;
             edges |= of_batch ? b->batch_edge : b->lr_edge;
-            laws |= (of_batch ? h->best_batch : h->best_lr).n > 0;
+            laws |= rate_law(h, of_batch).n > 0;
             range_add(&C, b->C);
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
                 if (q->F == b->F) range_add(&value, point_number(q, offset));
@@ -778,11 +789,11 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
     for (size_t i = 0; i < n; i++) {
         const Group *h = &g[i];
         if (!has_choices(h, of_batch)) continue;
-        const PowerLaw *law = of_batch ? &h->best_batch : &h->best_lr;
+        PowerLaw law = rate_law(h, of_batch);
         double aside = pow(p.x.hi / p.x.lo, 0.022 * ((double)i - (double)(n - 1) / 2)); // side by side
         for (int k = 0; k < SAMPLES; k++)
-            x[k] = axis_value(&p.x, k / (SAMPLES - 1.0)), y[k] = power_at(law, x[k]);
-        if (law->n) draw_line(&p, "line", series_colour(i), x, y, SAMPLES);
+            x[k] = axis_value(&p.x, k / (SAMPLES - 1.0)), y[k] = power_at(&law, x[k]);
+        if (law.n) draw_line(&p, "line", series_colour(i), x, y, SAMPLES);
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
             if (choices(b, of_batch) < 2) continue;
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
@@ -793,10 +804,10 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
                      b->C * aside, of_batch ? b->batch_tokens : b->lr, 4.5, NULL);
         }
         put_escaped(p.caption, series_name(h));
-        if (law->n)
-            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law->k),
-                    law->exponent, law->n, num3(power_at(law, C.hi)), num3(C.hi));
-        else fprintf(p.caption, ": %s. ", no_law(h, of_batch ? OF_BATCH : OF_RATE));
+        if (law.n)
+            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law.k), law.exponent,
+                    law.n, num3(power_at(&law, C.hi)), num3(C.hi));
+        else fputs(": no power law; it needs two budgets whose best is not at an edge. ", p.caption);
     }
     panel_close(&p, page);
     return 1;
