@@ -2,7 +2,7 @@
 From loss points to a scaling law: how to split compute between model and data.
 
     dev/fit points.csv                        everything, for each objective and data set in it
-    dev/fit points.csv lr.csv                 any number of files; lr.csv, a stage lr's, tells rates and batches
+    dev/fit points.csv lr.csv                 any number of files; a stage lr's tells rates and batches
     dev/fit points.csv --predict 1e14         the best run at this compute, and its command
     dev/fit points.csv --hours 2              the same for two hours on this machine
     dev/fit table.csv --columns N=size,D=tokens,L=loss      any published table
@@ -13,8 +13,8 @@ D the training tokens, and C = F D the compute. It is fitted as in Hoffmann et a
 that fit spoiled by an optimiser that stopped early and by rounded parameters. So this one descends from many
 starts until rounding errors stop it, and rounds only what it prints.
 
-The lowest minimum of that objective is not always a good frontier. So a second answer stands beside it, which
-assumes no law: the minima of the isoFLOP curves (their approach 2). The report begins with whether they agree.
+The lowest minimum of that objective is not always a good frontier. So a second answer stands beside it that
+assumes no law: the minima of the isoFLOP curves (approach 2). The report begins with whether the two agree.
 */
 #ifndef FIT_C
 #define FIT_C
@@ -62,6 +62,7 @@ typedef struct {
     double F, C;                  // F_N, or with --with-head F_N + F_head; F D
     int verdict;
     size_t cell;                  // if it is sound
+    const char *file;
 } Point;
 
 // The columns that every point needs, each with its usual names: its size, as F or N (parameters, of which F
@@ -227,17 +228,11 @@ static char *read_text(const char *path) {
     return text;
 }
 
-// The sign between the fields of a table, judged by its header: the most frequent of four, or else a blank.
+// The sign between the fields of a table: the first of a semicolon, a tab or a bar in its header, or else a
+// comma, or else a blank.
 static char find_separator(const char *header) {
-    static const char signs[] = ",;\t|";
-    size_t most = 0, count[4] = {0};
-    int quoted = 0;
-    for (const char *s = header, *sign; *s; s++) {
-        quoted ^= *s == '"';
-        if (!quoted && (sign = strchr(signs, *s)) && ++count[sign - signs] > count[most])
-            most = (size_t)(sign - signs);
-    }
-    return count[most] ? signs[most] : ' ';
+    char sign = header[strcspn(header, ";\t|")];
+    return sign ? sign : strchr(header, ',') ? ',' : ' ';
 }
 
 // Split a line into fields, in place, without quotes and the blanks around a field. Returns how many there
@@ -330,9 +325,11 @@ __attribute__((noreturn))
 static void die_missing(const char *path, const char *quote, const char *what, char **field, size_t n) {
     char list[400] = "";
     for (size_t k = 0, used = 0; k < n && used < sizeof list - 60; k++)
-        used += (size_t)snprintf(list + used, 60, "%s%s", k ? ", " : "", field[k]);
-    die("%s: no column %s%s%s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per token; "
-        "N: parameters; D: tokens; C: total FLOPs; L: loss)", path, quote, what, quote, list);
+        used += (size_t)snprintf(list + used, 60, "%s%.50s", k ? ", " : "", field[k]);
+    for (char *c = list; *c; c++)
+        if ((unsigned char)*c < ' ') *c = '?';
+    die("%s: no column %s%s%s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per "
+        "token; N: parameters; D: tokens; C: total FLOPs; L: loss)", path, quote, what, quote, list);
 }
 
 static Table read_header(const char *path, char *line, int commas) {
@@ -409,10 +406,11 @@ static void read_row(Fit *fit, const char *path, Table *t, char *line, size_t nu
         return;
     }
     if (fit->points++ == MAX_POINTS)
-        die("%s: more than %d points; select some with --objective and --data, or remove rows", path, MAX_POINTS);
+        die("%s: more than %d points; select some with --objective and --data, or remove rows", path,
+            MAX_POINTS);
     int no_steps = p.steps > 0 && (p.steps != rint(p.steps) || p.D > 5e7 * p.steps);
     t->rows++, t->compute += p.D > 1e7 * p.F, t->fractions += no_steps;
-    add_point(find_group(fit, objective, data), &p);
+    p.file = path, add_point(find_group(fit, objective, data), &p);
 }
 
 // Add the rows of a table, whose first line names the columns, to the points of their groups. Empty lines and
@@ -421,8 +419,6 @@ void read_points(Fit *fit, const char *path) {
     Table t = {0};
     char *text = read_text(path), *rest = text, *line;
     int commas = has_decimal_commas(text);
-    size_t *before = alloc_or_die((fit->n + 1) * sizeof *before), groups = fit->n;
-    for (size_t i = 0; i < groups; i++) before[i] = fit->group[i].n;
     for (size_t number = 1; (line = strsep(&rest, "\n")); number++) {
         line += strspn(line, " ");
         if (line[strspn(line, " \t")] == 0 || *line == '#') continue;
@@ -430,10 +426,11 @@ void read_points(Fit *fit, const char *path) {
         else read_row(fit, path, &t, line, number);
     }
     if (t.n == 0) die("%s: empty; give a file of loss points", path);
-    for (size_t i = 0; i < fit->n && t.fractions; i++)
-        for (size_t k = i < groups ? before[i] : 0; k < fit->group[i].n; k++) fit->group[i].point[k].steps = NAN;
+    for (Group *g = fit->group; g < fit->group + fit->n && t.fractions; g++)
+        for (Point *p = g->point; p < g->point + g->n; p++)
+            if (p->file == path) p->steps = NAN;
     note_oddities(path, &t);
-    free(before), free(text);
+    free(text);
 }
 
 // ----------------------------------------------------------------------------
@@ -637,8 +634,9 @@ static int law_descend(const Surface *s, const double *w, double t[NP], double *
         double A[NP][NP], step[NP], moved = 0, steep = 0, next_steep = 0;
         int fixed[NP];
         for (int p = 0; p < NP; p++) {
-            fixed[p] = s->low[p] == s->high[p] || (p == 4 && s->tied) || (t[p] <= s->low[p] && now.gradient[p] > 0) ||
-                       (t[p] >= s->high[p] && now.gradient[p] < 0);
+            double slope = now.gradient[p];
+            fixed[p] = s->low[p] == s->high[p] || (p == 4 && s->tied) || (t[p] <= s->low[p] && slope > 0) ||
+                       (t[p] >= s->high[p] && slope < 0);
             tiny = fmax(tiny, 1e-14 * now.M[p][p]);
         }
         int better = 0;
@@ -718,14 +716,16 @@ static Law law_of(const Surface *s, const double t[NP], double value) {
     int gone[3]; // a term below 1e-13 of the loss: too flat for the descent, and on its way to 0
     for (int k = 0; k < 3; k++) gone[k] = t[k] < s->low[k] + 10 && s->low[k] < s->high[k];
     Law law = {.E = gone[0] ? 0 : exp(t[0]), .alpha = t[3], .beta = t[4], .huber = value};
-    law_close(&law, gone[1] ? -INFINITY : t[1] + t[3] * s->mean_x, gone[2] ? -INFINITY : t[2] + t[4] * s->mean_y);
+    double log_A = gone[1] ? -INFINITY : t[1] + t[3] * s->mean_x;
+    law_close(&law, log_A, gone[2] ? -INFINITY : t[2] + t[4] * s->mean_y);
     return law;
 }
 
 // The law of points with weights w (n): the lowest minimum reached from the starts, and from t if have_t. Its
-// parameters replace t; *converged tells whether the descent ended there; end (starts + 1), if it is not NULL,
-// gets what each descent ended in, and after them a law without a value.
-Law surface_fit(const Surface *s, const double *w, int starts, double t[NP], int have_t, int *converged, Law *end) {
+// parameters replace t; *converged tells whether the descent ended there; end (starts + 1) gets what each
+// descent ended in, and after them a law without a value. Both may be NULL.
+Law surface_fit(const Surface *s, const double *w, int starts, double t[NP], int have_t, int *converged,
+                Law *end) {
     double start[MAX_STARTS + 1][NP], best = INFINITY;
     int n = law_starts(s, w, start, starts);
     if (have_t) memcpy(start[n++], t, NP * sizeof *t);
@@ -756,7 +756,8 @@ int law_fit(Law *law, const double *F, const double *D, const double *loss, size
 // another: for Laplace's errors, a sum of Huber losses higher by the factor 1 + 2/n is e² times less likely.
 static void find_alternatives(Group *g, const Law *end) {
     for (int i = 0; i <= MAX_STARTS && !isnan(end[i].huber); i++) {
-        int new = end[i].huber < g->law.huber * (1 + 2 / (double)g->n_use) && fabs(end[i].a - g->law.a) > 0.02;
+        int near = end[i].huber < g->law.huber * (1 + 2 / (double)g->n_use);
+        int new = near && fabs(end[i].a - g->law.a) > 0.02;
         for (size_t k = 0; k < g->n_alternatives; k++) new &= fabs(end[i].a - g->alternative[k].a) > 0.02;
         if (new && g->n_alternatives < MAX_ALTERNATIVES) g->alternative[g->n_alternatives++] = end[i];
     }
@@ -791,7 +792,8 @@ double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent)
 // the sizes is clipped to their nearest end: where it really is cannot be told, but that it is on that side
 // can, and a budget left out would say less.
 static void fit_parabola(Budget *b, const Group *g, const double *w) {
-    double A[NP][NP] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY, best = NAN;
+    double A[NP][NP] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY;
+    double best = NAN;
     b->center = 0;
     for (size_t i = b->use; i < b->use + b->n_use; i++) sum += w[i], b->center += w[i] * log(g->F[i]);
     b->center /= sum;
@@ -837,7 +839,7 @@ static PowerLaw fit_pooled(const Group *g) {
     double A[NP][NP] = {{0}}, c[3] = {0}, mean_x = 0, mean_z = 0, n = 0;
     PowerLaw p = no_power_law;
     for (size_t i = 0; i < g->n_use; i++) mean_x += log(g->F[i]) / (double)g->n_use;
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) mean_z += log(b->C) / (double)g->n_budgets;
+    for (size_t i = 0; i < g->n_budgets; i++) mean_z += log(g->budget[i].C) / (double)g->n_budgets;
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++, p.n++) {
         double u[b->n_use][4], mean[4] = {0}, z = log(b->C) - mean_z;
         for (size_t i = 0; i < b->n_use; i++) {
@@ -1013,7 +1015,7 @@ static void make_cells(Group *g) {
 
 // A budget is three or more points, at least one of them sound, with the same number in the budget column (or
 // the same F D, if there is no such column). Without such a column, numbers may also be near: within 2% from
-// one to the next and 10% in all, with no other point within 20% and three different F among the sound points.
+// one to the next and 10% in all, with no other point within 20% and three different F among the sound ones.
 // So points scattered at random have no budgets.
 static void find_budgets(Group *g) {
     g->budget = alloc_or_die((g->n / 3 + 1) * sizeof *g->budget);
@@ -1025,9 +1027,9 @@ static void find_budgets(Group *g) {
         for (end = i + 1; end < g->n; end++, to = next, next = INFINITY)
             if ((next = budget_key(&g->point[end])) > 1.02 * to) break;
         b.n = end - i;
-        for (size_t k = i, j; k < end; sound += is_sound(&g->point[k++])) {
-            for (j = i; j < k && !(is_sound(&g->point[j]) && fabs(g->point[j].F / g->point[k].F - 1) < 1e-9);) j++;
-            b.sizes += j == k && is_sound(&g->point[k]);
+        for (const Point *p = g->point + i, *q; p < g->point + end; sound += is_sound(p++)) {
+            for (q = g->point + i; q < p && !(is_sound(q) && fabs(q->F / p->F - 1) < 1e-9);) q++;
+            b.sizes += q == p && is_sound(p);
         }
         int alone = to < 1.1 * from && before < from / 1.2 && next > 1.2 * to;
         int is_one = from == to ? b.n >= 3 : b.sizes >= 3 && alone;
@@ -1044,7 +1046,8 @@ static size_t count_tried(const Point *all, size_t n, double F, size_t offset, d
         int is_new = all[i].F == F && value > 0;
         for (size_t j = 0; j < i && is_new; j++)
             is_new = all[j].F != F || point_number(&all[j], offset) != value;
-        count += (size_t)is_new, less += is_new && value < x * (1 - 1e-9), more += is_new && value > x * (1 + 1e-9);
+        int off = value < x * (1 - 1e-9) ? -1 : value > x * (1 + 1e-9);
+        count += (size_t)is_new, less += is_new && off < 0, more += is_new && off > 0;
     }
     *edge = !less || !more;
     return count;
@@ -1061,7 +1064,7 @@ static double setting_gap(const Point *p, const Point *q) {
 }
 
 // Of the cells of one size that begin with number i, the one whose setting is nearest to that of p, among
-// those with most seeds: one lucky seed must not beat the mean of three. *end: the first cell of the next size.
+// those with most seeds: one lucky seed must not beat the mean of three. *end: where the next size begins.
 static size_t nearest_cell(const Group *g, size_t i, size_t limit, const Point *p, size_t *end) {
     size_t best = i, most = 0;
     double least = INFINITY, F = g->point[g->cell[i].point].F;
@@ -1092,8 +1095,8 @@ static Point best_setting(const Group *g, size_t from, size_t to) {
     double *mean = alloc_or_die((to - from) * sizeof *mean), least = INFINITY, lr = 0, batch = 0, near = 0;
     Point best = {0};
     for (size_t i = from; i < to; i++) {
-        const Point *p = &g->point[g->cell[i].point], *last = i > from ? &g->point[g->cell[i - 1].point] : NULL;
-        int same = last && setting_gap(p, last) == 0 && p->F == last->F;
+        const Point *p = &g->point[g->cell[i].point], *last = &g->point[g->cell[i - (i > from)].point];
+        int same = last != p && setting_gap(p, last) == 0 && p->F == last->F;
         mean[i - from] = same ? mean[i - from - 1] : setting_loss(g, from, to, p, i);
         if (mean[i - from] < least) least = mean[i - from], best = *p;
     }
@@ -1133,7 +1136,8 @@ static void choose_setting(Group *g, Budget *b) {
 static void drop_beaten(Group *g) {
     for (Point *p = g->point; p < g->point + g->n; p++)
         for (Point *q = p; p->verdict == USED && q-- > g->point && q->C > 0.97 * p->C;) {
-            if (q->verdict != USED || p->F != q->F || fabs(log(p->D / q->D)) > 0.02 || same_setting(p, q)) continue;
+            if (q->verdict != USED || p->F != q->F || same_setting(p, q)) continue;
+            if (fabs(log(p->D / q->D)) > 0.02) continue;
             const Cell *a = &g->cell[p->cell], *b = &g->cell[q->cell];
             int worse = a->runs < b->runs || (a->runs == b->runs && a->loss > b->loss);
             (worse ? p : q)->verdict = OTHER_SETTING;
@@ -1155,15 +1159,17 @@ static void gather_used(Group *g) {
     }
     for (Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
         while (b->use < g->n_use && g->use[b->use] < b->first) b->use++;
-        for (size_t i = b->use; i < g->n_use && g->use[i] < b->first + b->n; i++) b->n_use++, b->C += log(g->C[i]);
+        for (size_t i = b->use; i < g->n_use && g->use[i] < b->first + b->n; i++)
+            b->n_use++, b->C += log(g->C[i]);
         b->C = exp(b->C / (double)b->n_use);
     }
 }
 
-// What the bootstrap draws: cells, from each budget as many as it has; but where the points are learning curves
-// (no budgets, and more than eight points for a size), all of one size, since points of a run are not independent.
+// What the bootstrap draws: cells, from each budget as many as it has; but where the points are learning
+// curves (no budgets, and more than eight points for a size), all of one size, since those of a run are not
+// independent.
 static void find_units(Group *g) {
-    g->unit = alloc_or_die(g->n_use * sizeof *g->unit), g->stratum = alloc_or_die(g->n_use * sizeof *g->stratum);
+    g->unit = alloc_or_die(2 * g->n_use * sizeof *g->unit), g->stratum = g->unit + g->n_use;
     for (size_t i = 0, j; i < g->n_use; i++) {
         for (j = 0; j < i && g->F[j] != g->F[i];) j++;
         g->unit[i] = j < i ? g->unit[j] : g->n_units++;
@@ -1200,7 +1206,8 @@ static void resample(const Group *g, double *w, uint64_t draw) {
         size_t n = 0;
         for (size_t u = 0; u < g->n_units; u++)
             if (g->stratum[u] == b) list[n++] = u;
-        for (size_t i = 0; i < n; i++) drawn[list[(size_t)(uniform(fit_opt.seed, stream, next++) * (double)n)]]++;
+        for (size_t i = 0; i < n; i++)
+            drawn[list[(size_t)(uniform(fit_opt.seed, stream, next++) * (double)n)]]++;
     }
     for (size_t i = 0; i < g->n_use; i++) w[i] = (double)drawn[g->unit[i]];
     free(list);
@@ -1208,7 +1215,8 @@ static void resample(const Group *g, double *w, uint64_t draw) {
 
 // The 95% interval over the draws of D_opt/F_opt at C, by one way; with `over`, of its quotient by that of
 // another group or way.
-void ratio_interval(const Group *g, int way, const Group *over, int over_way, double C, double *lo, double *hi) {
+void ratio_interval(const Group *g, int way, const Group *over, int over_way, double C, double *lo,
+                    double *hi) {
     size_t n = over ? MIN(g->n_draws, over->n_draws) : g->n_draws;
     double *x = alloc_or_die(n * sizeof *x);
     for (size_t i = 0; i < n; i++) {
@@ -1233,11 +1241,12 @@ static void summarise_draws(Group *g) {
     double *x = alloc_or_die(g->n_draws * sizeof *x);
     PowerLaw *law = &g->split[BY_LAW], *minima = &g->split[BY_MINIMA];
     for (size_t i = 0; i < g->n_draws; i++) g->n_laws += !isnan(g->draw[i].E);
-    for (int k = 0; k <= N_LAW; k++) {
-        double *lo = k < N_LAW ? &g->lo.v[k] : &minima->exponent_lo, *hi = k < N_LAW ? &g->hi.v[k] : &minima->exponent_hi;
-        for (size_t i = 0; i < g->n_draws; i++) x[i] = k < N_LAW ? g->draw[i].v[k] : g->draw_minima[i].exponent;
-        interval_95(x, g->n_draws, lo, hi);
+    for (int k = 0; k < N_LAW; k++) {
+        for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
+        interval_95(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
     }
+    for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw_minima[i].exponent;
+    interval_95(x, g->n_draws, &minima->exponent_lo, &minima->exponent_hi);
     law->exponent_lo = g->lo.a, law->exponent_hi = g->hi.a;
     free(x);
 }
@@ -1248,8 +1257,8 @@ static void show_progress(const Group *g, size_t done, double began, double *sho
     char text[32];
     if (!isatty(2) || (now < *shown + 0.5 && done < fit_opt.draws) || (*shown == began && left < 2)) return;
     format_seconds(text, left);
-    fprintf(stderr, "\r%s %s: %zu of %zu resamples, %s left %s", g->objective, g->data, done, fit_opt.draws, text,
-            done == fit_opt.draws ? "\n" : "");
+    fprintf(stderr, "\r%s %s: %zu of %zu resamples, %s left %s", g->objective, g->data, done, fit_opt.draws,
+            text, done == fit_opt.draws ? "\n" : "");
     *shown = now;
 }
 
@@ -1300,9 +1309,9 @@ static void find_refusals(Group *g) {
     range_of(g->C, g->n_use, &low, &high);
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         usable += b->sizes >= 3, inside += b->sizes >= 3 && !b->open && !b->edge;
-    const char *decade = high < 9.9 * low ? "under a decade: C spans too little to tell how F_opt grows" : NULL;
+    const char *decade = high < 9.9 * low ? "under a decade of C: too little to tell how F_opt grows" : NULL;
     g->refused[BY_LAW] =
-        !g->has_law ? "too few points: a law takes 5 different (F, D), with 3 different F and D (fewer with --fix)" :
+        !g->has_law ? "too few points: it takes 5 different (F, D), with 3 F and 3 D (fewer with --fix)" :
         g->law.A == 0 ? "no frontier: A is 0, so the loss does not depend on F" :
         g->law.B == 0 ? "no frontier: B is 0, so the loss does not depend on D" :
         !(g->law.G > 0 && isfinite(g->law.G)) ? "no frontier: G cannot be computed" : decade;
@@ -1366,8 +1375,8 @@ typedef struct {
     size_t L, C; // layers, channels
 } Shape;
 
-// The sizes that the sweep trains and that plans name. F_N grows by about 1.5 from one to the next: width from
-// 16 channels, depth from two layers (models with one stall), to the shape of BERT-base.
+// The sizes that the sweep trains and that plans name. F_N grows by about 1.5 from one to the next: width
+// from 16 channels, depth from two layers (models with one stall), to the shape of BERT-base.
 static const Shape ladder[] = {
     {2, 16},  {2, 24},  {2, 32},  {2, 40},  {2, 48},  {2, 64},  {2, 80},  {2, 96},
     {2, 128}, {3, 128}, {3, 160}, {3, 192}, {4, 192}, {4, 224}, {5, 256}, {6, 288},
@@ -1380,8 +1389,8 @@ static double shape_flops(const Config *c, double head_rate) {
     return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
 }
 
-// The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer for
-// every 64 channels.
+// The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer
+// for every 64 channels.
 Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
     Config best = {0};
     double nearest = INFINITY;
@@ -1394,8 +1403,8 @@ Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) 
     return best;
 }
 
-// The rows in a step of a run of this many tokens: as wanted, but few enough for MIN_STEPS, and so many that a
-// step without a masked token, which cannot be trained on, comes once in 10^9 steps. (mask_rate 1: ntp)
+// The rows in a step of a run of this many tokens: as wanted, but few enough for MIN_STEPS, and so many that
+// a step without a masked token, which cannot be trained on, comes once in 10^9 steps. (mask_rate 1: ntp)
 size_t choose_rows(double want, double tokens, double T, double mask_rate) {
     double least = mask_rate < 1 ? fmin(1e6, ceil(log(1e-9) / log1p(-mask_rate) / T)) : 1;
     return (size_t)fmax(fmax(1, least), floor(fmin(want, tokens / T / MIN_STEPS)));
@@ -1403,7 +1412,7 @@ size_t choose_rows(double want, double tokens, double T, double mask_rate) {
 
 // The best run at a compute C.
 typedef struct {
-    double C, F, D, loss;    // the split, and the law's loss there
+    double C, F, D, loss;    // the split, and the law's loss there (NAN: not to be trusted)
     double smaller, larger;  // how much higher the loss is with a third and with three times F, at the same C
     Config shape;            // the nearest to F; L = 0 if the points do not tell T and V
     double shape_F, shape_D; // its F, and the D that makes C
@@ -1418,18 +1427,22 @@ static const Point *model_run(const Group *g) { return &g->point[g->use[g->n_use
 // The budget nearest to C that tells rate and batch; NULL if none does.
 static const Budget *nearest_budget(const Group *g, double C) {
     const Budget *best = NULL;
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
-        if (b->lr > 0 && b->batch_tokens > 0 && (!best || fabs(log(b->C / C)) < fabs(log(best->C / C)))) best = b;
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
+        if (!(b->lr > 0 && b->batch_tokens > 0)) continue;
+        if (!best || fabs(log(b->C / C)) < fabs(log(best->C / C))) best = b;
+    }
     return best;
 }
 
-// Rate and batch follow the tuned ones, if several were tried at some budgets; otherwise they are those of the
-// budget nearest in C, the rate scaled as 1/√channels, or the trainer's defaults.
+// Rate and batch follow the tuned ones, if several were tried at some budgets; otherwise they are those of
+// the budget nearest in C, the rate scaled as 1/√channels, or the trainer's defaults.
 Plan make_plan(const Group *g, int way, double C) {
     const Law *law = &g->law;
     const Point *as = model_run(g);
     Plan p = {.C = C, .F = split_F(g, way, C), .like = nearest_budget(g, C)};
-    p.D = C / p.F, p.loss = law_loss(law, p.F, p.D);
+    p.D = C / p.F;
+    int trusted = way == BY_LAW || g->verdict != DISAGREE; // where the law is not right, its losses are not
+    p.loss = trusted ? law_loss(law, p.F, p.D) : NAN;
     p.smaller = law_loss(law, p.F / 3, p.D * 3) - p.loss, p.larger = law_loss(law, p.F * 3, p.D / 3) - p.loss;
     double T = as->seq_len, V = as->vocab, mask = as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
     if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
@@ -1443,8 +1456,8 @@ Plan make_plan(const Group *g, int way, double C) {
     if (!(batch > 0)) batch = 32 * T;
     p.rows = choose_rows(fmin(rint(batch / T), 1e6), p.shape_D, T, mask);
     p.steps = (size_t)fmax(1, rint(fmin(1e15, p.shape_D / (double)p.rows / T)));
-    if (g->rates.known)
-        p.lr = power_at(&g->rates.lr, C) / sqrt(channels) * pow((double)p.rows * T / batch, 0.25), p.like = NULL;
+    double tuned = power_at(&g->rates.lr, C) / sqrt(channels) * pow((double)p.rows * T / batch, 0.25);
+    if (g->rates.known) p.lr = tuned, p.like = NULL;
     if (!(p.lr > 0)) p.lr = default_lr(p.shape.C);
     return p;
 }
@@ -1459,7 +1472,8 @@ static void put_plan_command(FILE *f, const Group *g, int way, const Plan *p, in
             g->objective, find_shard(g, path) ? path : "FILE", p->shape.L, p->shape.C, p->shape.T);
     if (!p->shape.causal && as->mask_rate > 0) fprintf(f, " --mask-rate %g", as->mask_rate);
     fprintf(f, " --batch %zu --lr %.4g", p->rows, p->lr);
-    if (!may_be_equal(as->grad_clip, default_settings.grad_clip)) fprintf(f, " --grad-clip %g", as->grad_clip);
+    if (!may_be_equal(as->grad_clip, default_settings.grad_clip))
+        fprintf(f, " --grad-clip %g", as->grad_clip);
     if (!may_be_equal(as->weight_decay, default_settings.weight_decay))
         fprintf(f, " --weight-decay %g", as->weight_decay);
     if (fit_opt.with_head) fprintf(f, " --tokens %.9g", p->shape_D);
@@ -1493,8 +1507,9 @@ static double planned_seconds(const Group *g, int way, const Plan *p) {
 static double compute_of_hours(const Group *g, int way, double hours) {
     double C = 1e13 * hours, ratio = 0;
     char path[PATH_MAX];
+    if (!*g->data) die("--hours: the points do not name their data; use --predict");
     if (!find_shard(g, path))
-        die("--hours: the text of \"%s\" is needed as data/%s.bin, to measure the speed on it", g->data, g->data);
+        die("--hours: data/%s.bin is not there; it needs this text to measure the speed on", g->data);
     for (int i = 0; i < 6 && !(fabs(log(ratio)) < 0.03); i++) {
         Plan p = make_plan(g, way, C);
         if (!p.shape.L) die("--hours: the points do not tell seq_len and vocab; use --predict");
@@ -1531,7 +1546,7 @@ static void json_number(double x, const char *name, ...) {
     va_end(args);
 }
 
-// A number of a table: NUMBER, BAND with an interval, HIDDEN in the report, or WORD, which is not in the JSON.
+// A number of a table: NUM, BAND with an interval, HIDDEN from the report, or a WORD, which the JSON lacks.
 typedef struct {
     const char *name;
     int width, digits;
@@ -1539,12 +1554,13 @@ typedef struct {
     const double *interval;
     const char *word;
 } Item;
-#define NUMBER(name, width, digits, x) {name, width, digits, x, NULL, NULL}
+#define NUM(name, width, digits, x) {name, width, digits, (double)(x), NULL, NULL}
 #define BAND(name, width, digits, x, interval) {name, width, digits, x, interval, NULL}
-#define HIDDEN(name, x) {name, 0, 0, x, NULL, NULL}
+#define HIDDEN(name, x) {name, 0, 0, (double)(x), NULL, NULL}
 #define WORD(name, width, word) {name, width, 0, NAN, NULL, word}
-#define LINE(key, number, note, ...) \
-    put_line(key, number, note, (const Item[]){__VA_ARGS__}, sizeof((const Item[]){__VA_ARGS__}) / sizeof(Item))
+#define LINE(key, number, note, ...)                                                                        \
+    put_line(key, number, note, (const Item[]){__VA_ARGS__},                                                 \
+             sizeof((const Item[]){__VA_ARGS__}) / sizeof(Item))
 
 // Print line `number` of a table, with the names above the first, and add it to the JSON as KEYnumber_NAME.
 static void put_line(const char *key, int number, const char *note, const Item *item, size_t n) {
@@ -1583,19 +1599,19 @@ static void print_points(FILE *f, const Group *g) {
     fprintf(f, "%s%s%s: %zu points, %zu of them used", *g->objective ? g->objective : "all rows",
             *g->data ? " on " : "", g->data, g->n, n[USED]);
     if (n[USED] > g->n_use) fprintf(f, ", as %zu means over seeds", g->n_use);
-    fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", fit_opt.all ? "" : " (unless --all)", n[TOO_SHORT],
-            MIN_STEPS);
+    fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", fit_opt.all ? "" : " (unless --all)",
+            n[TOO_SHORT], MIN_STEPS);
     if (isnan(g->plateau))
         fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)");
     else
         fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
                 g->plateau_from);
-    if (n[OTHER_SETTING]) fprintf(f, ",\n  %zu with another rate or batch than their budget's", n[OTHER_SETTING]);
+    if (n[OTHER_SETTING]) fprintf(f, ",\n  %zu of a rate or batch not chosen", n[OTHER_SETTING]);
     if (n[COPY]) fprintf(f, ",\n  %zu exact copies of other rows", n[COPY]);
     fprintf(f, "\n");
     if (g->n_units < g->n_use)
-        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n", g->n_units,
-                g->n_units < 8 ? "; so few tell little" : "");
+        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",
+                g->n_units, g->n_units < 8 ? "; so few tell little" : "");
     const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
     const double *const axis[] = {g->F, g->D, g->C, g->loss};
     for (int k = 0; k < 4 && g->n_use > 0; k++) {
@@ -1614,15 +1630,18 @@ static void print_verdict(FILE *f, const Group *g) {
         if (!g->refused[way] && g->n_draws) fprintf(f, " (%.3f … %.3f)", p->exponent_lo, p->exponent_hi);
         if (!g->refused[way]) fprintf(f, "\n");
     }
-    for (int k = 0; k < 3 && g->verdict >= AGREE; k++)
-        worst = fmax(worst, exp(fabs(log(split_F(g, BY_LAW, compared_C(g, k)) / split_F(g, BY_MINIMA, compared_C(g, k))))));
+    for (int k = 0; k < 3 && g->verdict >= AGREE; k++) {
+        double C = compared_C(g, k), factor = split_F(g, BY_LAW, C) / split_F(g, BY_MINIMA, C);
+        worst = fmax(worst, fmax(factor, 1 / factor));
+    }
     if (g->verdict == AGREE)
         fprintf(f, "  verdict: law and minima agree: their F_opt are at most %.2g times apart\n", worst);
     else if (g->verdict == DISAGREE)
-        fprintf(f, "  verdict: law and minima do not agree: their F_opt are up to %.2g times apart, more than noise; "
-                "both are shown\n", worst);
+        fprintf(f, "  verdict: law and minima do not agree: their F_opt are up to %.2g times apart; both "
+                "are shown\n", worst);
     else if (g->verdict == ONE_WAY)
-        fprintf(f, "  verdict: by the %s alone: nothing to hold it against\n", way_names[g->refused[BY_LAW] != NULL]);
+        fprintf(f, "  verdict: by the %s alone: nothing to hold it against\n",
+                way_names[g->refused[BY_LAW] ? BY_MINIMA : BY_LAW]);
     else fprintf(f, "  verdict: these points tell no best split\n");
 }
 
@@ -1637,13 +1656,13 @@ static void report_ways(const Group *g) {
         }
         ratio_interval(g, BY_LAW, g, BY_MINIMA, C, &band[2][1], &band[2][0]);
         for (int end = 0; end < 2; end++) band[2][end] = 1 / sqrt(band[2][end]);
-        LINE("compare", k + 1, "", NUMBER("C", 10, 3, C), BAND("law's F_opt", 12, 3, F[0], band[0]),
+        LINE("compare", k + 1, "", NUM("C", 10, 3, C), BAND("law's F_opt", 12, 3, F[0], band[0]),
              BAND("minima's F_opt", 14, 3, F[1], band[1]), BAND("quotient", 9, 3, F[0] / F[1], band[2]));
     }
 }
 
-// Which numbers of the law the points determine, to a factor of 1.5 either way (E: to a tenth of the loss); and
-// what other laws noise might have made the best.
+// Which numbers of the law the points determine, to a factor of 1.5 either way (E: to a tenth of the loss);
+// and what other laws noise might have made the best.
 static void report_identified(const Group *g) {
     static const int order[] = {LAW_a, LAW_ALPHA, LAW_BETA, LAW_E};
     double least, most;
@@ -1654,23 +1673,25 @@ static void report_identified(const Group *g) {
         char *to = list[order[k] == LAW_E ? hi - lo < 0.1 * least : hi < 2.25 * lo];
         strcat(strcat(to, *to ? ", " : ""), law_names[order[k]]);
     }
-    if (g->n_draws)
-        printf("  the points tell %s; they do not tell %s\n", *list[1] ? list[1] : "none of these well",
-               *list[0] ? list[0] : "nothing of it");
+    if (*list[1]) printf("  the points tell %s to within a factor of 1.5 or so\n", list[1]);
+    if (*list[0]) printf("  the points do not tell %s\n", list[0]);
     for (size_t k = 0; k < g->n_alternatives; k++) {
         const Law *law = &g->alternative[k];
-        printf("  another minimum of the objective, within noise: a %.3f, E %.4g, alpha %.3g, beta %.3g (%.6g)\n",
+        printf("  another minimum, within noise of it: a %.3f, E %.4g, alpha %.3g, beta %.3g (%.6g)\n",
                law->a, law->E, law->alpha, law->beta, law->huber);
-        json_number(law->a, "alternative%zu_a", k + 1), json_number(law->huber, "alternative%zu_huber", k + 1);
+        json_number(law->a, "alternative%zu_a", k + 1);
+        json_number(law->huber, "alternative%zu_huber", k + 1);
     }
 }
 
 static void report_law(const Group *g) {
-    const double fixed[N_LAW] = {[LAW_E] = fit_opt.fixed.E, [LAW_A] = NAN, [LAW_B] = NAN,
-                                 [LAW_ALPHA] = fit_opt.fixed.alpha, [LAW_BETA] = fit_opt.fixed.beta, NAN, NAN, NAN, NAN};
+    const Fix *fix = &fit_opt.fixed;
+    const double fixed[N_LAW] = {fix->E, NAN, NAN, fix->alpha, fix->beta, NAN, NAN, NAN, NAN};
     double floor_value = mean_floor(g);
-    printf("\n  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G;  Huber objective %.6g\n", g->law.huber);
-    if (g->n_draws) printf("  95%% intervals by the bootstrap: %zu draws, seed %zu\n", g->n_draws, fit_opt.seed);
+    printf("\n  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G;  Huber objective %.6g\n",
+           g->law.huber);
+    if (g->n_draws)
+        printf("  95%% intervals by the bootstrap: %zu draws, seed %zu\n", g->n_draws, fit_opt.seed);
     for (int k = 0; k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
         printf("  %-6s %12.6g", law_names[k], g->law.v[k]);
@@ -1693,7 +1714,7 @@ static void report_law(const Group *g) {
 // The residual of a used cell, in log loss: measured - law.
 double residual(const Group *g, size_t i) { return log(g->loss[i] / law_loss(&g->law, g->F[i], g->D[i])); }
 
-// Line `number`: the residuals of cells [from, to) whose log F/F_opt is from lo to hi. Returns the next number.
+// Line `number`: the residuals of cells [from, to) whose log F/F_opt is from lo to hi. Returns the next one.
 static int report_residuals(const Group *g, int number, const char *name, size_t from, size_t to, double lo,
                             double hi) {
     double n = 0, sum = 0, squares = 0;
@@ -1704,8 +1725,8 @@ static int report_residuals(const Group *g, int number, const char *name, size_t
         sum += 100 * residual(g, i), squares += pow(100 * residual(g, i), 2), n++;
     }
     if (n > 0)
-        LINE("residuals", number++, "", WORD("", 14, name), NUMBER("points", 6, 6, n), NUMBER("mean %", 8, 2, sum / n),
-             NUMBER("rms %", 8, 2, sqrt(squares / n)));
+        LINE("residuals", number++, "", WORD("", 14, name), NUM("points", 6, 6, n),
+             NUM("mean %", 8, 2, sum / n), NUM("rms %", 8, 2, sqrt(squares / n)));
     return number;
 }
 
@@ -1718,11 +1739,12 @@ static void report_fit(const Group *g) {
         squares += pow(residual(g, i), 2), chi += g->runs[i] * pow(residual(g, i) / g->noise, 2) / free;
     double rms = sqrt(squares / (double)g->n_use);
     printf("\n  residuals: root-mean-square error of log loss %.3g; ", rms);
-    if (g->repeats == 0 || free <= 0) printf("no seeds repeat a setting, so nothing tells whether that is noise\n");
+    int misfit = chi > 1 + 2 * sqrt(2 / free + 2 / (double)g->repeats);
+    if (g->repeats == 0 || free <= 0)
+        printf("no seeds repeat a setting, so nothing tells whether that is noise\n");
     else
         printf("seeds differ by %.3g: the law %s (%.2g times that)\n", g->noise,
-               chi > 1 + 2 * sqrt(2 / free + 2 / (double)g->repeats) ? "misses more than noise" : "fits within noise",
-               sqrt(chi));
+               misfit ? "misses more than noise" : "fits within noise", sqrt(chi));
     json_number(rms, "residual_rms"), json_number(g->repeats ? g->noise : NAN, "noise");
     json_number((double)g->repeats, "repeats");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
@@ -1736,9 +1758,9 @@ static void report_fit(const Group *g) {
     }
     for (size_t i = 0; i < g->n_use; i++)
         if (!fit_opt.residuals) json_number(residual(g, i), "point%zu_residual", i + 1);
-        else LINE("point", (int)i + 1, "", NUMBER("F", 12, 4, g->F[i]), NUMBER("D", 10, 4, g->D[i]),
-                  NUMBER("loss", 9, 5, g->loss[i]), NUMBER("runs", 5, 3, g->runs[i]),
-                  NUMBER("residual", 9, 2, residual(g, i)));
+        else LINE("point", (int)i + 1, "", NUM("F", 12, 4, g->F[i]), NUM("D", 10, 4, g->D[i]),
+                  NUM("loss", 9, 5, g->loss[i]), NUM("runs", 5, 3, g->runs[i]),
+                  NUM("residual", 9, 2, residual(g, i)));
 }
 
 static void report_power(const char *name, const char *key, const PowerLaw *p) {
@@ -1753,27 +1775,29 @@ static void report_power(const char *name, const char *key, const PowerLaw *p) {
 
 static void report_minima(const Group *g) {
     PowerLaw pooled = fit_pooled(g);
-    printf("\n  isoFLOP curves: a parabola in log F for each budget; lr, batch: chosen for the budget, of how many tried\n");
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        const char *note = b->sizes < 3 ? "too few sizes" : b->open ? "no minimum" : b->off ? "off centre: biased" : "";
-        int known = b->lrs && b->batches;
-        LINE("budget", (int)(b - g->budget) + 1, b->edge ? "at an edge of the sizes: clipped" : note,
-             NUMBER("C", 12, 3, b->C), NUMBER("points", 6, 6, (double)b->n_use), NUMBER("sizes", 6, 6, (double)b->sizes),
-             NUMBER("F_opt", 10, 4, b->open ? NAN : b->F_opt), NUMBER("D_opt", 10, 4, b->open ? NAN : b->D_opt),
-             NUMBER("loss", 8, 5, b->loss), NUMBER("lr", 8, 3, b->lr), NUMBER("lrs", 4, 3, known ? (double)b->lrs : NAN),
-             NUMBER("batch", 7, 5, b->batch_tokens), NUMBER("batches", 7, 3, known ? (double)b->batches : NAN),
-             HIDDEN("open", b->open), HIDDEN("edge", b->edge), HIDDEN("off", b->off), HIDDEN("lr_edge", b->lr_edge),
-             HIDDEN("batch_edge", b->batch_edge));
-    }
+    int wide = model_run(g)->lr > 0; // or there is nothing to show
+    printf("\n  isoFLOP curves: a parabola in log F for each budget%s\n",
+           wide ? "; lr, batch: chosen for the budget, of how many tried" : "");
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
+        LINE("budget", (int)(b - g->budget) + 1,
+             b->sizes < 3 ? "too few sizes" : b->open ? "no minimum: clipped" :
+             b->edge ? "at an edge of the sizes: clipped" : b->off ? "off centre: biased" : "",
+             NUM("C", 12, 3, b->C), NUM("points", 6, 6, b->n_use), NUM("sizes", 6, 6, b->sizes),
+             NUM("F_opt", 10, 4, b->sizes < 3 ? NAN : b->F_opt),
+             NUM("D_opt", 10, 4, b->sizes < 3 ? NAN : b->D_opt), NUM("loss", 8, 5, b->loss), NUM("lr", 8 * wide, 3, b->lr), NUM("lrs", 4 * wide, 3, b->lrs),
+             NUM("batch", 7 * wide, 5, b->batch_tokens), NUM("batches", 7 * wide, 3, b->batches),
+             HIDDEN("open", b->open), HIDDEN("edge", b->edge), HIDDEN("off", b->off),
+             HIDDEN("lr_edge", b->lr_edge), HIDDEN("batch_edge", b->batch_edge));
     if (!fit_opt.with_head) report_power("through these minima", "minima", &g->split[BY_MINIMA]);
     if (!fit_opt.with_head) report_power("one model of all budgets", "pooled", &pooled);
     const Rates *r = &g->rates;
     if (r->known)
-        printf("  rate = %.3g C^%.3f / √channels, batch = %.3g D^%.3f tokens, from %zu budgets at which several were "
-               "tried%s\n", r->lr.k, r->lr.exponent, r->batch.k, r->batch.exponent, r->known,
+        printf("  rate = %.3g C^%.3f / √channels, batch = %.3g D^%.3f tokens, from %zu budgets at which "
+               "several were tried%s\n", r->lr.k, r->lr.exponent, r->batch.k, r->batch.exponent, r->known,
                r->known < 3 ? ", too few to tell how they grow" : "");
-    json_number((double)r->known, "rates_known"), json_number(r->lr.k, "lr_k"), json_number(r->batch.k, "batch_k");
-    json_number(r->lr.exponent, "lr_exponent"), json_number(r->batch.exponent, "batch_exponent");
+    json_number((double)r->known, "rates_known");
+    json_number(r->lr.k, "lr_k"), json_number(r->lr.exponent, "lr_exponent");
+    json_number(r->batch.k, "batch_k"), json_number(r->batch.exponent, "batch_exponent");
 }
 
 // Is there a best split by the law?
@@ -1785,13 +1809,13 @@ static void report_plan(const Group *g, int way, const Plan *p, int number) {
     range_of(g->C, g->n_use, band, &largest);
     ratio_interval(g, way, NULL, 0, p->C, &band[0], &band[1]);
     snprintf(shape, sizeof shape, "%zux%zu", p->shape.L, p->shape.C);
-    LINE(way == BY_MINIMA ? "minima_plan" : "plan", number, p->C > 1.1 * largest ? "*" : "", NUMBER("C", 10, 3, p->C),
-         NUMBER("F_opt", 8, 3, p->F), NUMBER("D_opt", 8, 3, p->D), BAND("ratio", 8, 3, p->D / p->F, band),
-         WORD("shape", 7, p->shape.L ? shape : "-"), HIDDEN("layers", (double)p->shape.L),
-         HIDDEN("channels", (double)p->shape.C), NUMBER("params", 9, 4, known * (double)p->params),
-         NUMBER("D/param", 7, 3, known * p->shape_D / (double)p->params), NUMBER("rows", 4, 4, known * (double)p->rows),
-         NUMBER("steps", 8, 8, known * (double)p->steps), NUMBER("lr", 8, 3, known * p->lr), NUMBER("loss", 7, 5, p->loss),
-         NUMBER("F/3", 8, 2, p->smaller), NUMBER("3F", 8, 2, p->larger));
+    LINE(way == BY_MINIMA ? "minima_plan" : "plan", number, p->C > 1.1 * largest ? "*" : "",
+         NUM("C", 10, 3, p->C), NUM("F_opt", 8, 3, p->F), NUM("D_opt", 8, 3, p->D),
+         BAND("ratio", 8, 3, p->D / p->F, band), WORD("shape", 7, p->shape.L ? shape : "-"),
+         HIDDEN("layers", p->shape.L), HIDDEN("channels", p->shape.C), NUM("params", 9, 4, known * p->params),
+         NUM("D/param", 7, 3, known * p->shape_D / p->params), NUM("rows", 4, 4, known * p->rows),
+         NUM("steps", 8, 8, known * p->steps), NUM("lr", 8, 3, known * p->lr), NUM("loss", 7, 5, p->loss),
+         NUM("F/3", 8, 2, p->smaller), NUM("3F", 8, 2, p->larger));
 }
 
 // The C of the plans: from the smallest of the points to ten times the largest, two per decade (or fewer).
@@ -1810,15 +1834,17 @@ static void report_command(const Group *g, int way, const Plan *p) {
     char path[PATH_MAX];
     double low, high;
     range_of(g->C, g->n_use, &low, &high);
-    if (p->C > 10 * high) printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
+    if (p->C > 10 * high)
+        printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
     if (!p->shape.L || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
         printf("  no command: the points do not tell objective, seq_len, vocab and FLOPs per token\n");
         return;
     }
     if (!isnan(fit_opt.hours))
-        printf("  C = %.3g takes %g hours here (as ./train_optibert --dry-run expects)\n", p->C, fit_opt.hours);
+        printf("  C = %.3g takes %g hours here, as ./train_optibert --dry-run says\n", p->C, fit_opt.hours);
     printf("  "), put_plan_command(stdout, g, way, p, 0);
-    if (!find_shard(g, path)) printf("  FILE: the training shard of \"%s\", which is not in %s\n", g->data, path);
+    if (!find_shard(g, path))
+        printf("  FILE: the training shard of \"%s\", which is not in %s\n", g->data, path);
 }
 
 // A table of plans; or with --predict or --hours the one that is asked for, and its command.
@@ -1834,8 +1860,8 @@ static void report_plans(const Group *g, int way) {
         printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
                "  *: extrapolated beyond the largest C of the points\n");
     if (p.shape.L && !g->rates.known)
-        printf("  lr and rows are those of the nearest budget, where no others were tried; dev/sweep --stage lr tries\n"
-               "  them, and dev/fit POINTS lr.csv takes its points along\n");
+        printf("  lr and rows are those of the nearest budget, where no others were tried; dev/sweep --stage\n"
+               "  lr tries them, and dev/fit POINTS lr.csv takes its points along\n");
     if (one) report_command(g, way, &p);
 }
 
@@ -1843,8 +1869,8 @@ static void report_plans(const Group *g, int way) {
 static void print_mixed(FILE *f, const Group *g) {
 #define ALIKE(name) {#name, offsetof(Point, name)}
     static const struct { const char *name; size_t offset; } alike[] = {
-        ALIKE(seq_len), ALIKE(vocab), ALIKE(mask_rate), ALIKE(grad_clip), ALIKE(weight_decay), ALIKE(val_rows),
-        ALIKE(val_data), {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
+        ALIKE(seq_len), ALIKE(vocab), ALIKE(mask_rate), ALIKE(grad_clip), ALIKE(weight_decay),
+        ALIKE(val_rows), ALIKE(val_data), {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
     };
 #undef ALIKE
     int any = 0;
@@ -1871,7 +1897,8 @@ static void print_warnings(FILE *f, const Group *g) {
     if (!g->has_law) return;
     for (int k = 0; k < 3; k++) {
         range_of(axis[k], g->n_use, &low, &high);
-        if (high < 10 * low) fprintf(f, "  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
+        if (high < 10 * low)
+            fprintf(f, "  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
     }
     range_of(g->loss, g->n_use, &least, &high);
     for (int k = LAW_ALPHA; k <= LAW_BETA; k++)
@@ -1885,7 +1912,8 @@ static void print_warnings(FILE *f, const Group *g) {
     if (g->n_laws < g->n_draws)
         fprintf(f, "  warning: only %zu of %zu resamples determine a law\n", g->n_laws, g->n_draws);
     for (size_t i = 0; i < g->n_use; i++) again += g->point[g->use[i]].epochs > 4;
-    if (again) fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
+    if (again)
+        fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
 }
 
 // For a group with mlm, the group with ntp on the same data, if both have a best split; else NULL.
@@ -1912,8 +1940,8 @@ static void report_heads(const Group *mlm, const Group *ntp, double C) {
     double mask = model_run(mlm)->mask_rate;
     if (fit_opt.with_head) printf("  F includes the head\n");
     else if (p.shape.L && q.shape.L && mask > 0)
-        printf("  F leaves out the head (--with-head includes it): at C = %.3g it is %.0f%% of F_N for mlm, %.0f%% for "
-               "ntp\n", C, flops_per_token_head(&p.shape, mask) / p.shape_F * 100,
+        printf("  F leaves out the head (--with-head includes it): at C = %.3g it is %.0f%% of F_N for mlm, "
+               "%.0f%% for ntp\n", C, flops_per_token_head(&p.shape, mask) / p.shape_F * 100,
                flops_per_token_head(&q.shape, 1) / q.shape_F * 100);
 }
 
@@ -1931,9 +1959,10 @@ static void report_ratios(const Group *mlm, const Group *ntp) {
             for (int i = 0; i < 2; i++) x[way][i] = known ? split_ratio(both[i], way, C) : NAN;
             if (known) ratio_interval(mlm, way, ntp, way, C, &band[way][0], &band[way][1]);
         }
-        LINE("quotient", k + 1, "", NUMBER("C", 10, 3, C), NUMBER("law: mlm", 10, 3, x[0][0]), NUMBER("ntp", 8, 3, x[0][1]),
-             BAND("quotient", 9, 3, x[0][0] / x[0][1], band[0]), NUMBER("minima: mlm", 11, 3, x[1][0]),
-             NUMBER("ntp ", 8, 3, x[1][1]), BAND("quotient ", 9, 3, x[1][0] / x[1][1], band[1]));
+        LINE("quotient", k + 1, "", NUM("C", 10, 3, C),
+             NUM("law: mlm", 10, 3, x[0][0]), NUM("ntp", 8, 3, x[0][1]),
+             BAND("quotient", 9, 3, x[0][0] / x[0][1], band[0]), NUM("minima: mlm", 11, 3, x[1][0]),
+             NUM("ntp ", 8, 3, x[1][1]), BAND("quotient ", 9, 3, x[1][0] / x[1][1], band[1]));
     }
     for (int i = 0; i < 2; i++)
         if (both[i]->verdict == DISAGREE)
@@ -1971,7 +2000,7 @@ static void report_group(const Group *g) {
     print_points(stdout, g), print_verdict(stdout, g), report_ways(g);
     if (g->has_law) report_law(g), report_fit(g);
     if (g->n_budgets) report_minima(g);
-    for (int way = 0; way < N_WAYS; way++) // by the minima, where they do not agree with the law or stand alone
+    for (int way = 0; way < N_WAYS; way++) // the minima, where they do not agree with the law or stand alone
         if (!g->refused[way] && (way == BY_LAW || g->verdict != AGREE)) report_plans(g, way);
     print_warnings(stdout, g);
     printf("\n");
@@ -1985,13 +2014,13 @@ static Option fit_options[] = {
     {"", FILES, FREE, TO(points), 0, 0, "POINTS", ""},
     {"columns", TEXT, FREE, TO(columns), 0, 0, "F,D,L",
      "names of columns: F or N=params, D or C=compute, and the loss"},
-    {"flops-per", REAL, FREE, TO(flops_per), 1e-9, 1e12, "X", "F of one unit of the size (6 for parameters, else 1)"},
+    {"flops-per", REAL, FREE, TO(flops_per), 1e-9, 1e12, "X", "F of a unit of the size (6 for N, else 1)"},
     {"objective", TEXT, FREE, TO(objective), 0, 0, "NAME", "only rows with this objective"},
     {"data", TEXT, FREE, TO(data), 0, 0, "NAME", "only rows with this data"},
     {"with-head", FLAG, FREE, TO(with_head), 0, 0, "", "count the head: F is F_N + F_head"},
     {"fix", TEXT, FREE, TO(fix), 0, 0, "LIST", "what is known, as in E=0.9,alpha=0.35; or alpha=beta"},
     {"predict", REAL, FREE, TO(predict), 1, 1e40, "C", "the best run at this compute, and its command"},
-    {"hours", REAL, FREE, TO(hours), 0.001, 1e5, "H", "the best run that takes so long here, and its command"},
+    {"hours", REAL, FREE, TO(hours), 0.001, 1e5, "H", "the best run that takes so long here"},
     {"residuals", FLAG, FREE, TO(residuals), 0, 0, "", "list the residual of every point"},
     {"json", TEXT, FREE, TO(json), 0, 0, "FILE", "write all results at full precision"},
     {"draws", COUNT, FREE, TO(draws), 0, 1e5, "N", "bootstrap resamples (1000; 0: no intervals)"},
@@ -2042,8 +2071,8 @@ static void read_fixed(void) {
         if (!strcmp(item, "alpha=beta")) f->tied = 1;
         else if (!to || *end || end == item + n + 1 || !(x >= (to == &f->E ? 0 : EXPONENT_MIN)) ||
                  !(x <= (to == &f->E ? 1e6 : EXPONENT_MAX)))
-            die_usage("--fix %s: give E=X, alpha=X, beta=X (X from %g to %g) or alpha=beta", item, EXPONENT_MIN,
-                      EXPONENT_MAX);
+            die_usage("--fix %s: give E=X, alpha=X, beta=X (X from %g to %g) or alpha=beta", item,
+                      EXPONENT_MIN, EXPONENT_MAX);
         else *to = x;
     }
     if (f->tied && !(isnan(f->alpha) && isnan(f->beta)))
@@ -2082,7 +2111,7 @@ int fit_main(int argc, char **argv) {
     program = "fit";
     parse_options(fit_options, &fit_opt, argc, argv);
     if (fit_opt.help) {
-        printf("usage: fit POINTS… [--option value …]\n\nFit a scaling law to the runs in tables of loss points.\n\n");
+        printf("usage: fit POINTS… [--option value …]\n\nFit a scaling law to tables of loss points.\n\n");
         print_options(fit_options);
         fputs(fit_notes, stdout);
         return 0;

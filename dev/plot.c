@@ -749,12 +749,13 @@ static int has_choices(const Group *g, int of_batch) {
     return 0;
 }
 
-// The best rates or batches of a group's budgets as a power law in C, from those whose best is not at an edge.
+// The best rates or batches of a group's budgets as a power law in C, without those at an edge of the tried.
 static PowerLaw rate_law(const Group *g, int of_batch) {
     double C[g->n_budgets + 1], y[g->n_budgets + 1], w[g->n_budgets + 1];
     for (size_t i = 0; i < g->n_budgets; i++) {
         const Budget *b = &g->budget[i];
-        C[i] = b->C, y[i] = of_batch ? b->batch_tokens : b->lr, w[i] = of_batch ? !b->batch_edge : !b->lr_edge;
+        C[i] = b->C, y[i] = of_batch ? b->batch_tokens : b->lr;
+        w[i] = of_batch ? !b->batch_edge : !b->lr_edge;
     }
     PowerLaw p = power_law(C, y, w, g->n_budgets);
     return p.n < 2 ? no_power_law : p;
@@ -805,8 +806,8 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
         }
         put_escaped(p.caption, series_name(h));
         if (law.n)
-            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law.k), law.exponent,
-                    law.n, num3(power_at(&law, C.hi)), num3(C.hi));
+            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law.k),
+                    law.exponent, law.n, num3(power_at(&law, C.hi)), num3(C.hi));
         else fputs(": no power law; it needs two budgets whose best is not at an edge. ", p.caption);
     }
     panel_close(&p, page);

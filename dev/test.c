@@ -637,6 +637,8 @@ static void test_fit_simulation(void) {
                        at[k], truth[k], names[way], exp(sum), exp(sqrt(squares)));
                 if (way < N_WAYS) printf(", coverage %d%%", 100 * holds[way][k] / SETS);
                 printf("\n");
+                check(way >= N_WAYS || fabs(sum) < log(1.2), "%s: %.2f times the truth", names[way], exp(sum));
+                if (way == BY_LAW) check(holds[0][k] >= 0.88 * SETS, "coverage by the law: %d", holds[0][k]);
             }
     }
     fit_opt.draws = 1000, fit_opt.seed = 1, fit_opt.plateau = NAN;
