@@ -118,10 +118,11 @@ typedef struct {
 } PowerLaw;
 
 // How rate and batch were tuned: the best peak rate times √channels by C, the best batch in tokens by D, from
-// so many budgets at which several were tried. From fewer than three they are flat.
+// so many budgets at which several were tried; from fewer than three they are flat. grids: at how many of
+// them three rates or batches were tried; without any, plans do not trust them.
 typedef struct {
     PowerLaw lr, batch;
-    size_t known;
+    size_t known, grids;
 } Rates;
 
 // The points of one compute budget.
@@ -144,6 +145,7 @@ typedef struct {
 enum { BY_LAW, BY_MINIMA, N_WAYS };
 static const char *const way_names[N_WAYS] = {"law", "minima"};
 enum { NEITHER, ONE_WAY, AGREE, DISAGREE }; // how the two compare
+static const char *const verdicts[] = {"neither", "one way", "agree", "disagree"};
 enum { MAX_ALTERNATIVES = 4 };
 
 // All runs with one objective on one data set, and what follows from them.
@@ -861,12 +863,12 @@ static PowerLaw fit_pooled(const Group *g) {
 Rates tuned_rates(const Group *g) {
     size_t n = g->n_budgets;
     double C[n + 1], D[n + 1], lr[n + 1], batch[n + 1], w[n + 1];
-    Rates r = {no_power_law, no_power_law, 0};
+    Rates r = {no_power_law, no_power_law, 0, 0};
     for (size_t i = 0; i < n; i++) {
         const Budget *b = &g->budget[i];
         C[i] = b->C, D[i] = b->C / b->F, lr[i] = b->lr * sqrt(b->channels), batch[i] = b->batch_tokens;
         w[i] = (b->lrs > 1 || b->batches > 1) && lr[i] > 0 && batch[i] > 0;
-        r.known += w[i] > 0;
+        r.known += w[i] > 0, r.grids += w[i] > 0 && (b->lrs > 2 || b->batches > 2);
     }
     for (size_t i = 0; i < n && r.known < 3; i++) C[i] = D[i] = 1;
     r.lr = power_law(C, lr, w, n), r.batch = power_law(D, batch, w, n);
@@ -1434,8 +1436,8 @@ static const Budget *nearest_budget(const Group *g, double C) {
     return best;
 }
 
-// Rate and batch follow the tuned ones, if several were tried at some budgets; otherwise they are those of
-// the budget nearest in C, the rate scaled as 1/√channels, or the trainer's defaults.
+// Rate and batch follow the tuned ones, if three or more were tried at some budget; otherwise they are those
+// of the budget nearest in C, the rate scaled as 1/√channels, or the trainer's defaults.
 Plan make_plan(const Group *g, int way, double C) {
     const Law *law = &g->law;
     const Point *as = model_run(g);
@@ -1452,12 +1454,12 @@ Plan make_plan(const Group *g, int way, double C) {
     p.shape_D = C / p.shape_F, p.params = parameter_count(&p.shape);
     double channels = (double)p.shape.C, batch = p.like ? p.like->batch_tokens : as->batch_tokens;
     p.lr = p.like ? p.like->lr * sqrt(p.like->channels / channels) : as->lr * sqrt(as->channels / channels);
-    if (g->rates.known) batch = power_at(&g->rates.batch, p.shape_D);
+    if (g->rates.grids) batch = power_at(&g->rates.batch, p.shape_D);
     if (!(batch > 0)) batch = 32 * T;
     p.rows = choose_rows(fmin(rint(batch / T), 1e6), p.shape_D, T, mask);
     p.steps = (size_t)fmax(1, rint(fmin(1e15, p.shape_D / (double)p.rows / T)));
     double tuned = power_at(&g->rates.lr, C) / sqrt(channels) * pow((double)p.rows * T / batch, 0.25);
-    if (g->rates.known) p.lr = tuned, p.like = NULL;
+    if (g->rates.grids) p.lr = tuned, p.like = NULL;
     if (!(p.lr > 0)) p.lr = default_lr(p.shape.C);
     return p;
 }
@@ -1784,14 +1786,15 @@ static void report_minima(const Group *g) {
              b->edge ? "at an edge of the sizes: clipped" : b->off ? "off centre: biased" : "",
              NUM("C", 12, 3, b->C), NUM("points", 6, 6, b->n_use), NUM("sizes", 6, 6, b->sizes),
              NUM("F_opt", 10, 4, b->sizes < 3 ? NAN : b->F_opt),
-             NUM("D_opt", 10, 4, b->sizes < 3 ? NAN : b->D_opt), NUM("loss", 8, 5, b->loss), NUM("lr", 8 * wide, 3, b->lr), NUM("lrs", 4 * wide, 3, b->lrs),
+             NUM("D_opt", 10, 4, b->sizes < 3 ? NAN : b->D_opt), NUM("loss", 8, 5, b->loss),
+             NUM("lr", 8 * wide, 3, b->lr), NUM("lrs", 4 * wide, 3, b->lrs),
              NUM("batch", 7 * wide, 5, b->batch_tokens), NUM("batches", 7 * wide, 3, b->batches),
              HIDDEN("open", b->open), HIDDEN("edge", b->edge), HIDDEN("off", b->off),
              HIDDEN("lr_edge", b->lr_edge), HIDDEN("batch_edge", b->batch_edge));
     if (!fit_opt.with_head) report_power("through these minima", "minima", &g->split[BY_MINIMA]);
     if (!fit_opt.with_head) report_power("one model of all budgets", "pooled", &pooled);
     const Rates *r = &g->rates;
-    if (r->known)
+    if (r->grids)
         printf("  rate = %.3g C^%.3f / √channels, batch = %.3g D^%.3f tokens, from %zu budgets at which "
                "several were tried%s\n", r->lr.k, r->lr.exponent, r->batch.k, r->batch.exponent, r->known,
                r->known < 3 ? ", too few to tell how they grow" : "");
@@ -1859,9 +1862,9 @@ static void report_plans(const Group *g, int way) {
     if (!one)
         printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
                "  *: extrapolated beyond the largest C of the points\n");
-    if (p.shape.L && !g->rates.known)
-        printf("  lr and rows are those of the nearest budget, where no others were tried; dev/sweep --stage\n"
-               "  lr tries them, and dev/fit POINTS lr.csv takes its points along\n");
+    if (p.shape.L && !g->rates.grids)
+        printf("  lr and rows are those of the nearest budget, where few others were tried: a dev/sweep\n"
+               "  --stage lr tries them, and dev/fit POINTS lr.csv takes its points along\n");
     if (one) report_command(g, way, &p);
 }
 
@@ -1982,7 +1985,7 @@ static void begin_json(const Group *g) {
     for (int k = 0; k < N_LAW; k++)
         json_number(g->lo.v[k], "%s_lo", law_names[k]), json_number(g->hi.v[k], "%s_hi", law_names[k]);
     const struct { const char *name; double x; } list[] = {
-        {"verdict", g->verdict}, {"points", (double)g->n}, {"points_used", (double)g->count[USED]},
+        {"points", (double)g->n}, {"points_used", (double)g->count[USED]},
         {"means_used", (double)g->n_use}, {"points_too_short", (double)g->count[TOO_SHORT]},
         {"points_on_plateau", (double)g->count[ON_PLATEAU]}, {"points_copied", (double)g->count[COPY]},
         {"points_of_other_settings", (double)g->count[OTHER_SETTING]}, {"plateau", g->plateau},
@@ -1993,6 +1996,9 @@ static void begin_json(const Group *g) {
         {"held_rms", g->held_n ? g->held_rms : NAN},
     };
     for (size_t k = 0; k < sizeof list / sizeof *list; k++) json_number(list[k].x, "%s", list[k].name);
+    fprintf(json, ",\n  \"verdict\": "), json_text(json, verdicts[g->verdict]);
+    for (int way = 0; way < N_WAYS; way++)
+        fprintf(json, ",\n  \"%s_refused\": ", way_names[way]), json_text(json, g->refused[way] ?: "");
 }
 
 static void report_group(const Group *g) {

@@ -317,7 +317,7 @@ static void test_fit_plan(void) {
     Plan plan = make_plan(&g, BY_LAW, 1e12);
     check(fabs(plan.lr / (0.004 * sqrt(128.0 / (double)plan.shape.C)) - 1) < 1e-12, "%g: not as 1/√channels",
           plan.lr);
-    g.rates = (Rates){{16, -0.25, NAN, NAN, 3}, {0.512, 0.5, NAN, NAN, 3}, 3}; // 256 channels; D = 1e8 or so
+    g.rates = (Rates){{16, -0.25, NAN, NAN, 3}, {0.512, 0.5, NAN, NAN, 3}, 3, 1}; // 256 channels; D = 1e8 or so
     plan = make_plan(&g, BY_LAW, 1e14);
     double rows = floor(0.512 * sqrt(plan.shape_D) / 128 + 0.5), batch = 0.512 * sqrt(plan.shape_D);
     double rate = 16 * pow(1e14, -0.25) / sqrt((double)plan.shape.C) * pow(rows * 128 / batch, 0.25);
@@ -325,7 +325,7 @@ static void test_fit_plan(void) {
           "tuned: rate %g, not %g; %zu rows, not %g", plan.lr, rate, plan.rows, rows);
     Budget budgets[] = {{.C = 1e11, .lr = 0.01, .batch_tokens = 4 * 128, .channels = 16, .F = 1},
                         {.C = 1e13, .lr = 0.002, .batch_tokens = 64 * 128, .channels = 96, .F = 1}};
-    g.rates.known = 0, g.n_budgets = 2, g.budget = budgets;
+    g.rates.grids = 0, g.n_budgets = 2, g.budget = budgets;
     plan = make_plan(&g, BY_LAW, 2e11);
     check(plan.rows == 4 && plan.like == budgets && fabs(plan.lr / (0.01 * sqrt(16.0 / (double)plan.shape.C)) - 1) < 1e-9,
           "at small C not the nearest budget's rate %g and %zu rows", plan.lr, plan.rows);
@@ -496,7 +496,7 @@ static void test_fit_verdict(void) {
     static const char *const parts[] = {"do not agree", "-1e14-by-law", "-1e14-by-minima"};
     for (size_t k = 0; k < LENGTH(parts); k++) check_printed("stdout", parts[k]);
     char *text = slurp(scratch("curves.json"), NULL);
-    static const char *const keys[] = {"\"verdict\": 3", "\"minima_plan1_F_opt\"", "\"plan1_ratio_lo\"",
+    static const char *const keys[] = {"\"verdict\": \"disagree\"", "\"minima_plan1_F_opt\"", "\"plan1_ratio_lo\"",
                                        "\"budget7_F_opt\"", "\"point49_residual\"", "\"minima_exponent_lo\""};
     for (size_t k = 0; k < LENGTH(keys); k++) check(strstr(text, keys[k]) != NULL, "JSON lacks %s", keys[k]);
     free(text);
