@@ -1259,8 +1259,8 @@ static void show_progress(const Group *g, size_t done, double began, double *sho
     char text[32];
     if (!isatty(2) || (now < *shown + 0.5 && done < fit_opt.draws) || (*shown == began && left < 2)) return;
     format_seconds(text, left);
-    fprintf(stderr, "\r%s %s: %zu of %zu resamples, %s left %s", g->objective, g->data, done, fit_opt.draws,
-            text, done == fit_opt.draws ? "\n" : "");
+    fprintf(stderr, "\r%s: %zu of %zu resamples, %s left %s", *g->objective ? g->objective : "all rows", done,
+            fit_opt.draws, text, done == fit_opt.draws ? "\n" : "");
     *shown = now;
 }
 
@@ -1608,8 +1608,8 @@ static void print_points(FILE *f, const Group *g) {
     else
         fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
                 g->plateau_from);
-    if (n[OTHER_SETTING]) fprintf(f, ",\n  %zu of a rate or batch not chosen", n[OTHER_SETTING]);
-    if (n[COPY]) fprintf(f, ",\n  %zu exact copies of other rows", n[COPY]);
+    if (n[OTHER_SETTING]) fprintf(f, "\n  left out: %zu of a rate or batch not chosen", n[OTHER_SETTING]);
+    if (n[COPY]) fprintf(f, "\n  left out: %zu exact copies of other rows", n[COPY]);
     fprintf(f, "\n");
     if (g->n_units < g->n_use)
         fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",

@@ -595,7 +595,7 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
         if (has_frontier(&g[i])) panel_legend(&p, "line", series_colour(i), "%s: law", series_name(&g[i]));
         else if (has_minima(&g[i])) panel_legend(&p, "dash", series_colour(i), "%s", series_name(&g[i]));
     if (bands) panel_legend(&p, "band", "soft", "95%% interval");
-    if (parabolas) panel_legend(&p, "dash", "soft", "the minima, one model");
+    if (parabolas) panel_legend(&p, "dash", "soft", "power law of the minima");
     if (minima) panel_legend(&p, "dot", "soft", "minima");
     snprintf(label, sizeof label, fit_opt.columns ? "%s" : "%s (%s)", s->symbol, s->unit);
     panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label(), label);
@@ -1069,7 +1069,8 @@ int plot_main(int argc, char **argv) {
     size_t size, n = 2;
     program = "plot";
     for (const Option *o = fit_options; o->name; o++)
-        if (!strstr("json predict hours residuals", o->name[0] ? o->name : "-")) plot_options[n++] = *o;
+        if (strcmp(o->name, "json") && strcmp(o->name, "predict") && strcmp(o->name, "hours") &&
+            strcmp(o->name, "residuals")) plot_options[n++] = *o;
     parse_options(plot_options, &s, argc, argv);
     fit_opt = s.fit, page.dir = s.svg;
     if (fit_opt.help) {
