@@ -1663,8 +1663,8 @@ static void report_ways(const Group *g) {
     }
 }
 
-// Which numbers of the law the points determine, to a factor of 1.5 either way (E: to a tenth of the loss);
-// and what other laws noise might have made the best.
+// Which numbers of the law the points determine, to a factor of 1.5 either way (E: to a tenth of the loss,
+// and more than 0); and what other laws noise might have made the best.
 static void report_identified(const Group *g) {
     static const int order[] = {LAW_a, LAW_ALPHA, LAW_BETA, LAW_E};
     double least, most;
@@ -1672,10 +1672,10 @@ static void report_identified(const Group *g) {
     range_of(g->loss, g->n_use, &least, &most);
     for (int k = 0; k < 4 && g->n_draws; k++) {
         double lo = g->lo.v[order[k]], hi = g->hi.v[order[k]];
-        char *to = list[order[k] == LAW_E ? hi - lo < 0.1 * least : hi < 2.25 * lo];
+        char *to = list[order[k] == LAW_E ? lo > 0 && hi - lo < 0.1 * least : hi < 2.25 * lo];
         strcat(strcat(to, *to ? ", " : ""), law_names[order[k]]);
     }
-    if (*list[1]) printf("  the points tell %s to within a factor of 1.5 or so\n", list[1]);
+    if (*list[1]) printf("  if this is the law, the points tell %s to within a factor of 1.5 or so\n", list[1]);
     if (*list[0]) printf("  the points do not tell %s\n", list[0]);
     for (size_t k = 0; k < g->n_alternatives; k++) {
         const Law *law = &g->alternative[k];
