@@ -1675,7 +1675,7 @@ static void report_identified(const Group *g) {
         char *to = list[order[k] == LAW_E ? lo > 0 && hi - lo < 0.1 * least : hi < 2.25 * lo];
         strcat(strcat(to, *to ? ", " : ""), law_names[order[k]]);
     }
-    if (*list[1]) printf("  if this is the law, the points tell %s to within a factor of 1.5 or so\n", list[1]);
+    if (*list[1]) printf("  if this is the law, the points tell %s to a factor of 1.5 or so\n", list[1]);
     if (*list[0]) printf("  the points do not tell %s\n", list[0]);
     for (size_t k = 0; k < g->n_alternatives; k++) {
         const Law *law = &g->alternative[k];
