@@ -1,16 +1,20 @@
 /*
 From loss points to a scaling law: how to split compute between model and data.
 
-    dev/fit points.csv                                      everything, for each objective and data set in it
-    dev/fit runs/NAME/result.csv …                          any number of files
-    dev/fit points.csv --predict 1e14                       the best run at this compute, and its command
-    dev/fit table.csv --columns "Model Size,Tokens,loss"    any published table
+    dev/fit points.csv                        everything, for each objective and data set in it
+    dev/fit points.csv lr.csv                 any number of files; a stage lr's tells rates and batches
+    dev/fit points.csv --predict 1e14         the best run at this compute, and its command
+    dev/fit points.csv --hours 2              the same for two hours on this machine
+    dev/fit table.csv --columns N=size,D=tokens,L=loss      any published table
 
 The law is L(F,D) = E + A/F^alpha + B/D^beta, where L is the validation loss, F the training FLOPs per token,
 D the training tokens, and C = F D the compute. It is fitted as in Hoffmann et al. (arXiv 2203.15556, approach
 3): minimise the sum of the Huber losses of the residuals of log L. Besiroglu et al. (arXiv 2404.10102) found
 that fit spoiled by an optimiser that stopped early and by rounded parameters. So this one descends from many
 starts until rounding errors stop it, and rounds only what it prints.
+
+The lowest minimum of that objective is not always a good frontier. So a second answer stands beside it that
+assumes no law: the minima of the isoFLOP curves (approach 2). The report begins with whether the two agree.
 */
 #ifndef FIT_C
 #define FIT_C
@@ -19,63 +23,82 @@ starts until rounding errors stop it, and rounds only what it prints.
 #endif
 #include "../train_optibert.c"
 #include <ctype.h>
+#include <strings.h>
+
+// What --fix says of the law. NAN: nothing. tied: alpha = beta.
+typedef struct {
+    double E, alpha, beta;
+    int tied;
+} Fix;
 
 typedef struct {
     Files points;
-    const char *columns, *column[3]; // --columns, and the names in it: of F, D and the loss
+    const char *columns, *column[5]; // --columns, and the name in it of each of the roles below; NULL: none
     const char *objective, *data;    // only these rows; NULL: all
-    const char *json;
-    double fix_E, plateau, predict;  // NAN: not given
+    const char *json, *fix;
+    double plateau, predict, hours, flops_per; // NAN: not given
     size_t draws, seed;              // of the bootstrap
-    int with_head, all, help;
+    Fix fixed;
+    int with_head, all, residuals, help;
 } FitSettings;
 
-static FitSettings fit_opt = {
-    .column = {"flops_per_token", "tokens", "val_loss"}, .fix_E = NAN, .plateau = NAN, .predict = NAN,
-    .draws = 1000, .seed = 1,
-};
+static FitSettings fit_opt = {.plateau = NAN, .predict = NAN, .hours = NAN, .flops_per = NAN, .draws = 1000,
+                              .seed = 1, .fixed = {NAN, NAN, NAN, 0}};
 
 // ----------------------------------------------------------------------------
-// points: rows of CSV files, grouped by objective and data
+// points: rows of tables, grouped by objective and data
 
 enum { MAX_POINTS = 10000, MAX_COLUMNS = 1000, MIN_STEPS = 200 };
 
 // Is a point used for the law, and if not, why not?
-enum { USED, TOO_SHORT, ON_PLATEAU, NOT_BEST, N_VERDICTS };
+enum { USED, TOO_SHORT, ON_PLATEAU, OTHER_SETTING, COPY, N_VERDICTS };
 
-// One run. NAN: the file does not say.
+// One run, or one point of its learning curve. NAN: the file does not say.
 typedef struct {
     double F_N, F_head, D, loss; // loss: on the validation set
-    double layers, channels, heads, hidden, seq_len, vocab, batch_tokens, steps, lr, mask_rate, seed;
-    double grad_clip, weight_decay, val_se, val_floor, val_rows, epochs, budget;
+    double layers, channels, seq_len, vocab, batch_tokens, steps, lr, mask_rate, seed;
+    double grad_clip, weight_decay, val_floor, val_rows, epochs, budget;
     double val_data, fingerprint; // hashes of these texts, to compare them by
     double F, C;                  // F_N, or with --with-head F_N + F_head; F D
     int verdict;
+    size_t cell;                  // if it is sound
+    const char *file;
 } Point;
 
-// The columns that are read. Only the first three are needed, and --columns may call them differently.
+// The columns that every point needs, each with its usual names: its size, as F or N (parameters, of which F
+// is 6 times); its data, as D, or as C; or instead of the size, C and D; and its loss.
+enum { COL_F, COL_N, COL_D, COL_C, COL_LOSS, N_ROLES };
+static const struct {
+    const char *key, *names;
+} roles[N_ROLES] = {
+    {"F=", "flops_per_token,f"}, {"N=", "params,n,parameters,model size"},
+    {"D=", "tokens,d,training tokens"}, {"C=", "flops,c,compute,training flops"},
+    {"L=", "val_loss,loss,l,validation loss"},
+};
+
+// The other columns that are read.
+#define COLUMN(name) {#name, offsetof(Point, name)}
 static const struct {
     const char *name;
     size_t offset;
 } fit_columns[] = {
-    {"flops_per_token", offsetof(Point, F_N)}, {"tokens", offsetof(Point, D)},
-    {"val_loss", offsetof(Point, loss)}, {"flops_per_token_head", offsetof(Point, F_head)},
-    {"layers", offsetof(Point, layers)}, {"channels", offsetof(Point, channels)},
-    {"heads", offsetof(Point, heads)}, {"hidden", offsetof(Point, hidden)},
-    {"seq_len", offsetof(Point, seq_len)}, {"vocab", offsetof(Point, vocab)},
-    {"batch_tokens", offsetof(Point, batch_tokens)}, {"steps", offsetof(Point, steps)},
-    {"lr", offsetof(Point, lr)}, {"mask_rate", offsetof(Point, mask_rate)}, {"seed", offsetof(Point, seed)},
-    {"val_se", offsetof(Point, val_se)}, {"val_floor", offsetof(Point, val_floor)},
-    {"epochs", offsetof(Point, epochs)}, {"budget", offsetof(Point, budget)},
-    {"grad_clip", offsetof(Point, grad_clip)}, {"weight_decay", offsetof(Point, weight_decay)},
-    {"val_rows", offsetof(Point, val_rows)}, {"val_data", offsetof(Point, val_data)},
-    {"fingerprint", offsetof(Point, fingerprint)},
+    {"flops_per_token_head", offsetof(Point, F_head)}, COLUMN(layers), COLUMN(channels), COLUMN(seq_len),
+    COLUMN(vocab), COLUMN(batch_tokens), COLUMN(steps), COLUMN(lr), COLUMN(mask_rate), COLUMN(seed),
+    COLUMN(grad_clip), COLUMN(weight_decay), COLUMN(val_floor), COLUMN(val_rows), COLUMN(epochs),
+    COLUMN(budget), COLUMN(val_data), COLUMN(fingerprint),
 };
+#undef COLUMN
 enum { N_FIT_COLUMNS = sizeof fit_columns / sizeof *fit_columns };
 
 static double point_number(const Point *p, size_t offset) {
     return *(const double *)((const char *)p + offset);
 }
+
+// The runs that differ only in the seed: the first of them, how many there are, and their mean loss.
+typedef struct {
+    size_t point, runs;
+    double loss;
+} Cell;
 
 // E, A, B, alpha, beta of the law; huber: the objective at its minimum; a, b, G: of the best split that
 // follows.
@@ -94,46 +117,70 @@ typedef struct {
     size_t n;
 } PowerLaw;
 
+// How rate and batch were tuned: the best peak rate times √channels by C, the best batch in tokens by D, from
+// so many budgets at which several were tried; from fewer than three they are flat. grids: at how many of
+// them three rates or batches were tried; without any, plans do not trust them.
+typedef struct {
+    PowerLaw lr, batch;
+    size_t known, grids;
+} Rates;
+
 // The points of one compute budget.
 typedef struct {
-    double C;                  // geometric mean of its used points
+    double C;                  // geometric mean of its used cells
     size_t first, n;           // all its points, in Group.point
-    size_t use, n_use, sizes;  // the used ones, in Group.use, and how many different F they have
+    size_t use, n_use, sizes;  // the used cells, in Group.use, and how many different F they have
     double center, c[3];       // the parabola: loss = c0 + c1 z + c2 z², z = log F - center
-    double F_opt, D_opt, loss; // at its minimum
+    double F_opt, D_opt, loss; // at its minimum, or at the end of the sizes that is nearest to it
     int open;                  // it has no minimum
-    int edge;                  // its minimum, or the point of lowest loss, is at an end of the sizes
+    int edge;                  // its minimum is not inside, or the lowest loss is at an end of the sizes
     int off;                   // its minimum is nearer to an end than to their middle, and so biased
-    double F, channels;        // of the best run
-    double lr, batch_tokens;   // of the best runs of that size: see best_of_budget
+    double F, channels;        // of the best size
+    double lr, batch_tokens;   // of the best setting, for that size
     size_t lrs, batches;       // how many were tried at that size …
     int lr_edge, batch_edge;   // … and whether the best one lacks a smaller or a larger neighbour
 } Budget;
 
+// The two ways to a best split, F_opt = k C^exponent: from the law, and from the minima of isoFLOP curves.
+enum { BY_LAW, BY_MINIMA, N_WAYS };
+static const char *const way_names[N_WAYS] = {"law", "minima"};
+enum { NEITHER, ONE_WAY, AGREE, DISAGREE }; // how the two compare
+static const char *const verdicts[] = {"neither", "one way", "agree", "disagree"};
+enum { MAX_ALTERNATIVES = 4 };
+
 // All runs with one objective on one data set, and what follows from them.
 typedef struct {
     const char *objective, *data;
-    size_t n;
+    size_t n, n_cells, count[N_VERDICTS];
     Point *point;              // (n) by budget, then F, then D
+    Cell *cell;                // (n_cells) in the same order
     double plateau;            // the unigram plateau, or NAN
     const char *plateau_from;
-    size_t count[N_VERDICTS];
+    double noise;              // standard deviation of log loss over seeds …
+    size_t repeats;            // … from so many runs more than settings
 
     size_t n_use;
-    size_t *use;               // (n_use) the used points
-    double *F, *D, *C, *loss;  // (n_use)
+    size_t *use;               // (n_use) the used cells: a run of each …
+    double *F, *D, *C, *loss;  // (n_use) … and its numbers; loss: the mean over seeds
+    double *runs;              // (n_use) how many seeds
+    size_t n_units, *unit;     // (n_use) what the bootstrap draws together: cells, or all cells of one size
+    size_t *stratum;           // (n_units) the budget of each, or n_budgets
     size_t n_budgets;
     Budget *budget;            // (n_budgets) ascending C
+    Rates rates;
 
+    const char *refused[N_WAYS]; // why there is no best split this way; NULL: there is one
+    PowerLaw split[N_WAYS];
+    int verdict;               // of holding the two against each other
     int has_law, converged;    // do the points determine a law; did the descent reach a minimum?
-    Law law, lo, hi, se;       // 95% intervals; standard errors, for A, B and G of their logs
-    double corr[5][5];         // correlations of E, log A, log B, alpha, beta
-    size_t n_draws;
-    Law *draw;                 // (n_draws) the law of each bootstrap resample
+    Law law, lo, hi;           // with 95% intervals
+    size_t n_alternatives;
+    Law alternative[MAX_ALTERNATIVES]; // other minima of the objective, within noise of the lowest
+    size_t n_draws, n_laws;    // bootstrap resamples; those that determine a law
+    Law *draw;                 // (n_draws) the law of each, NANs if there is none
+    PowerLaw *draw_minima;     // (n_draws)
     size_t held_n;             // the points of the largest budget; 0: the others determine no law
     double held_mean, held_rms; // errors of that law for these points in log loss, predicted - measured
-    PowerLaw iso;              // F_opt of the parabolas; D_opt = C / F_opt
-    PowerLaw best_lr, best_batch;
 } Group;
 
 typedef struct {
@@ -143,34 +190,100 @@ typedef struct {
 
 // The bytes of the UTF-8 character at the start of a text; 0 if it is not valid (U+FFFE and U+FFFF are not).
 size_t utf8_length(const char *text) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; // the smallest that needs n bytes
-    const unsigned char *s = (const unsigned char *)text;
-    size_t n = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf8 ? 4 : 0, k = 1;
-    uint32_t c = n == 1 ? *s : *s & 0x7f >> n;
-    for (; k < n && (s[k] & 0xc0) == 0x80; k++) c = c << 6 | (s[k] & 0x3f);
-    int valid = k == n && c >= least[n] && c < 0x110000 && c >> 11 != 0xd800 >> 11 && (c & 0xffff) < 0xfffe;
-    return valid ? n : 0;
+    return !strncmp(text, "\xef\xbf\xbe", 3) || !strncmp(text, "\xef\xbf\xbf", 3) ? 0 : utf8_bytes(text, 4);
 }
 
-// Split a line of CSV into fields, in place, without quotes and the blanks around a field. Returns how many
-// there are, but stores only the first max.
-size_t csv_split(char *line, char **field, size_t max) {
+// Open a stream that writes to memory. After text_close, *text holds what was written; the caller frees it.
+static FILE *text_open(char **text, size_t *size) {
+    FILE *f = open_memstream(text, size);
+    if (!f) die("out of memory");
+    return f;
+}
+
+static void text_close(FILE *f) {
+    if (fclose(f)) die("out of memory");
+}
+
+// The text of a file as UTF-8, with "\n" at the end of each line and no byte-order mark. UTF-16, which
+// spreadsheets write, is known by that mark.
+static char *read_text(const char *path) {
+    Reader r;
+    reader_open(&r, path);
+    size_t n = (size_t)r.size, out = 0;
+    unsigned char *in = alloc_or_die(n + 4);
+    char *text = alloc_or_die(2 * n + 4);
+    reader_get(&r, in, n), fclose(r.file);
+    int little = n >= 2 && in[0] == 0xff && in[1] == 0xfe, big = n >= 2 && in[0] == 0xfe && in[1] == 0xff;
+    size_t bytes = little || big ? 2 : 1, i = bytes == 2 ? 2 : !memcmp(in, "\xef\xbb\xbf", 3) ? 3 : 0;
+    for (unsigned c, last = 0; i < n; i += bytes, last = c) {
+        c = bytes == 1 ? in[i] : (unsigned)in[i + (size_t)little] << 8 | in[i + (size_t)big];
+        if (c == '\n' && last == '\r') continue; // that line has ended
+        if (bytes == 1 || c < 0x80) {
+            text[out++] = (char)(c == '\r' ? '\n' : c ? c : '?');
+            continue;
+        }
+        if (c >= 0x800) text[out++] = (char)(0xe0 | c >> 12);
+        text[out++] = (char)(c >= 0x800 ? 0x80 | (c >> 6 & 63) : 0xc0 | c >> 6);
+        text[out++] = (char)(0x80 | (c & 63));
+    }
+    free(in);
+    return text;
+}
+
+// The sign between the fields of a table: the first of a semicolon, a tab or a bar in its header, or else a
+// comma, or else a blank.
+static char find_separator(const char *header) {
+    char sign = header[strcspn(header, ";\t|")];
+    return sign ? sign : strchr(header, ',') ? ',' : ' ';
+}
+
+// Split a line into fields, in place, without quotes and the blanks around a field. Returns how many there
+// are, but stores only the first max. Between blanks there is no empty field.
+size_t csv_split(char *line, char separator, char **field, size_t max) {
     for (size_t n = 0;; line++) {
-        while (*line == ' ' || *line == '\t') line++;
+        while (*line == ' ' || (*line == '\t' && separator != '\t')) line++;
         char *start = line, *end = line;
         int quoted = 0;
-        for (; *line && (quoted || *line != ','); line++) {
+        for (; *line && (quoted || *line != separator); line++) {
             if (*line != '"') *end++ = *line;
             else if (quoted && line[1] == '"') *end++ = *line++;
             else quoted = !quoted;
         }
-        int last = *line == 0;
+        int last = *line == 0 || (separator == ' ' && line[strspn(line, " \t")] == 0);
         while (end > start && isspace((unsigned char)end[-1])) end--;
         *end = 0;
         if (n < max) field[n] = start;
         n++;
         if (last) return n;
     }
+}
+
+// Has a table a comma that cannot be there to group digits, so that commas are its decimal points?
+static int has_decimal_commas(const char *text) {
+    for (const char *s = text; (s = strchr(s, ',')); s++) {
+        size_t after = strspn(s + 1, "0123456789");
+        if (s > text && isdigit((unsigned char)s[-1]) && after && after != 3 && s[1 + after] != ',') return 1;
+    }
+    return 0;
+}
+
+// The number that a field holds; NAN if it is none. Digits may be grouped in threes ("633,111,399"), and it
+// may end in K, M, B or T, for thousands to 10^12.
+double csv_number(const char *text, char point) {
+    static const char units[] = "KkMmBbTt";
+    char plain[64], group = point == ',' ? '.' : ',', *end;
+    size_t n = 0;
+    for (const char *s = text; *s; s++) {
+        int between = s > text && isdigit((unsigned char)s[-1]) && strspn(s + 1, "0123456789") == 3;
+        if (n == sizeof plain - 1) return NAN;
+        if (strchr(" _'\xc2\xa0", *s) || (*s == group && between && !strchr(text, 'e'))) continue;
+        plain[n++] = *s == point ? '.' : *s;
+    }
+    plain[n] = 0;
+    double x = strtod(plain, &end);
+    const char *unit = end > plain && *end ? strchr(units, *end) : NULL;
+    if (unit) end++, x *= pow(10, 3.0 + 3.0 * (double)((unit - units) / 2));
+    return end > plain && *end == 0 && isfinite(x) ? x : NAN;
 }
 
 // The group for this objective and data, made if there is none yet.
@@ -190,81 +303,136 @@ static void add_point(Group *g, const Point *p) {
     g->point[g->n++] = *p;
 }
 
-// The number of a column, or n if there is none of this name.
-static size_t find_column(char **field, size_t n, const char *name) {
-    size_t k = 0;
-    while (k < n && strcmp(field[k], name)) k++;
-    return k;
+// The number of the first column with one of these names, separated by commas; n if there is none. Capitals
+// do not matter.
+static size_t find_column(char **field, size_t n, const char *names) {
+    for (size_t length; *names; names += length + (names[length] == ',')) {
+        length = strcspn(names, ",");
+        for (size_t k = 0; k < n; k++)
+            if (strlen(field[k]) == length && !strncasecmp(field[k], names, length)) return k;
+    }
+    return n;
 }
 
-// How many columns a file has, and the numbers of those that we read; n for one that it does not have.
+// How a table is written, the numbers of the columns that we read (n for one that it does not have), and what
+// was odd about its rows.
 typedef struct {
-    size_t n, number[N_FIT_COLUMNS], objective, data;
-} CsvHeader;
+    char separator, point; // of fields, and of decimals
+    size_t n, role[N_ROLES], number[N_FIT_COLUMNS], objective, data;
+    size_t rows, bad, first_bad, negative, fractions, compute;
+} Table;
 
-static CsvHeader read_header(const char *path, char *line) {
+// A table lacks a column: say which, what it has, and what to do.
+__attribute__((noreturn))
+static void die_missing(const char *path, const char *quote, const char *what, char **field, size_t n) {
+    char list[400] = "";
+    for (size_t k = 0, used = 0; k < n && used < sizeof list - 60; k++)
+        used += (size_t)snprintf(list + used, 60, "%s%.50s", k ? ", " : "", field[k]);
+    for (char *c = list; *c; c++)
+        if ((unsigned char)*c < ' ') *c = '?';
+    die("%s: no column %s%s%s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per "
+        "token; N: parameters; D: tokens; C: total FLOPs; L: loss)", path, quote, what, quote, list);
+}
+
+static Table read_header(const char *path, char *line, int commas) {
     char *field[MAX_COLUMNS];
-    CsvHeader h = {.n = csv_split(line, field, MAX_COLUMNS)};
-    if (h.n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
-    h.objective = find_column(field, h.n, "objective"), h.data = find_column(field, h.n, "data");
-    for (int k = 0; k < N_FIT_COLUMNS; k++) {
-        const char *name = k < 3 ? fit_opt.column[k] : fit_columns[k].name;
-        h.number[k] = find_column(field, h.n, name);
-        if (h.number[k] == h.n && k < 3)
-            die("%s: no column \"%s\"; tell the names with --columns F,D,LOSS", path, name);
-        if (h.number[k] == h.n && k == 3 && fit_opt.with_head)
-            die("%s: no column \"%s\"; leave out --with-head", path, name);
+    Table t = {.separator = find_separator(line), .point = commas && find_separator(line) != ',' ? ',' : '.'};
+    size_t n = t.n = csv_split(line, t.separator, field, MAX_COLUMNS);
+    if (n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
+    t.objective = find_column(field, n, "objective"), t.data = find_column(field, n, "data");
+    for (int k = 0; k < N_ROLES; k++) {
+        const char *named = fit_opt.column[k];
+        t.role[k] = fit_opt.columns && !named ? n : find_column(field, n, named ? named : roles[k].names);
+        if (named && t.role[k] == n) die_missing(path, "\"", named, field, n);
     }
-    return h;
+    int size = t.role[COL_F] < n || t.role[COL_N] < n, D = t.role[COL_D] < n, C = t.role[COL_C] < n;
+    if (t.role[COL_LOSS] == n) die_missing(path, "", "of losses", field, n);
+    if (size + D + C < 2) die_missing(path, "", size ? "of tokens" : "of sizes", field, n);
+    for (int k = 0; k < N_FIT_COLUMNS; k++) t.number[k] = find_column(field, n, fit_columns[k].name);
+    if (fit_opt.with_head && t.number[0] == n)
+        die("%s: no column \"%s\"; leave out --with-head", path, fit_columns[0].name);
+    return t;
 }
 
 // Read the fields of a row. Returns 0 if F, D or the loss is not a positive number. Any other field that is
 // not a number counts as missing.
-static int read_point(Point *p, const CsvHeader *h, char **field) {
+static int read_point(Point *p, const Table *t, char **field) {
+    double role[N_ROLES], per = fit_opt.flops_per;
+    for (int k = 0; k < N_ROLES; k++)
+        role[k] = t->role[k] < t->n ? csv_number(field[t->role[k]], t->point) : NAN;
     for (int k = 0; k < N_FIT_COLUMNS; k++) {
         size_t offset = fit_columns[k].offset;
-        const char *text = h->number[k] < h->n ? field[h->number[k]] : "";
-        char *end;
-        double x = strtod(text, &end);
-        if (offset == offsetof(Point, val_data) || offset == offsetof(Point, fingerprint))
-            x = (double)(checksum_add(CHECKSUM_START, text, strlen(text)) >> 11), end = "";
-        *(double *)((char *)p + offset) = *text && *end == 0 && isfinite(x) ? x : NAN;
+        const char *text = t->number[k] < t->n ? field[t->number[k]] : "";
+        double x = csv_number(text, t->point);
+        if (*text && (offset == offsetof(Point, val_data) || offset == offsetof(Point, fingerprint)))
+            x = (double)(checksum_add(CHECKSUM_START, text, strlen(text)) >> 11);
+        *(double *)((char *)p + offset) = x;
     }
+    p->F_N = t->role[COL_F] < t->n ? role[COL_F] * (isnan(per) ? 1 : per) :
+             t->role[COL_N] < t->n ? role[COL_N] * (isnan(per) ? 6 : per) : role[COL_C] / role[COL_D];
+    p->D = t->role[COL_D] < t->n ? role[COL_D] : role[COL_C] / p->F_N, p->loss = role[COL_LOSS];
     p->F = fit_opt.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = USED;
     return p->F > 0 && p->D > 0 && p->loss > 0 && isfinite(p->C);
 }
 
-// Add the rows of a CSV file, whose first line names the columns. Says on stderr how many rows are unusable.
-void read_points(Fit *fit, const char *path) {
-    Reader r;
-    CsvHeader h;
-    Point p;
-    char *line = NULL, *field[MAX_COLUMNS];
-    size_t room = 0, bad = 0, first_bad = 0;
-    reader_open(&r, path);
-    if (getline(&line, &room, r.file) < 0) die("%s: empty; give a file of loss points", path);
-    h = read_header(path, line + (strncmp(line, "\xef\xbb\xbf", 3) ? 0 : 3)); // without a byte-order mark
-    for (size_t number = 2; getline(&line, &room, r.file) >= 0; number++) {
-        if (line[strspn(line, " \t\r\n")] == 0) continue;
-        int whole = csv_split(line, field, MAX_COLUMNS) == h.n;
-        const char *objective = whole && h.objective < h.n ? field[h.objective] : "";
-        const char *data = whole && h.data < h.n ? field[h.data] : "";
-        if (whole && fit_opt.objective && strcmp(objective, fit_opt.objective)) continue;
-        if (whole && fit_opt.data && strcmp(data, fit_opt.data)) continue;
-        if (!whole || !read_point(&p, &h, field)) {
-            if (bad++ == 0) first_bad = number;
-            continue;
-        }
-        if (fit->points++ == MAX_POINTS)
-            die("%s: more than %d points; select some with --objective and --data, or remove rows", path,
-                MAX_POINTS);
-        add_point(find_group(fit, objective, data), &p);
-    }
-    if (ferror(r.file)) die("%s: cannot read: %s", path, strerror(errno));
-    if (bad)
+// Say on stderr what is odd about a table.
+static void note_oddities(const char *path, const Table *t) {
+    const char *said[] = {
+        t->role[COL_F] == t->n && t->role[COL_N] < t->n && isnan(fit_opt.flops_per) ?
+            "sizes are parameters: F = 6 N (--flops-per says otherwise)" : NULL,
+        t->fractions ? "steps do not count steps (fractions, or 5e7 tokens in each): not read" : NULL,
+        t->rows && 2 * t->compute > t->rows ?
+            "D is over 10^7 times F: if it is the compute, say so with --columns …,C=NAME" : NULL,
+        t->negative ? "some losses are 0 or less: the law is of their logarithms; give losses in nats, not "
+                      "normalised ones" : NULL,
+    };
+    for (int k = 0; k < 4; k++)
+        if (said[k]) fprintf(stderr, "%s: %s: %s\n", program, path, said[k]);
+    if (t->bad)
         fprintf(stderr, "%s: %s: skipped %zu rows, the first on line %zu: each needs %zu fields, with "
-                "positive numbers for F, D and the loss\n", program, path, bad, first_bad, h.n);
-    free(line), fclose(r.file);
+                "positive numbers for F, D and the loss\n", program, path, t->bad, t->first_bad, t->n);
+}
+
+// Read a row of a table, and add it to the points of its group.
+static void read_row(Fit *fit, const char *path, Table *t, char *line, size_t number) {
+    char *field[MAX_COLUMNS];
+    Point p;
+    int whole = csv_split(line, t->separator, field, MAX_COLUMNS) == t->n;
+    const char *objective = whole && t->objective < t->n ? field[t->objective] : "";
+    const char *data = whole && t->data < t->n ? field[t->data] : "";
+    if (whole && fit_opt.objective && strcmp(objective, fit_opt.objective)) return;
+    if (whole && fit_opt.data && strcmp(data, fit_opt.data)) return;
+    if (!whole || !read_point(&p, t, field)) {
+        t->negative += whole && p.F > 0 && p.D > 0 && p.loss <= 0;
+        if (t->bad++ == 0) t->first_bad = number;
+        return;
+    }
+    if (fit->points++ == MAX_POINTS)
+        die("%s: more than %d points; select some with --objective and --data, or remove rows", path,
+            MAX_POINTS);
+    int no_steps = p.steps > 0 && (p.steps != rint(p.steps) || p.D > 5e7 * p.steps);
+    t->rows++, t->compute += p.D > 1e7 * p.F, t->fractions += no_steps;
+    p.file = path, add_point(find_group(fit, objective, data), &p);
+}
+
+// Add the rows of a table, whose first line names the columns, to the points of their groups. Empty lines and
+// comments (# …) do not count.
+void read_points(Fit *fit, const char *path) {
+    Table t = {0};
+    char *text = read_text(path), *rest = text, *line;
+    int commas = has_decimal_commas(text);
+    for (size_t number = 1; (line = strsep(&rest, "\n")); number++) {
+        line += strspn(line, " ");
+        if (line[strspn(line, " \t")] == 0 || *line == '#') continue;
+        if (t.n == 0) t = read_header(path, line, commas);
+        else read_row(fit, path, &t, line, number);
+    }
+    if (t.n == 0) die("%s: empty; give a file of loss points", path);
+    for (Group *g = fit->group; g < fit->group + fit->n && t.fractions; g++)
+        for (Point *p = g->point; p < g->point + g->n; p++)
+            if (p->file == path) p->steps = NAN;
+    note_oddities(path, &t);
+    free(text);
 }
 
 // ----------------------------------------------------------------------------
@@ -285,15 +453,17 @@ typedef struct {
     double *x, *y, *l;        // (n) log F and log D minus their means; log L
     double mean_x, mean_y;
     double low[NP], high[NP]; // bounds of t; equal if a parameter is fixed
+    int tied;                 // alpha = beta
 } Surface;
 
-static double grid_exponent(int i) {
-    return EXPONENT_MIN * pow(EXPONENT_MAX / EXPONENT_MIN, i / (GRID - 1.0));
+// Exponent i of the grid between these bounds; just one, i = 0, if they are equal.
+static double grid_exponent(double low, double high, int i) {
+    return i > 0 && low == high ? NAN : low * pow(high / low, i / (GRID - 1.0));
 }
 
-// fix_E: a known E, or NAN. The caller frees x, which holds y and l too.
-Surface surface_make(const double *F, const double *D, const double *loss, size_t n, double fix_E) {
-    Surface s = {.n = n, .x = alloc_or_die(3 * n * sizeof(double))};
+// The caller frees x, which holds y and l too.
+Surface surface_make(const double *F, const double *D, const double *loss, size_t n, const Fix *fix) {
+    Surface s = {.n = n, .tied = fix->tied, .x = alloc_or_die(3 * n * sizeof(double))};
     s.y = s.x + n, s.l = s.y + n;
     double least = INFINITY, greatest = -INFINITY;
     for (size_t i = 0; i < n; i++) {
@@ -306,7 +476,9 @@ Surface surface_make(const double *F, const double *D, const double *loss, size_
         s.low[k] = k < 3 ? least - 40 : EXPONENT_MIN;
         s.high[k] = k < 3 ? greatest + 1 : EXPONENT_MAX;
     }
-    if (fix_E == fix_E) s.low[0] = s.high[0] = fix_E > 0 ? log(fix_E) : -1000;
+    if (!isnan(fix->E)) s.low[0] = s.high[0] = fix->E > 0 ? log(fix->E) : -1000;
+    if (!isnan(fix->alpha)) s.low[3] = s.high[3] = fix->alpha;
+    if (!isnan(fix->beta)) s.low[4] = s.high[4] = fix->beta;
     return s;
 }
 
@@ -360,24 +532,35 @@ double least_squares(double G[3][3], const double h[3], int allowed, double c[3]
 // A and B follow by least squares on the relative errors. The starts are the best cells of the grid, no two
 // of them neighbours. Returns how many.
 static int law_starts(const Surface *s, const double *w, double start[][NP], int max) {
-    double left[GRID][GRID], cell[GRID][GRID][3];
+    double left[GRID][GRID], cell[GRID][GRID][3], alpha[GRID], beta[GRID];
     int fixed = s->low[0] == s->high[0], n = 0;
     double E = fixed ? exp(s->low[0]) : 0, floor_t = s->low[1] + 33; // 1e-3 of the loss, in place of 0
+    double *f = alloc_or_die((2 * GRID + 1) * s->n * sizeof *f), *by_x = f + s->n, *by_y = by_x + GRID * s->n;
+    for (int i = 0; i < GRID; i++) {
+        alpha[i] = grid_exponent(s->low[3], s->high[3], i), beta[i] = grid_exponent(s->low[4], s->high[4], i);
+        for (size_t k = 0; k < s->n; k++) {
+            f[k] = exp(-s->l[k]);
+            by_x[(size_t)i * s->n + k] = exp(-s->l[k] - alpha[i] * s->x[k]);
+            by_y[(size_t)i * s->n + k] = exp(-s->l[k] - beta[i] * s->y[k]);
+        }
+    }
     for (int i = 0; i < GRID; i++)
         for (int j = 0; j < GRID; j++) {
             double G[3][3] = {{0}}, h[3] = {0}, all = 0;
-            double alpha = grid_exponent(i), beta = grid_exponent(j);
+            const double *x = by_x + (size_t)i * s->n, *y = by_y + (size_t)j * s->n;
+            left[i][j] = INFINITY;
+            if (isnan(alpha[i]) || isnan(beta[j]) || (s->tied && i != j)) continue;
             for (size_t k = 0; k < s->n; k++) {
-                double l = s->l[k], f[3] = {exp(-l), exp(-l - alpha * s->x[k]), exp(-l - beta * s->y[k])};
-                double target = 1 - E * f[0];
+                double term[3] = {f[k], x[k], y[k]}, target = 1 - E * f[k];
                 all += w[k] * target * target;
                 for (int p = 0; p < 3; p++) {
-                    h[p] += w[k] * f[p] * target;
-                    for (int q = 0; q < 3; q++) G[p][q] += w[k] * f[p] * f[q];
+                    h[p] += w[k] * term[p] * target;
+                    for (int q = 0; q < 3; q++) G[p][q] += w[k] * term[p] * term[q];
                 }
             }
             left[i][j] = all - least_squares(G, h, fixed ? 6 : 7, cell[i][j]);
         }
+    free(f);
     while (n < max) {
         int bi = -1, bj = -1;
         for (int i = 0; i < GRID; i++)
@@ -386,7 +569,7 @@ static int law_starts(const Surface *s, const double *w, double start[][NP], int
         if (bi < 0) break;
         for (int k = 0; k < 3; k++) start[n][k] = fmax(floor_t, log(cell[bi][bj][k]));
         if (fixed) start[n][0] = s->low[0];
-        start[n][3] = grid_exponent(bi), start[n][4] = grid_exponent(bj);
+        start[n][3] = alpha[bi], start[n][4] = beta[bj];
         n++;
         for (int i = MAX(0, bi - 1); i <= MIN(GRID - 1, bi + 1); i++)
             for (int j = MAX(0, bj - 1); j <= MIN(GRID - 1, bj + 1); j++) left[i][j] = INFINITY;
@@ -428,6 +611,18 @@ void law_objective(const Surface *s, const double *w, const double t[NP], Object
     }
 }
 
+// If alpha = beta, what moves one moves both: fold the derivatives by beta into those by alpha.
+static void tie_exponents(const Surface *s, Objective *o) {
+    double (*matrix[2])[NP] = {o->H, o->M};
+    if (!s->tied) return;
+    o->gradient[3] += o->gradient[4], o->gradient[4] = 0;
+    for (int k = 0; k < 2; k++) {
+        double (*A)[NP] = matrix[k];
+        A[3][3] += 2 * A[4][3] + A[4][4];
+        for (int q = 0; q < 3; q++) A[3][q] += A[4][q];
+    }
+}
+
 // Newton's method from t, damped by M: a step solves (H + lambda M) step = -gradient. A larger lambda makes
 // it more cautious, and no step is longer than 2 in e, a or b, or 0.5 in an exponent. It ends when no step,
 // however small, is an improvement, or when steps are as small as rounding errors. (Near the minimum the
@@ -436,13 +631,14 @@ void law_objective(const Surface *s, const double *w, const double t[NP], Object
 static int law_descend(const Surface *s, const double *w, double t[NP], double *value) {
     Objective now, next;
     double lambda = 1, tiny = 0;
-    law_objective(s, w, t, &now);
+    law_objective(s, w, t, &now), tie_exponents(s, &now);
     for (int i = 0; i < 2000; i++) {
         double A[NP][NP], step[NP], moved = 0, steep = 0, next_steep = 0;
         int fixed[NP];
         for (int p = 0; p < NP; p++) {
-            fixed[p] = s->low[p] == s->high[p] || (t[p] <= s->low[p] && now.gradient[p] > 0) ||
-                       (t[p] >= s->high[p] && now.gradient[p] < 0);
+            double slope = now.gradient[p];
+            fixed[p] = s->low[p] == s->high[p] || (p == 4 && s->tied) || (t[p] <= s->low[p] && slope > 0) ||
+                       (t[p] >= s->high[p] && slope < 0);
             tiny = fmax(tiny, 1e-14 * now.M[p][p]);
         }
         int better = 0;
@@ -461,7 +657,8 @@ static int law_descend(const Surface *s, const double *w, double t[NP], double *
                 step[p] = fmin(fmax(from + fmin(fmax(step[p], -most), most), s->low[p]), s->high[p]);
                 moved = fmax(moved, fabs(step[p] - from) / (1 + fabs(from)));
             }
-            law_objective(s, w, step, &next);
+            if (s->tied) step[4] = step[3];
+            law_objective(s, w, step, &next), tie_exponents(s, &next);
             for (int p = 0; p < NP; p++) {
                 double scale = fixed[p] ? 0 : 1 / (now.M[p][p] + tiny + 1e-300);
                 steep += now.gradient[p] * now.gradient[p] * scale;
@@ -490,12 +687,14 @@ static int count_distinct(const double *x, const double *y, const double *w, siz
     return count;
 }
 
-// Can these points determine a law at all?
+// Can these points determine a law at all? Each number that is known takes one point less, and E also one of
+// the sizes.
 static int law_possible(const Surface *s, const double *w) {
-    int known = s->low[0] == s->high[0]; // E
-    return count_distinct(s->x, s->y, w, s->n, 5 - known) == 5 - known &&
-           count_distinct(s->x, NULL, w, s->n, 3 - known) == 3 - known &&
-           count_distinct(s->y, NULL, w, s->n, 3 - known) == 3 - known;
+    int E = s->low[0] == s->high[0], alpha = s->low[3] == s->high[3], beta = s->low[4] == s->high[4];
+    int all = 5 - E - alpha - beta - (s->tied && !alpha && !beta);
+    return count_distinct(s->x, s->y, w, s->n, all) == all &&
+           count_distinct(s->x, NULL, w, s->n, 3 - E) == 3 - E &&
+           count_distinct(s->y, NULL, w, s->n, 3 - E) == 3 - E;
 }
 
 // Fill in A, B and the best split: along F D = C, dL = 0 gives F_opt = G C^a and D_opt = C^b / G.
@@ -514,41 +713,60 @@ double law_F_opt(const Law *law, double C) { return law->G * pow(C, law->a); }
 double law_D_opt(const Law *law, double C) { return pow(C, law->b) / law->G; }
 double law_ratio(const Law *law, double C) { return law_D_opt(law, C) / law_F_opt(law, C); }
 
+// The law that the parameters t stand for, with this value of the objective.
+static Law law_of(const Surface *s, const double t[NP], double value) {
+    int gone[3]; // a term below 1e-13 of the loss: too flat for the descent, and on its way to 0
+    for (int k = 0; k < 3; k++) gone[k] = t[k] < s->low[k] + 10 && s->low[k] < s->high[k];
+    Law law = {.E = gone[0] ? 0 : exp(t[0]), .alpha = t[3], .beta = t[4], .huber = value};
+    double log_A = gone[1] ? -INFINITY : t[1] + t[3] * s->mean_x;
+    law_close(&law, log_A, gone[2] ? -INFINITY : t[2] + t[4] * s->mean_y);
+    return law;
+}
+
 // The law of points with weights w (n): the lowest minimum reached from the starts, and from t if have_t. Its
-// parameters replace t; *converged tells whether the descent ended there.
-Law surface_fit(const Surface *s, const double *w, int starts, double t[NP], int have_t, int *converged) {
+// parameters replace t; *converged tells whether the descent ended there; end (starts + 1) gets what each
+// descent ended in, and after them a law without a value. Both may be NULL.
+Law surface_fit(const Surface *s, const double *w, int starts, double t[NP], int have_t, int *converged,
+                Law *end) {
     double start[MAX_STARTS + 1][NP], best = INFINITY;
     int n = law_starts(s, w, start, starts);
     if (have_t) memcpy(start[n++], t, NP * sizeof *t);
     for (int i = 0; i < n; i++) {
         double value;
         int ended = law_descend(s, w, start[i], &value);
+        if (end) end[i] = law_of(s, start[i], value);
         if (!(value < best)) continue;
         best = value, memcpy(t, start[i], NP * sizeof *t);
         if (converged) *converged = ended;
     }
-    int gone[3]; // a term below 1e-13 of the loss: too flat for the descent, and on its way to 0
-    for (int k = 0; k < 3; k++) gone[k] = t[k] < s->low[k] + 10 && s->low[k] < s->high[k];
-    double log_A = gone[1] ? -INFINITY : t[1] + t[3] * s->mean_x;
-    double log_B = gone[2] ? -INFINITY : t[2] + t[4] * s->mean_y;
-    Law law = {.E = gone[0] ? 0 : exp(t[0]), .alpha = t[3], .beta = t[4], .huber = best};
-    law_close(&law, log_A, log_B);
-    return law;
+    if (end && n <= starts) end[n].huber = NAN;
+    return law_of(s, t, best);
 }
 
 // The law of n points that all count the same. Returns 0 if they cannot determine one.
-int law_fit(Law *law, const double *F, const double *D, const double *loss, size_t n, double fix_E) {
+int law_fit(Law *law, const double *F, const double *D, const double *loss, size_t n, const Fix *fix) {
     double t[NP], *w = alloc_or_die(n * sizeof *w);
     for (size_t i = 0; i < n; i++) w[i] = 1;
-    Surface s = surface_make(F, D, loss, n, fix_E);
+    Surface s = surface_make(F, D, loss, n, fix);
     int possible = law_possible(&s, w);
-    if (possible) *law = surface_fit(&s, w, MAX_STARTS, t, 0, NULL);
+    if (possible) *law = surface_fit(&s, w, MAX_STARTS, t, 0, NULL, NULL);
     free(s.x), free(w);
     return possible;
 }
 
+// Of the minima that descents ended in, keep those which noise could make the lowest, and whose split is
+// another: for Laplace's errors, a sum of Huber losses higher by the factor 1 + 2/n is e² times less likely.
+static void find_alternatives(Group *g, const Law *end) {
+    for (int i = 0; i <= MAX_STARTS && !isnan(end[i].huber); i++) {
+        int near = end[i].huber < g->law.huber * (1 + 2 / (double)g->n_use);
+        int new = near && fabs(end[i].a - g->law.a) > 0.02;
+        for (size_t k = 0; k < g->n_alternatives; k++) new &= fabs(end[i].a - g->alternative[k].a) > 0.02;
+        if (new && g->n_alternatives < MAX_ALTERNATIVES) g->alternative[g->n_alternatives++] = end[i];
+    }
+}
+
 // ----------------------------------------------------------------------------
-// isoFLOP parabolas (Hoffmann et al., approach 2) and power laws
+// minima of isoFLOP curves (Hoffmann et al., approach 2), and power laws
 
 static const PowerLaw no_power_law = {NAN, NAN, NAN, NAN, 0};
 
@@ -572,10 +790,12 @@ PowerLaw power_law(const double *C, const double *y, const double *w, size_t n) 
 
 double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent); }
 
-// The parabola of one budget through its used points, with weights w (n_use of the group).
+// The parabola of one budget through its used cells, with weights w (n_use of the group). A minimum outside
+// the sizes is clipped to their nearest end: where it really is cannot be told, but that it is on that side
+// can, and a budget left out would say less.
 static void fit_parabola(Budget *b, const Group *g, const double *w) {
-    double A[NP][NP] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY,
-           best = NAN;
+    double A[NP][NP] = {{0}}, c[3] = {0}, sum = 0, low = INFINITY, high = -INFINITY, least = INFINITY;
+    double best = NAN;
     b->center = 0;
     for (size_t i = b->use; i < b->use + b->n_use; i++) sum += w[i], b->center += w[i] * log(g->F[i]);
     b->center /= sum;
@@ -592,31 +812,71 @@ static void fit_parabola(Budget *b, const Group *g, const double *w) {
     int solved = b->sizes >= 3 && high - low > 1e-9 && solve_symmetric(3, A, c);
     memcpy(b->c, c, sizeof c);
     b->open = !solved || !(c[2] > 0) || fit_opt.with_head; // with the head, C varies within a budget
-    double z = b->open ? NAN : -c[1] / (2 * c[2]);
+    double z = b->open ? best : -c[1] / (2 * c[2]);
     b->edge = !b->open && (z <= low || z >= high || best < low + 1e-9 || best > high - 1e-9);
-    b->off = fabs(z - (low + high) / 2) > (high - low) / 4; // (arXiv 2603.22339)
-    b->F_opt = exp(b->center + z), b->D_opt = b->C / b->F_opt, b->loss = c[0] + c[1] * z / 2;
+    b->off = !b->open && fabs(z - (low + high) / 2) > (high - low) / 4; // (arXiv 2603.22339)
+    z = fmin(fmax(z, low), high);
+    b->F_opt = exp(b->center + z), b->D_opt = b->C / b->F_opt;
+    b->loss = b->open ? NAN : c[0] + z * (c[1] + z * c[2]);
 }
 
-// F_opt, the best learning rate or the best batch of the budgets as a power law in C. Budgets whose best is
-// at an edge are not used.
-enum { OF_SIZE, OF_RATE, OF_BATCH };
-static PowerLaw budget_law(const Budget *budget, size_t n, int of) {
-    double *C = alloc_or_die(3 * n * sizeof *C), *y = C + n, *w = y + n;
-    for (size_t i = 0; i < n; i++) {
-        const Budget *b = &budget[i];
-        C[i] = b->C, y[i] = of == OF_SIZE ? b->F_opt : of == OF_RATE ? b->lr : b->batch_tokens;
-        w[i] = of == OF_SIZE ? !b->open && !b->edge : of == OF_RATE ? !b->lr_edge : !b->batch_edge;
+// The split by the minima: a power law through those of the budgets with three sizes or more. In simulated
+// sweeps it is nearer to the truth than fit_pooled (see dev/README.md).
+static PowerLaw fit_minima(const Group *g, const double *w) {
+    double C[g->n_budgets + 1], F[g->n_budgets + 1], use[g->n_budgets + 1];
+    for (size_t i = 0; i < g->n_budgets; i++) {
+        Budget b = g->budget[i];
+        fit_parabola(&b, g, w);
+        C[i] = b.C, F[i] = b.F_opt, use[i] = b.sizes >= 3;
     }
-    PowerLaw p = power_law(C, y, w, n);
-    free(C);
+    PowerLaw p = power_law(C, F, use, g->n_budgets);
     return p.n < 2 ? no_power_law : p; // one budget tells nothing about growth
 }
 
-// ----------------------------------------------------------------------------
-// the bootstrap
+// One model for the isoFLOP curves of all budgets: log L = m + c (log F - log F_opt)², where each budget has
+// an m of its own, c is shared, and F_opt = k C^exponent. Multiplied out, it is linear in log F's square, in
+// log F and in log F log C: least squares on the deviations from each budget's means. If it has no minimum,
+// n = 0.
+static PowerLaw fit_pooled(const Group *g) {
+    double A[NP][NP] = {{0}}, c[3] = {0}, mean_x = 0, mean_z = 0, n = 0;
+    PowerLaw p = no_power_law;
+    for (size_t i = 0; i < g->n_use; i++) mean_x += log(g->F[i]) / (double)g->n_use;
+    for (size_t i = 0; i < g->n_budgets; i++) mean_z += log(g->budget[i].C) / (double)g->n_budgets;
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++, p.n++) {
+        double u[b->n_use][4], mean[4] = {0}, z = log(b->C) - mean_z;
+        for (size_t i = 0; i < b->n_use; i++) {
+            double x = log(g->F[b->use + i]) - mean_x, row[4] = {x * x, x, x * z, log(g->loss[b->use + i])};
+            for (int k = 0; k < 4; k++) u[i][k] = row[k], mean[k] += row[k] / (double)b->n_use;
+        }
+        for (size_t i = 0; i < b->n_use; i++, n++)
+            for (int j = 0; j < 3; j++) {
+                c[j] += (u[i][j] - mean[j]) * (u[i][3] - mean[3]);
+                for (int k = 0; k < 3; k++) A[j][k] += (u[i][j] - mean[j]) * (u[i][k] - mean[k]);
+            }
+    }
+    if (p.n < 2 || !solve_symmetric(3, A, c) || !(c[0] > 0)) return no_power_law;
+    p.exponent = -c[2] / (2 * c[0]), p.k = exp(mean_x - c[1] / (2 * c[0]) - p.exponent * mean_z);
+    return p;
+}
 
-enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
+// See Rates.
+Rates tuned_rates(const Group *g) {
+    size_t n = g->n_budgets;
+    double C[n + 1], D[n + 1], lr[n + 1], batch[n + 1], w[n + 1];
+    Rates r = {no_power_law, no_power_law, 0, 0};
+    for (size_t i = 0; i < n; i++) {
+        const Budget *b = &g->budget[i];
+        C[i] = b->C, D[i] = b->C / b->F, lr[i] = b->lr * sqrt(b->channels), batch[i] = b->batch_tokens;
+        w[i] = (b->lrs > 1 || b->batches > 1) && lr[i] > 0 && batch[i] > 0;
+        r.known += w[i] > 0, r.grids += w[i] > 0 && (b->lrs > 2 || b->batches > 2);
+    }
+    for (size_t i = 0; i < n && r.known < 3; i++) C[i] = D[i] = 1;
+    r.lr = power_law(C, lr, w, n), r.batch = power_law(D, batch, w, n);
+    return r;
+}
+
+// ----------------------------------------------------------------------------
+// statistics
 
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -642,175 +902,22 @@ static void interval_95(double *x, size_t n, double *lo, double *hi) {
     *lo = quantile(x, kept, 0.025), *hi = quantile(x, kept, 0.975);
 }
 
-// The bootstrap's 95% interval of D_opt/F_opt at C, or if `over` is not NULL of its quotient by that of
-// another group.
-void ratio_interval(const Group *g, const Group *over, double C, double *lo, double *hi) {
-    size_t n = over ? MIN(g->n_draws, over->n_draws) : g->n_draws;
-    double *x = alloc_or_die(n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = law_ratio(&g->draw[i], C) / (over ? law_ratio(&over->draw[i], C) : 1);
-    interval_95(x, n, lo, hi);
-    free(x);
-}
-
-// Draw a resample: w (n_use) becomes how often each used point is in it. As many points are drawn from each
-// budget as it has, and from those without a budget. Each objective has its own random numbers, so that the
-// resamples of two are independent.
-static void resample(const Group *g, double *w, uint64_t draw) {
-    size_t *rest = alloc_or_die(g->n_use * sizeof *rest), n_rest = 0, next = 0;
-    uint64_t stream = STREAM_BOOTSTRAP + draw;
-    for (const char *c = g->objective; *c; c++) stream = stream * 31 + (unsigned char)*c;
-    memset(w, 0, g->n_use * sizeof *w);
-    for (size_t b = 0, i = 0; b <= g->n_budgets; b++) {
-        size_t first = b < g->n_budgets ? g->budget[b].use : g->n_use;
-        while (i < first) rest[n_rest++] = i++;
-        if (b < g->n_budgets) i += g->budget[b].n_use;
-    }
-    for (size_t b = 0; b <= g->n_budgets; b++) {
-        size_t n = b < g->n_budgets ? g->budget[b].n_use : n_rest;
-        for (size_t i = 0; i < n; i++) {
-            size_t k = (size_t)(uniform(fit_opt.seed, stream, next++) * (double)n);
-            w[b < g->n_budgets ? g->budget[b].use + k : rest[k]]++;
-        }
-    }
-    free(rest);
-}
-
-// A, B and G span decades: statistics are of their logs.
-static int by_log(int k) { return k == LAW_A || k == LAW_B || k == LAW_G; }
-
-// The covariance over the draws of two numbers of the law.
-static double covariance(const Group *g, int p, int q) {
-    double mean_x = 0, mean_y = 0, sum = 0, n = (double)g->n_draws;
-    for (int pass = 0; pass < 2; pass++)
-        for (const Law *d = g->draw; d < g->draw + g->n_draws; d++) {
-            double x = by_log(p) ? log(d->v[p]) : d->v[p], y = by_log(q) ? log(d->v[q]) : d->v[q];
-            if (pass == 0) mean_x += x / n, mean_y += y / n;
-            else sum += (x - mean_x) * (y - mean_y);
-        }
-    return sum / (n - 1);
-}
-
-// Standard errors, intervals and correlations from the draws.
-static void summarise_draws(Group *g) {
-    double *x = alloc_or_die(g->n_draws * sizeof *x);
-    for (int k = 0; k < N_LAW; k++) {
-        for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
-        interval_95(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
-        g->se.v[k] = sqrt(covariance(g, k, k));
-    }
-    for (int p = 0; p < NP; p++)
-        for (int q = 0; q < NP; q++)
-            g->corr[p][q] = covariance(g, p, q) / sqrt(covariance(g, p, p) * covariance(g, q, q));
-    free(x);
-}
-
-// Fit the law and the parabolas again to resampled points. A resample that cannot determine a law is drawn
-// again. A draw depends on its number alone, so the result is the same for any number of threads.
-static void bootstrap_group(Group *g, const Surface *s, const double t[NP]) {
-    size_t draws = fit_opt.draws, n = g->n_use, kept = 0;
-    g->draw = alloc_or_die(draws * sizeof *g->draw);
-    double *iso = alloc_or_die(draws * sizeof *iso);
-    #pragma omp parallel for schedule(dynamic)
-    for (size_t i = 0; i < draws; i++) {
-        double mine[NP], *w = alloc_or_die(n * sizeof *w);
-        Budget *budget = alloc_or_die(g->n_budgets * sizeof *budget);
-        int possible = 0;
-        for (size_t attempt = 0; !possible && attempt < DRAW_TRIES; attempt++) {
-            resample(g, w, i + attempt * draws);
-            possible = law_possible(s, w);
-        }
-        memcpy(mine, t, sizeof mine);
-        g->draw[i].E = NAN;
-        if (possible) g->draw[i] = surface_fit(s, w, DRAW_STARTS, mine, 1, NULL);
-        for (size_t b = 0; b < g->n_budgets; b++) budget[b] = g->budget[b], fit_parabola(&budget[b], g, w);
-        iso[i] = budget_law(budget, g->n_budgets, OF_SIZE).exponent;
-        free(w), free(budget);
-    }
-    for (size_t i = 0; i < draws; i++)
-        if (!isnan(g->draw[i].E)) g->draw[kept++] = g->draw[i];
-    g->n_draws = kept;
-    interval_95(iso, draws, &g->iso.exponent_lo, &g->iso.exponent_hi);
-    free(iso);
-    summarise_draws(g);
+// The smallest and the largest of n numbers.
+void range_of(const double *x, size_t n, double *least, double *greatest) {
+    *least = INFINITY, *greatest = -INFINITY;
+    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
 }
 
 // ----------------------------------------------------------------------------
-// plans: from a compute budget to a run
-
-// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
-static double shape_flops(const Config *c, double head_rate) {
-    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
-}
-
-// The shape whose F is nearest to F, in log, among those with at least two layers, channels in multiples of
-// 16, 8 to 64 channels a layer, and the trainer's default heads. A shape twice as deep or as flat as 32
-// channels a layer counts as 2% further away; so of two that are equally near, the more usual one is taken.
-Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
-    Config best = {0};
-    double best_score = INFINITY;
-    for (size_t C = 16; C <= 16384; C += 16) {
-        Config c = {2, C, MAX(1, C / 32), default_hidden(C), T, V, causal};
-        if (C % c.NH || C / c.NH % 2) continue;
-        for (c.L = MAX(2, (C + 63) / 64); c.L <= C / 8; c.L++) {
-            double its = shape_flops(&c, head_rate);
-            double score = fabs(log(its / F)) + 0.02 * fabs(log2((double)C / (double)c.L / 32));
-            if (score < best_score) best_score = score, best = c;
-            if (its > 2 * F) break;
-        }
-        if (flops_per_token(&c) > 4 * F) break;
-    }
-    return best;
-}
-
-// The best run at a compute C.
-typedef struct {
-    double C, F, D, loss;    // the law's optimum
-    double smaller, larger;  // how much higher the loss is with a third and with three times F, at the same C
-    Config shape;            // the nearest to F; L = 0 if the points do not tell T and V
-    double shape_F, shape_D; // its F, and the D that makes C
-    size_t params, rows, steps;
-    double lr;
-} Plan;
-
-// The run whose T, V, mask rate and batch a plan takes over: the last used point of the largest budget.
-static const Point *model_run(const Group *g) { return &g->point[g->use[g->n_use - 1]]; }
-
-// Batch and learning rate follow their power laws, if there are any. Otherwise they are those of model_run
-// (the rate scaled as 1/√channels, as in dev/sweep), or if the points do not tell them the trainer's
-// defaults. The batch leaves at least MIN_STEPS steps.
-Plan make_plan(const Group *g, double C) {
-    const Law *law = &g->law;
-    Plan p = {.C = C, .F = law_F_opt(law, C), .D = law_D_opt(law, C)};
-    p.loss = law_loss(law, p.F, p.D);
-    p.smaller = law_loss(law, p.F / 3, p.D * 3) - p.loss, p.larger = law_loss(law, p.F * 3, p.D / 3) - p.loss;
-    const Point *as = model_run(g);
-    double T = as->seq_len, V = as->vocab, batch = as->batch_tokens;
-    double head_rate = !fit_opt.with_head ? 0 : as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
-    if (strcmp(fit_opt.column[0], fit_columns[0].name)) return p; // then F may not be FLOPs
-    if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
-    p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
-    p.shape_F = shape_flops(&p.shape, head_rate);
-    p.shape_D = C / p.shape_F, p.params = parameter_count(&p.shape);
-    if (g->best_batch.n) batch = power_at(&g->best_batch, C);
-    if (!(batch > 0)) batch = 32 * T;
-    p.rows = (size_t)fmax(1, fmin(fmin(rint(batch / T), floor(p.shape_D / MIN_STEPS / T)), 1e6));
-    p.steps = (size_t)fmax(1, rint(fmin(1e15, p.shape_D / (double)p.rows / T)));
-    double rate = as->lr * sqrt(as->channels / (double)p.shape.C);
-    p.lr = g->best_lr.n ? power_at(&g->best_lr, C) : rate > 0 ? rate : default_lr(p.shape.C);
-    return p;
-}
-
-// ----------------------------------------------------------------------------
-// groups: which points are used, the budgets, and all fits of one objective on one data set
+// groups: which points are used, and the budgets
 
 static double budget_key(const Point *p) { return p->budget > 0 ? p->budget : p->C; }
 
 static int compare_points(const void *a, const void *b) {
     const Point *p = a, *q = b;
-    double x[] = {budget_key(p), p->F, p->D, p->lr, p->seed, p->loss};
-    double y[] = {budget_key(q), q->F, q->D, q->lr, q->seed, q->loss};
-    for (int k = 0; k < 6; k++)
+    double x[] = {budget_key(p), p->F, p->D, p->lr, p->batch_tokens, p->seed, p->loss};
+    double y[] = {budget_key(q), q->F, q->D, q->lr, q->batch_tokens, q->seed, q->loss};
+    for (int k = 0; k < 7; k++)
         if (x[k] < y[k] || x[k] > y[k]) return x[k] < y[k] ? -1 : 1;
     return 0;
 }
@@ -866,51 +973,70 @@ static void find_plateau(Group *g) {
 static int same_number(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
 static int may_be_equal(double a, double b) { return a == b || isnan(a) || isnan(b); }
 
-// Are two runs of the same size on (nearly) the same amount of data?
-static int same_run(const Point *p, const Point *q) { return p->F == q->F && fabs(log(p->D / q->D)) < 0.02; }
-
-// Do two such runs differ in nothing that may make one better? (What a file does not tell is not assumed.)
+// Do two runs of the same size and data differ in nothing that may make one better? (What a file does not
+// tell is not assumed.)
 static int same_setting(const Point *p, const Point *q) {
     return same_number(p->lr, q->lr) && same_number(p->batch_tokens, q->batch_tokens) &&
            same_number(p->grad_clip, q->grad_clip) && same_number(p->weight_decay, q->weight_decay);
 }
 
-// The mean loss of the runs that differ from p only in the seed.
-static double setting_loss(const Point *all, size_t n, const Point *p) {
-    double sum = 0, count = 0;
-    for (const Point *q = all; q < all + n; q++)
-        if (same_run(p, q) && same_setting(p, q)) sum += q->loss, count++;
-    return sum / count;
-}
+// Not a copy, not too short and not on the plateau.
+static int is_sound(const Point *p) { return p->verdict == USED || p->verdict == OTHER_SETTING; }
 
-// Neither too short nor on the plateau.
-static int is_sound(const Point *p) { return p->verdict == USED || p->verdict == NOT_BEST; }
-
-// Decide which points are used for the law. Of several settings at the same (F, D), the best one is.
-static void judge_points(Group *g) {
-    double *mean = alloc_or_die(g->n * sizeof *mean);
+// Find the copies, and the runs that tell nothing.
+static void find_unsound(Group *g) {
     find_plateau(g);
-    for (size_t i = 0; i < g->n && !fit_opt.all; i++) {
+    for (size_t i = 0; i < g->n; i++) {
         Point *p = &g->point[i];
-        if (p->steps < MIN_STEPS) p->verdict = TOO_SHORT;
+        if (i && !memcmp(p, p - 1, offsetof(Point, verdict))) p->verdict = COPY;
+        else if (fit_opt.all) continue;
+        else if (p->steps < MIN_STEPS) p->verdict = TOO_SHORT;
         else if (p->loss > 0.9 * g->plateau) p->verdict = ON_PLATEAU;
     }
-    for (size_t i = 0; i < g->n; i++) mean[i] = setting_loss(g->point, g->n, &g->point[i]);
-    for (size_t i = 0; i < g->n; i++)
-        for (size_t j = 0; j < g->n && g->point[i].verdict == USED; j++)
-            if (is_sound(&g->point[j]) && mean[j] < mean[i] && same_run(&g->point[i], &g->point[j]))
-                g->point[i].verdict = NOT_BEST;
-    g->use = alloc_or_die(g->n * sizeof *g->use);
-    g->F = alloc_or_die(4 * g->n * sizeof *g->F);
-    g->D = g->F + g->n, g->C = g->D + g->n, g->loss = g->C + g->n;
+}
+
+// Gather the sound runs that differ only in the seed into cells, and see how much seeds differ.
+static void make_cells(Group *g) {
+    double squares = 0, sound = 0;
+    g->cell = alloc_or_die(g->n * sizeof *g->cell);
     for (size_t i = 0; i < g->n; i++) {
-        const Point *p = &g->point[i];
-        g->count[p->verdict]++;
-        if (p->verdict != USED) continue;
-        g->F[g->n_use] = p->F, g->D[g->n_use] = p->D, g->C[g->n_use] = p->C, g->loss[g->n_use] = p->loss;
-        g->use[g->n_use++] = i;
+        Point *p = &g->point[i];
+        if (!is_sound(p)) continue;
+        p->cell = g->n_cells;
+        for (const Point *q = p; q-- > g->point && q->F == p->F && q->D == p->D;)
+            if (is_sound(q) && same_setting(p, q)) p->cell = q->cell;
+        Cell *c = &g->cell[p->cell];
+        if (p->cell == g->n_cells) g->n_cells++, c->point = i;
+        c->runs++, c->loss += p->loss, sound++;
     }
-    free(mean);
+    for (Cell *c = g->cell; c < g->cell + g->n_cells; c++) c->loss /= (double)c->runs;
+    for (const Point *p = g->point; p < g->point + g->n; p++)
+        if (is_sound(p)) squares += pow(log(p->loss / g->cell[p->cell].loss), 2);
+    g->repeats = (size_t)sound - g->n_cells, g->noise = sqrt(squares / (double)g->repeats);
+}
+
+// A budget is three or more points, at least one of them sound, with the same number in the budget column (or
+// the same F D, if there is no such column). Without such a column, numbers may also be near: within 2% from
+// one to the next and 10% in all, with no other point within 20% and three different F among the sound ones.
+// So points scattered at random have no budgets.
+static void find_budgets(Group *g) {
+    g->budget = alloc_or_die((g->n / 3 + 1) * sizeof *g->budget);
+    for (size_t i = 0, end; i < g->n; i = end) {
+        Budget b = {.first = i};
+        double from = budget_key(&g->point[i]), to = from, next = INFINITY;
+        double before = i ? budget_key(&g->point[i - 1]) : 0;
+        size_t sound = 0;
+        for (end = i + 1; end < g->n; end++, to = next, next = INFINITY)
+            if ((next = budget_key(&g->point[end])) > 1.02 * to) break;
+        b.n = end - i;
+        for (const Point *p = g->point + i, *q; p < g->point + end; sound += is_sound(p++)) {
+            for (q = g->point + i; q < p && !(is_sound(q) && fabs(q->F / p->F - 1) < 1e-9);) q++;
+            b.sizes += q == p && is_sound(p);
+        }
+        int alone = to < 1.1 * from && before < from / 1.2 && next > 1.2 * to;
+        int is_one = from == to ? b.n >= 3 : b.sizes >= 3 && alone;
+        if (is_one && sound > 0) g->budget[g->n_budgets++] = b;
+    }
 }
 
 // How many different positive values a column has in the points with this F. *edge: x has no smaller or no
@@ -922,58 +1048,246 @@ static size_t count_tried(const Point *all, size_t n, double F, size_t offset, d
         int is_new = all[i].F == F && value > 0;
         for (size_t j = 0; j < i && is_new; j++)
             is_new = all[j].F != F || point_number(&all[j], offset) != value;
-        count += (size_t)is_new, less += is_new && value < x, more += is_new && value > x;
+        int off = value < x * (1 - 1e-9) ? -1 : value > x * (1 + 1e-9);
+        count += (size_t)is_new, less += is_new && off < 0, more += is_new && off > 0;
     }
     *edge = !less || !more;
     return count;
 }
 
-// The best size of a budget, and the learning rate and batch that go with it. The loss is so flat around its
-// minimum that noise would choose between settings. So rate and batch are geometric means over all runs of
-// that size whose loss is within 0.25% of the lowest, as in DeepSeek LLM (arXiv 2401.02954, section 3.1).
-static void best_of_budget(Group *g, Budget *b) {
-    const Point *all = g->point + b->first, *best = all;
-    double least = INFINITY, log_lr = 0, log_batch = 0, near = 0;
-    for (const Point *p = all; p < all + b->n; p++) {
-        double mean = setting_loss(all, b->n, p);
-        if (is_sound(p) && mean < least) least = mean, best = p;
-    }
-    for (const Point *p = all; p < all + b->n; p++) {
-        if (!is_sound(p) || p->F != best->F || setting_loss(all, b->n, p) > 1.0025 * least) continue;
-        log_lr += log(p->lr), log_batch += log(p->batch_tokens), near++;
-    }
-    b->F = best->F, b->channels = best->channels;
-    b->lr = exp(log_lr / near), b->batch_tokens = exp(log_batch / near);
-    b->lrs = count_tried(all, b->n, best->F, offsetof(Point, lr), best->lr, &b->lr_edge);
-    b->batches =
-        count_tried(all, b->n, best->F, offsetof(Point, batch_tokens), best->batch_tokens, &b->batch_edge);
+// A peak rate as it would be at one channel, since the best one falls as 1/√channels (see dev/README.md).
+static double bare_rate(const Point *p) { return p->lr * (p->channels > 0 ? sqrt(p->channels) : 1); }
+
+// How far a setting is from another, in logs.
+static double setting_gap(const Point *p, const Point *q) {
+    double lr = fabs(log(bare_rate(p) / bare_rate(q))), batch = fabs(log(p->batch_tokens / q->batch_tokens));
+    return (isnan(lr) ? 0 : lr) + (isnan(batch) ? 0 : batch) + 9 * !same_number(p->grad_clip, q->grad_clip) +
+           9 * !same_number(p->weight_decay, q->weight_decay);
 }
 
-// A budget is three or more points, at least one of them used, with the same number in the budget column (or
-// the same F D, if there is no such column). Without such a column, numbers may also be near: within 2% from
-// one to the next and 10% in all, with no other point within 20% and three different F among the used points.
-// So points scattered at random have no budgets.
-static void find_budgets(Group *g) {
-    g->budget = alloc_or_die((g->n / 3 + 1) * sizeof *g->budget);
-    for (size_t i = 0, end, use = 0; i < g->n; i = end) {
-        Budget b = {.first = i, .use = use};
-        double from = budget_key(&g->point[i]), to = from, next = INFINITY;
-        double before = i ? budget_key(&g->point[i - 1]) : 0;
-        for (end = i + 1; end < g->n; end++, to = next, next = INFINITY)
-            if ((next = budget_key(&g->point[end])) > 1.02 * to) break;
-        b.n = end - i;
-        while (use < g->n_use && g->use[use] < end) b.C += log(g->C[use]), use++;
-        b.n_use = use - b.use;
-        b.C = exp(b.C / (double)b.n_use);
-        for (size_t k = b.use; k < use; k++) {
-            size_t j = b.use;
-            while (j < k && fabs(log(g->F[j] / g->F[k])) > 1e-9) j++;
-            b.sizes += j == k;
-        }
-        int alone = to < 1.1 * from && before < from / 1.2 && next > 1.2 * to;
-        int is_one = from == to ? b.n >= 3 : b.sizes >= 3 && alone;
-        if (is_one && b.n_use > 0) g->budget[g->n_budgets++] = b;
+// Of the cells of one size that begin with number i, the one whose setting is nearest to that of p, among
+// those with most seeds: one lucky seed must not beat the mean of three. *end: where the next size begins.
+static size_t nearest_cell(const Group *g, size_t i, size_t limit, const Point *p, size_t *end) {
+    size_t best = i, most = 0;
+    double least = INFINITY, F = g->point[g->cell[i].point].F;
+    for (*end = i; *end < limit && g->point[g->cell[*end].point].F == F; ++*end)
+        most = MAX(most, g->cell[*end].runs);
+    for (size_t k = i; k < *end; k++) {
+        double gap = setting_gap(&g->point[g->cell[k].point], p);
+        if (g->cell[k].runs == most && gap < least) least = gap, best = k;
     }
+    return best;
+}
+
+// The mean log loss of a budget's cells [from, to) if each size has the cell nearest to the setting of p;
+// infinite if the size of cell `own`, which has it, has another cell with more seeds.
+static double setting_loss(const Group *g, size_t from, size_t to, const Point *p, size_t own) {
+    double sum = 0, sizes = 0;
+    for (size_t i = from, end; i < to; i = end, sizes++) {
+        const Cell *c = &g->cell[nearest_cell(g, i, to, p, &end)];
+        sum += i <= own && own < end && c->runs > g->cell[own].runs ? INFINITY : log(c->loss);
+    }
+    return sum / sizes;
+}
+
+// The setting of a budget's cells [from, to), as of a made-up run: the one with the best mean over seeds and
+// sizes. The loss is so flat around its minimum that noise would choose, so it is the geometric mean of all
+// within 0.25% of the best, as in DeepSeek LLM (arXiv 2401.02954, section 3.1).
+static Point best_setting(const Group *g, size_t from, size_t to) {
+    double *mean = alloc_or_die((to - from) * sizeof *mean), least = INFINITY, lr = 0, batch = 0, near = 0;
+    Point best = {0};
+    for (size_t i = from; i < to; i++) {
+        const Point *p = &g->point[g->cell[i].point], *last = &g->point[g->cell[i - (i > from)].point];
+        int same = last != p && setting_gap(p, last) == 0 && p->F == last->F;
+        mean[i - from] = same ? mean[i - from - 1] : setting_loss(g, from, to, p, i);
+        if (mean[i - from] < least) least = mean[i - from], best = *p;
+    }
+    for (size_t i = from; i < to; i++) {
+        const Point *p = &g->point[g->cell[i].point];
+        if (mean[i - from] <= least + 0.0025) lr += log(bare_rate(p)), batch += log(p->batch_tokens), near++;
+    }
+    best.lr *= exp(lr / near) / bare_rate(&best), best.batch_tokens = exp(batch / near);
+    free(mean);
+    return best;
+}
+
+// Choose one rate and batch for a budget, and use it at every size: the best of several at each size would
+// flatter the sizes at which more were tried.
+static void choose_setting(Group *g, Budget *b) {
+    size_t from = SIZE_MAX, to = 0, end;
+    Point *all = g->point + b->first;
+    const Point *best = NULL;
+    double least = INFINITY;
+    for (Point *p = all; p < all + b->n; p++)
+        if (is_sound(p)) from = MIN(from, p->cell), to = MAX(to, p->cell + 1);
+    Point want = best_setting(g, from, to);
+    for (size_t i = from; i < to; i = end) {
+        const Cell *c = &g->cell[nearest_cell(g, i, to, &want, &end)];
+        const Point *chosen = &g->point[c->point];
+        if (c->loss < least) least = c->loss, best = chosen;
+        for (Point *p = all; p < all + b->n; p++)
+            if (p->F == chosen->F && is_sound(p) && !same_setting(p, chosen)) p->verdict = OTHER_SETTING;
+    }
+    b->F = best->F, b->channels = best->channels, b->batch_tokens = want.batch_tokens;
+    b->lr = best->lr * bare_rate(&want) / bare_rate(best);
+    b->lrs = count_tried(all, b->n, b->F, offsetof(Point, lr), b->lr, &b->lr_edge);
+    b->batches = count_tried(all, b->n, b->F, offsetof(Point, batch_tokens), b->batch_tokens, &b->batch_edge);
+}
+
+// Of points without a budget, drop those that another setting beats on (nearly) the same size and data.
+static void drop_beaten(Group *g) {
+    for (Point *p = g->point; p < g->point + g->n; p++)
+        for (Point *q = p; p->verdict == USED && q-- > g->point && q->C > 0.97 * p->C;) {
+            if (q->verdict != USED || p->F != q->F || same_setting(p, q)) continue;
+            if (fabs(log(p->D / q->D)) > 0.02) continue;
+            const Cell *a = &g->cell[p->cell], *b = &g->cell[q->cell];
+            int worse = a->runs < b->runs || (a->runs == b->runs && a->loss > b->loss);
+            (worse ? p : q)->verdict = OTHER_SETTING;
+        }
+}
+
+// Gather the cells that are used, and find each budget's among them.
+static void gather_used(Group *g) {
+    double **column[] = {&g->F, &g->D, &g->C, &g->loss, &g->runs};
+    for (int k = 0; k < 5; k++) *column[k] = alloc_or_die(g->n_cells * sizeof **column[k]);
+    g->use = alloc_or_die(g->n_cells * sizeof *g->use);
+    for (const Point *p = g->point; p < g->point + g->n; p++) g->count[p->verdict]++;
+    for (const Cell *c = g->cell; c < g->cell + g->n_cells; c++) {
+        const Point *p = &g->point[c->point];
+        if (p->verdict != USED) continue;
+        size_t i = g->n_use++;
+        g->use[i] = c->point, g->F[i] = p->F, g->D[i] = p->D, g->C[i] = p->C;
+        g->loss[i] = c->loss, g->runs[i] = (double)c->runs;
+    }
+    for (Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
+        while (b->use < g->n_use && g->use[b->use] < b->first) b->use++;
+        for (size_t i = b->use; i < g->n_use && g->use[i] < b->first + b->n; i++)
+            b->n_use++, b->C += log(g->C[i]);
+        b->C = exp(b->C / (double)b->n_use);
+    }
+}
+
+// What the bootstrap draws: cells, from each budget as many as it has; but where the points are learning
+// curves (no budgets, and more than eight points for a size), all of one size, since those of a run are not
+// independent.
+static void find_units(Group *g) {
+    g->unit = alloc_or_die(2 * g->n_use * sizeof *g->unit), g->stratum = g->unit + g->n_use;
+    for (size_t i = 0, j; i < g->n_use; i++) {
+        for (j = 0; j < i && g->F[j] != g->F[i];) j++;
+        g->unit[i] = j < i ? g->unit[j] : g->n_units++;
+    }
+    if (g->n_budgets == 0 && g->n_use > 8 * g->n_units) return;
+    g->n_units = g->n_use;
+    for (size_t i = 0; i < g->n_use; i++) g->unit[i] = i, g->stratum[i] = g->n_budgets;
+    for (size_t b = 0; b < g->n_budgets; b++)
+        for (size_t i = 0; i < g->budget[b].n_use; i++) g->stratum[g->budget[b].use + i] = b;
+}
+
+// Find which points are used, the budgets, and the best setting of each.
+void group_budgets(Group *g) {
+    qsort(g->point, g->n, sizeof *g->point, compare_points);
+    find_unsound(g), make_cells(g), find_budgets(g);
+    for (Budget *b = g->budget; b < g->budget + g->n_budgets; b++) choose_setting(g, b);
+    drop_beaten(g), gather_used(g), find_units(g);
+    g->rates = tuned_rates(g);
+}
+
+// ----------------------------------------------------------------------------
+// the bootstrap, and what it says of the best split
+
+enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
+
+// Draw a resample: w (n_use) becomes how often each used cell is in it. As many units are drawn from each
+// budget as it has, and from those without a budget. Each objective has its own random numbers, so that the
+// resamples of two are independent.
+static void resample(const Group *g, double *w, uint64_t draw) {
+    size_t *list = alloc_or_die(2 * g->n_units * sizeof *list), *drawn = list + g->n_units, next = 0;
+    uint64_t stream = STREAM_BOOTSTRAP + draw;
+    for (const char *c = g->objective; *c; c++) stream = stream * 31 + (unsigned char)*c;
+    for (size_t b = 0; b <= g->n_budgets; b++) {
+        size_t n = 0;
+        for (size_t u = 0; u < g->n_units; u++)
+            if (g->stratum[u] == b) list[n++] = u;
+        for (size_t i = 0; i < n; i++)
+            drawn[list[(size_t)(uniform(fit_opt.seed, stream, next++) * (double)n)]]++;
+    }
+    for (size_t i = 0; i < g->n_use; i++) w[i] = (double)drawn[g->unit[i]];
+    free(list);
+}
+
+// The 95% interval over the draws of D_opt/F_opt at C, by one way; with `over`, of its quotient by that of
+// another group or way.
+void ratio_interval(const Group *g, int way, const Group *over, int over_way, double C, double *lo,
+                    double *hi) {
+    size_t n = over ? MIN(g->n_draws, over->n_draws) : g->n_draws;
+    double *x = alloc_or_die(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) {
+        double F[2] = {NAN, NAN};
+        const Group *of[2] = {g, over};
+        for (int k = 0; k < (over ? 2 : 1); k++) {
+            int by_law = (k ? over_way : way) == BY_LAW;
+            F[k] = by_law ? law_F_opt(&of[k]->draw[i], C) : power_at(&of[k]->draw_minima[i], C);
+        }
+        x[i] = over ? pow(F[1] / F[0], 2) : C / (F[0] * F[0]);
+    }
+    interval_95(x, n, lo, hi);
+    free(x);
+}
+
+// F_opt at C by one way, and D_opt/F_opt.
+double split_F(const Group *g, int way, double C) { return power_at(&g->split[way], C); }
+double split_ratio(const Group *g, int way, double C) { return C / pow(split_F(g, way, C), 2); }
+
+// The intervals that the draws give.
+static void summarise_draws(Group *g) {
+    double *x = alloc_or_die(g->n_draws * sizeof *x);
+    PowerLaw *law = &g->split[BY_LAW], *minima = &g->split[BY_MINIMA];
+    for (size_t i = 0; i < g->n_draws; i++) g->n_laws += !isnan(g->draw[i].E);
+    for (int k = 0; k < N_LAW; k++) {
+        for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
+        interval_95(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
+    }
+    for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw_minima[i].exponent;
+    interval_95(x, g->n_draws, &minima->exponent_lo, &minima->exponent_hi);
+    law->exponent_lo = g->lo.a, law->exponent_hi = g->hi.a;
+    free(x);
+}
+
+// How far the bootstrap is, on a terminal, when there is something to wait for.
+static void show_progress(const Group *g, size_t done, double began, double *shown) {
+    double now = now_seconds(), left = (now - began) * (double)(fit_opt.draws - done) / (double)done;
+    char text[32];
+    if (!isatty(2) || (now < *shown + 0.5 && done < fit_opt.draws) || (*shown == began && left < 2)) return;
+    format_seconds(text, left);
+    fprintf(stderr, "\r%s: %zu of %zu resamples, %s left %s", *g->objective ? g->objective : "all rows", done,
+            fit_opt.draws, text, done == fit_opt.draws ? "\n" : "");
+    *shown = now;
+}
+
+// Fit law and minima again to resampled cells. A resample that cannot determine a law is drawn again. A draw
+// depends on its number alone, so the result is the same for any number of threads.
+static void bootstrap_group(Group *g, const Surface *s, const double t[NP]) {
+    size_t draws = g->n_draws = fit_opt.draws, done = 0;
+    double began = now_seconds(), shown = began;
+    g->draw = alloc_or_die(draws * sizeof *g->draw);
+    g->draw_minima = alloc_or_die(draws * sizeof *g->draw_minima);
+    #pragma omp parallel for schedule(dynamic)
+    for (size_t i = 0; i < draws; i++) {
+        double mine[NP], *w = alloc_or_die(g->n_use * sizeof *w);
+        int possible = 0;
+        for (size_t attempt = 0; !possible && attempt < DRAW_TRIES; attempt++) {
+            resample(g, w, i + attempt * draws);
+            possible = !g->has_law || law_possible(s, w);
+        }
+        memcpy(mine, t, sizeof mine);
+        for (int k = 0; k < N_LAW; k++) g->draw[i].v[k] = NAN;
+        if (possible && g->has_law) g->draw[i] = surface_fit(s, w, DRAW_STARTS, mine, 1, NULL, NULL);
+        g->draw_minima[i] = fit_minima(g, w);
+        free(w);
+        #pragma omp critical
+        show_progress(g, ++done, began, &shown);
+    }
+    summarise_draws(g);
 }
 
 // Fit the points of all budgets but the largest, and predict those of the largest.
@@ -981,7 +1295,7 @@ static void hold_out(Group *g) {
     Law law;
     if (g->n_budgets < 2) return;
     size_t n = g->budget[g->n_budgets - 1].use;
-    if (!law_fit(&law, g->F, g->D, g->loss, n, fit_opt.fix_E)) return;
+    if (!law_fit(&law, g->F, g->D, g->loss, n, &fit_opt.fixed)) return;
     g->held_n = g->n_use - n;
     for (size_t i = n; i < g->n_use; i++) {
         double error = log(law_loss(&law, g->F[i], g->D[i]) / g->loss[i]);
@@ -990,41 +1304,285 @@ static void hold_out(Group *g) {
     g->held_rms = sqrt(g->held_rms);
 }
 
-// Find which points are used, the budgets, and the best runs of each.
-void group_budgets(Group *g) {
-    qsort(g->point, g->n, sizeof *g->point, compare_points);
-    judge_points(g);
-    find_budgets(g);
-    for (size_t i = 0; i < g->n_budgets; i++) best_of_budget(g, &g->budget[i]);
+// Why there is no best split by a law, and none by minima.
+static void find_refusals(Group *g) {
+    double low, high;
+    size_t usable = 0, inside = 0;
+    range_of(g->C, g->n_use, &low, &high);
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
+        usable += b->sizes >= 3, inside += b->sizes >= 3 && !b->open && !b->edge;
+    const char *decade = high < 9.9 * low ? "under a decade of C: too little to tell how F_opt grows" : NULL;
+    g->refused[BY_LAW] =
+        !g->has_law ? "too few points: it takes 5 different (F, D), with 3 F and 3 D (fewer with --fix)" :
+        g->law.A == 0 ? "no frontier: A is 0, so the loss does not depend on F" :
+        g->law.B == 0 ? "no frontier: B is 0, so the loss does not depend on D" :
+        !(g->law.G > 0 && isfinite(g->law.G)) ? "no frontier: G cannot be computed" : decade;
+    g->refused[BY_MINIMA] =
+        fit_opt.with_head ? "no isoFLOP curves: with the head, C varies within a budget" :
+        g->n_budgets == 0 ? "no isoFLOP curves: the points do not form budgets" :
+        usable < 3 ? "too few budgets: it takes three with three sizes or more" :
+        inside < 2 ? "no interior minimum in two budgets or more: try smaller and larger sizes" :
+        !g->split[BY_MINIMA].n ? "no interior minimum: the curves of all budgets together have none" : decade;
+}
+
+// Three budgets at which law and minima are held against each other: the smallest C, the largest, and the
+// middle one in logs.
+static double compared_C(const Group *g, int k) {
+    double low, high;
+    range_of(g->C, g->n_use, &low, &high);
+    return low * pow(high / low, k / 2.0);
+}
+
+// Do law and minima agree? Not if they are a factor of 2 apart anywhere, or 1.25 with all of the interval on
+// one side.
+static int compare_ways(const Group *g) {
+    double lo, hi;
+    int ways = !g->refused[BY_LAW] + !g->refused[BY_MINIMA], apart = 0;
+    for (int k = 0; k < 3 && ways == 2; k++) {
+        double C = compared_C(g, k), factor = split_F(g, BY_LAW, C) / split_F(g, BY_MINIMA, C);
+        ratio_interval(g, BY_LAW, g, BY_MINIMA, C, &lo, &hi);
+        int tells = g->n_draws && (lo > 1 || hi < 1);
+        apart |= !(fabs(log(factor)) < log(tells ? 1.25 : 2));
+    }
+    return ways < 2 ? (ways ? ONE_WAY : NEITHER) : apart ? DISAGREE : AGREE;
 }
 
 // Work out everything about a group.
 void fit_group(Group *g) {
     group_budgets(g);
-    double *w = alloc_or_die(g->n_use * sizeof *w), t[NP];
+    double *w = alloc_or_die(g->n_use * sizeof *w), t[NP] = {0};
+    Law end[MAX_STARTS + 1];
     for (size_t i = 0; i < g->n_use; i++) w[i] = 1;
     for (size_t i = 0; i < g->n_budgets; i++) fit_parabola(&g->budget[i], g, w);
-    g->iso = budget_law(g->budget, g->n_budgets, OF_SIZE);
-    g->best_lr = budget_law(g->budget, g->n_budgets, OF_RATE);
-    g->best_batch = budget_law(g->budget, g->n_budgets, OF_BATCH);
-    Surface s = surface_make(g->F, g->D, g->loss, g->n_use, fit_opt.fix_E);
-    for (int k = 0; k < N_LAW; k++) g->law.v[k] = g->lo.v[k] = g->hi.v[k] = g->se.v[k] = NAN;
+    Surface s = surface_make(g->F, g->D, g->loss, g->n_use, &fit_opt.fixed);
+    for (int k = 0; k < N_LAW; k++) g->law.v[k] = g->lo.v[k] = g->hi.v[k] = NAN;
     g->has_law = law_possible(&s, w);
     if (g->has_law) {
-        g->law = surface_fit(&s, w, MAX_STARTS, t, 0, &g->converged);
-        if (fit_opt.draws > 0) bootstrap_group(g, &s, t);
+        g->law = surface_fit(&s, w, MAX_STARTS, t, 0, &g->converged, end);
+        find_alternatives(g, end);
         hold_out(g);
     }
+    g->split[BY_LAW] = (PowerLaw){g->law.G, g->law.a, NAN, NAN, (size_t)g->has_law};
+    g->split[BY_MINIMA] = fit_minima(g, w);
+    if (fit_opt.draws > 0 && g->n_use > 0) bootstrap_group(g, &s, t);
+    find_refusals(g);
+    g->verdict = compare_ways(g);
     free(w), free(s.x);
 }
 
 // ----------------------------------------------------------------------------
-// the report
+// plans: from a compute budget to a run
 
-// The smallest and the largest of n numbers.
-void range_of(const double *x, size_t n, double *least, double *greatest) {
-    *least = INFINITY, *greatest = -INFINITY;
-    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
+typedef struct {
+    size_t L, C; // layers, channels
+} Shape;
+
+// The sizes that the sweep trains and that plans name. F_N grows by about 1.5 from one to the next: width
+// from 16 channels, depth from two layers (models with one stall), to the shape of BERT-base.
+static const Shape ladder[] = {
+    {2, 16},  {2, 24},  {2, 32},  {2, 40},  {2, 48},  {2, 64},  {2, 80},  {2, 96},
+    {2, 128}, {3, 128}, {3, 160}, {3, 192}, {4, 192}, {4, 224}, {5, 256}, {6, 288},
+    {6, 352}, {7, 384}, {7, 448}, {8, 512}, {9, 576}, {11, 640}, {12, 768},
+};
+enum { N_LADDER = sizeof ladder / sizeof *ladder };
+
+// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
+static double shape_flops(const Config *c, double head_rate) {
+    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
+}
+
+// The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer
+// for every 64 channels.
+Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
+    Config best = {0};
+    double nearest = INFINITY;
+    for (size_t i = 0; i < 400; i++) {
+        Shape s = i < N_LADDER ? ladder[i] : (Shape){i - N_LADDER + 13, 64 * (i - N_LADDER + 13)};
+        Config c = {s.L, s.C, MAX(1, s.C / 32), default_hidden(s.C), T, V, causal};
+        double off = fabs(log(shape_flops(&c, head_rate) / F));
+        if (off < nearest) nearest = off, best = c;
+    }
+    return best;
+}
+
+// The rows in a step of a run of this many tokens: as wanted, but few enough for MIN_STEPS, and so many that
+// a step without a masked token, which cannot be trained on, comes once in 10^9 steps. (mask_rate 1: ntp)
+size_t choose_rows(double want, double tokens, double T, double mask_rate) {
+    double least = mask_rate < 1 ? fmin(1e6, ceil(log(1e-9) / log1p(-mask_rate) / T)) : 1;
+    return (size_t)fmax(fmax(1, least), floor(fmin(want, tokens / T / MIN_STEPS)));
+}
+
+// The best run at a compute C.
+typedef struct {
+    double C, F, D, loss;    // the split, and the law's loss there (NAN: not to be trusted)
+    double smaller, larger;  // how much higher the loss is with a third and with three times F, at the same C
+    Config shape;            // the nearest to F; L = 0 if the points do not tell T and V
+    double shape_F, shape_D; // its F, and the D that makes C
+    size_t params, rows, steps;
+    double lr;
+    const Budget *like;      // the budget whose rate and batch it takes over; NULL: none
+} Plan;
+
+// The run whose T, V and mask rate a plan takes over: the last used one of the largest budget.
+static const Point *model_run(const Group *g) { return &g->point[g->use[g->n_use - 1]]; }
+
+// The budget nearest to C that tells rate and batch; NULL if none does.
+static const Budget *nearest_budget(const Group *g, double C) {
+    const Budget *best = NULL;
+    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
+        if (!(b->lr > 0 && b->batch_tokens > 0)) continue;
+        if (!best || fabs(log(b->C / C)) < fabs(log(best->C / C))) best = b;
+    }
+    return best;
+}
+
+// Rate and batch follow the tuned ones, if three or more were tried at some budget; otherwise they are those
+// of the budget nearest in C, the rate scaled as 1/√channels, or the trainer's defaults.
+Plan make_plan(const Group *g, int way, double C) {
+    const Law *law = &g->law;
+    const Point *as = model_run(g);
+    Plan p = {.C = C, .F = split_F(g, way, C), .like = nearest_budget(g, C)};
+    p.D = C / p.F;
+    int trusted = way == BY_LAW || g->verdict != DISAGREE; // where the law is not right, its losses are not
+    p.loss = trusted ? law_loss(law, p.F, p.D) : NAN;
+    p.smaller = law_loss(law, p.F / 3, p.D * 3) - p.loss, p.larger = law_loss(law, p.F * 3, p.D / 3) - p.loss;
+    double T = as->seq_len, V = as->vocab, mask = as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
+    if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
+    double head_rate = fit_opt.with_head ? mask : 0;
+    p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
+    p.shape_F = shape_flops(&p.shape, head_rate);
+    p.shape_D = C / p.shape_F, p.params = parameter_count(&p.shape);
+    double channels = (double)p.shape.C, batch = p.like ? p.like->batch_tokens : as->batch_tokens;
+    p.lr = p.like ? p.like->lr * sqrt(p.like->channels / channels) : as->lr * sqrt(as->channels / channels);
+    if (g->rates.grids) batch = power_at(&g->rates.batch, p.shape_D);
+    if (!(batch > 0)) batch = 32 * T;
+    p.rows = choose_rows(fmin(rint(batch / T), 1e6), p.shape_D, T, mask);
+    p.steps = (size_t)fmax(1, rint(fmin(1e15, p.shape_D / (double)p.rows / T)));
+    double tuned = power_at(&g->rates.lr, C) / sqrt(channels) * pow((double)p.rows * T / batch, 0.25);
+    if (g->rates.grids) p.lr = tuned, p.like = NULL;
+    if (!(p.lr > 0)) p.lr = default_lr(p.shape.C);
+    return p;
+}
+
+// Write the command that trains a planned run; but with an --out of its own it only says how long that takes.
+static void put_plan_command(FILE *f, const Group *g, int way, const Plan *p, int dry_run) {
+    char path[PATH_MAX], compute[32], *plus;
+    const Point *as = model_run(g);
+    snprintf(compute, sizeof compute, "%.4g", p->C);
+    if ((plus = strchr(compute, '+'))) memmove(plus, plus + 1, strlen(plus)); // 1e14, not 1e+14
+    fprintf(f, "./train_optibert --objective %s --train %s --layers %zu --channels %zu --seq-len %zu",
+            g->objective, find_shard(g, path) ? path : "FILE", p->shape.L, p->shape.C, p->shape.T);
+    if (!p->shape.causal && as->mask_rate > 0) fprintf(f, " --mask-rate %g", as->mask_rate);
+    fprintf(f, " --batch %zu --lr %.4g", p->rows, p->lr);
+    if (!may_be_equal(as->grad_clip, default_settings.grad_clip))
+        fprintf(f, " --grad-clip %g", as->grad_clip);
+    if (!may_be_equal(as->weight_decay, default_settings.weight_decay))
+        fprintf(f, " --weight-decay %g", as->weight_decay);
+    if (fit_opt.with_head) fprintf(f, " --tokens %.9g", p->shape_D);
+    else fprintf(f, " --flops %.9g", p->C);
+    fprintf(f, " --out best-%s%s%s-%s%s%s", g->objective, is_plain_name(g->data) ? "-" : "",
+            is_plain_name(g->data) ? g->data : "", compute, g->verdict == DISAGREE ? "-by-" : "",
+            g->verdict == DISAGREE ? way_names[way] : "");
+    fputs(dry_run ? " --dry-run 2>&1" : "\n", f);
+}
+
+// How many seconds a planned run takes on this machine, as ./train_optibert --dry-run expects.
+static double planned_seconds(const Group *g, int way, const Plan *p) {
+    char *command, line[512] = "no output";
+    double part[3], speed, seconds = NAN;
+    size_t size;
+    FILE *f = text_open(&command, &size);
+    put_plan_command(f, g, way, p, 1), text_close(f);
+    f = popen(command, "r");
+    while (f && isnan(seconds) && fgets(line, sizeof line, f)) {
+        int n = sscanf(line, "time about %lf:%lf:%lf", &part[0], &part[1], &part[2]);
+        if (n < 2 || sscanf(strstr(line, " at "), " at %lf", &speed) != 1) continue;
+        seconds = n == 2 ? 60 * part[0] + part[1] : 3600 * part[0] + 60 * part[1] + part[2];
+        if (seconds < 60) seconds = fmax(seconds, p->C / speed * 1e-9); // it has too few digits
+    }
+    if (!f || pclose(f) || isnan(seconds)) die("--hours: cannot measure the speed: %s", line);
+    free(command);
+    return seconds;
+}
+
+// The compute that takes so many hours on this machine, in the shape that is planned for it.
+static double compute_of_hours(const Group *g, int way, double hours) {
+    double C = 1e13 * hours, ratio = 0;
+    char path[PATH_MAX];
+    if (!*g->data) die("--hours: the points do not name their data; use --predict");
+    if (!find_shard(g, path))
+        die("--hours: data/%s.bin is not there; it needs this text to measure the speed on", g->data);
+    for (int i = 0; i < 6 && !(fabs(log(ratio)) < 0.03); i++) {
+        Plan p = make_plan(g, way, C);
+        if (!p.shape.L) die("--hours: the points do not tell seq_len and vocab; use --predict");
+        ratio = 3600 * hours / planned_seconds(g, way, &p);
+        C *= fmin(fmax(ratio, 1e-3), 1e3);
+    }
+    return C;
+}
+
+// ----------------------------------------------------------------------------
+// the report; what is a number in it goes to the JSON too
+
+static FILE *json; // where to; NULL: not asked for
+
+static void json_text(FILE *f, const char *text) {
+    fputc('"', f);
+    for (size_t n; *text; text += MAX(n, 1)) {
+        n = utf8_length(text);
+        if (*text == '"' || *text == '\\') fprintf(f, "\\%c", *text);
+        else if ((unsigned char)*text < ' ') fprintf(f, "\\u%04x", *text);
+        else if (n == 0) fputs("\\ufffd", f);
+        else fwrite(text, 1, n, f);
+    }
+    fputc('"', f);
+}
+
+__attribute__((format(printf, 2, 3)))
+static void json_number(double x, const char *name, ...) {
+    va_list args;
+    va_start(args, name);
+    if (json) fprintf(json, ",\n  \""), vfprintf(json, name, args);
+    if (json && isfinite(x)) fprintf(json, "\": %.17g", x);
+    else if (json) fprintf(json, "\": null");
+    va_end(args);
+}
+
+// A number of a table: NUM, BAND with an interval, HIDDEN from the report, or a WORD, which the JSON lacks.
+typedef struct {
+    const char *name;
+    int width, digits;
+    double x;
+    const double *interval;
+    const char *word;
+} Item;
+#define NUM(name, width, digits, x) {name, width, digits, (double)(x), NULL, NULL}
+#define BAND(name, width, digits, x, interval) {name, width, digits, x, interval, NULL}
+#define HIDDEN(name, x) {name, 0, 0, (double)(x), NULL, NULL}
+#define WORD(name, width, word) {name, width, 0, NAN, NULL, word}
+#define LINE(key, number, note, ...)                                                                        \
+    put_line(key, number, note, (const Item[]){__VA_ARGS__},                                                 \
+             sizeof((const Item[]){__VA_ARGS__}) / sizeof(Item))
+
+// Print line `number` of a table, with the names above the first, and add it to the JSON as KEYnumber_NAME.
+static void put_line(const char *key, int number, const char *note, const Item *item, size_t n) {
+    char text[64];
+    for (const Item *i = item; i < item + n && number == 1; i++) {
+        if (i->width) printf(" %*s", i->width, i->name);
+        if (i->interval) printf("  %-21s", "95% interval");
+    }
+    if (number == 1) printf("\n");
+    for (const Item *i = item; i < item + n; i++) {
+        int known = i->interval && !isnan(i->interval[0]);
+        if (!i->word) json_number(i->x, "%s%d_%s", key, number, i->name);
+        for (int end = 0; i->interval && end < 2; end++)
+            json_number(i->interval[end], "%s%d_%s_%s", key, number, i->name, end ? "hi" : "lo");
+        if (i->width && (i->word || isnan(i->x))) printf(" %*s", i->width, i->word ? i->word : "-");
+        else if (i->width) printf(" %*.*g", i->width, i->digits, i->x);
+        if (known) snprintf(text, sizeof text, "%.3g … %.3g", i->interval[0], i->interval[1]);
+        if (i->interval) printf("  %-*s", known ? 23 : 21, known ? text : "");
+    }
+    printf("%s%s\n", *note ? "  " : "", note);
 }
 
 // The mean of the exact floor over the used points that tell it; NAN if none does.
@@ -1040,135 +1598,227 @@ double mean_floor(const Group *g) {
 static void print_points(FILE *f, const Group *g) {
     double low, high;
     const size_t *n = g->count;
-    fprintf(f, "%s%s%s: %zu points, %zu of them used\n", *g->objective ? g->objective : "all rows",
-            *g->data ? " on " : "", g->data, g->n, g->n_use);
-    if (fit_opt.all) fprintf(f, "  --all: short runs and runs on the unigram plateau are used too\n");
-    else {
-        fprintf(f, "  left out (unless --all): %zu with fewer than %d steps, ", n[TOO_SHORT], MIN_STEPS);
-        if (isnan(g->plateau))
-            fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)\n");
-        else
-            fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU],
-                    g->plateau, g->plateau_from);
-    }
-    if (n[NOT_BEST])
-        fprintf(f, "  left out: %zu that another setting (rate, batch …) beats at the same F and D\n",
-                n[NOT_BEST]);
-    if (g->n_use == 0) return;
+    fprintf(f, "%s%s%s: %zu points, %zu of them used", *g->objective ? g->objective : "all rows",
+            *g->data ? " on " : "", g->data, g->n, n[USED]);
+    if (n[USED] > g->n_use) fprintf(f, ", as %zu means over seeds", g->n_use);
+    fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", fit_opt.all ? "" : " (unless --all)",
+            n[TOO_SHORT], MIN_STEPS);
+    if (isnan(g->plateau))
+        fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)");
+    else
+        fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
+                g->plateau_from);
+    if (n[OTHER_SETTING]) fprintf(f, "\n  left out: %zu of a rate or batch not chosen", n[OTHER_SETTING]);
+    if (n[COPY]) fprintf(f, "\n  left out: %zu exact copies of other rows", n[COPY]);
+    fprintf(f, "\n");
+    if (g->n_units < g->n_use)
+        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",
+                g->n_units, g->n_units < 8 ? "; so few tell little" : "");
     const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
     const double *const axis[] = {g->F, g->D, g->C, g->loss};
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 4 && g->n_use > 0; k++) {
         range_of(axis[k], g->n_use, &low, &high);
-        fprintf(f, "%s%s %.4g … %.4g", k ? ", " : "  ", names[k], low, high);
+        fprintf(f, "%s%s %.4g … %.4g%s", k ? ", " : "  ", names[k], low, high, k == 3 ? "\n" : "");
     }
-    fprintf(f, "\n\n");
 }
 
-static void print_law(const Group *g) {
-    static const char *const corr_names[NP] = {"E", "log A", "log B", "alpha", "beta"};
-    double squares = 0, floor_value = mean_floor(g);
-    for (size_t i = 0; i < g->n_use; i++)
-        squares += pow(log(law_loss(&g->law, g->F[i], g->D[i]) / g->loss[i]), 2);
-    printf("  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G\n");
-    printf("  Huber objective %.6g, root-mean-square error of log loss %.3g\n", g->law.huber,
-           sqrt(squares / (double)g->n_use));
-    printf("  %-6s %12s %12s   %s", "", "value", "std. error", "95% interval");
-    if (g->n_draws) printf("  (bootstrap: %zu draws, seed %zu)", g->n_draws, fit_opt.seed);
-    printf("\n");
+// What law and minima say of the best split, and whether that is the same.
+static void print_verdict(FILE *f, const Group *g) {
+    double worst = 1;
+    for (int way = 0; way < N_WAYS; way++) {
+        const PowerLaw *p = &g->split[way];
+        if (g->refused[way]) fprintf(f, "  no best split by the %s: %s\n", way_names[way], g->refused[way]);
+        else fprintf(f, "  F_opt ∝ C^a by the %s: a = %.3f", way_names[way], p->exponent);
+        if (!g->refused[way] && g->n_draws) fprintf(f, " (%.3f … %.3f)", p->exponent_lo, p->exponent_hi);
+        if (!g->refused[way]) fprintf(f, "\n");
+    }
+    for (int k = 0; k < 3 && g->verdict >= AGREE; k++) {
+        double C = compared_C(g, k), factor = split_F(g, BY_LAW, C) / split_F(g, BY_MINIMA, C);
+        worst = fmax(worst, fmax(factor, 1 / factor));
+    }
+    if (g->verdict == AGREE)
+        fprintf(f, "  verdict: law and minima agree: their F_opt are at most %.2g times apart\n", worst);
+    else if (g->verdict == DISAGREE)
+        fprintf(f, "  verdict: law and minima do not agree: their F_opt are up to %.2g times apart; both "
+                "are shown\n", worst);
+    else if (g->verdict == ONE_WAY)
+        fprintf(f, "  verdict: by the %s alone: nothing to hold it against\n",
+                way_names[g->refused[BY_LAW] ? BY_MINIMA : BY_LAW]);
+    else fprintf(f, "  verdict: these points tell no best split\n");
+}
+
+// F_opt by law and minima, side by side.
+static void report_ways(const Group *g) {
+    for (int k = 0; k < 3 && g->verdict >= AGREE; k++) {
+        double C = compared_C(g, k), F[2], band[3][2];
+        for (int way = 0; way < N_WAYS; way++) {
+            ratio_interval(g, way, NULL, 0, C, &band[way][1], &band[way][0]);
+            F[way] = split_F(g, way, C);
+            for (int end = 0; end < 2; end++) band[way][end] = sqrt(C / band[way][end]);
+        }
+        ratio_interval(g, BY_LAW, g, BY_MINIMA, C, &band[2][1], &band[2][0]);
+        for (int end = 0; end < 2; end++) band[2][end] = 1 / sqrt(band[2][end]);
+        LINE("compare", k + 1, "", NUM("C", 10, 3, C), BAND("law's F_opt", 12, 3, F[0], band[0]),
+             BAND("minima's F_opt", 14, 3, F[1], band[1]), BAND("quotient", 9, 3, F[0] / F[1], band[2]));
+    }
+}
+
+// Which numbers of the law the points determine, to a factor of 1.5 either way (E: to a tenth of the loss,
+// and more than 0); and what other laws noise might have made the best.
+static void report_identified(const Group *g) {
+    static const int order[] = {LAW_a, LAW_ALPHA, LAW_BETA, LAW_E};
+    double least, most;
+    char list[2][64] = {"", ""};
+    range_of(g->loss, g->n_use, &least, &most);
+    for (int k = 0; k < 4 && g->n_draws; k++) {
+        double lo = g->lo.v[order[k]], hi = g->hi.v[order[k]];
+        char *to = list[order[k] == LAW_E ? lo > 0 && hi - lo < 0.1 * least : hi < 2.25 * lo];
+        strcat(strcat(to, *to ? ", " : ""), law_names[order[k]]);
+    }
+    if (*list[1]) printf("  if this is the law, the points tell %s to a factor of 1.5 or so\n", list[1]);
+    if (*list[0]) printf("  the points do not tell %s\n", list[0]);
+    for (size_t k = 0; k < g->n_alternatives; k++) {
+        const Law *law = &g->alternative[k];
+        printf("  another minimum, within noise of it: a %.3f, E %.4g, alpha %.3g, beta %.3g (%.6g)\n",
+               law->a, law->E, law->alpha, law->beta, law->huber);
+        json_number(law->a, "alternative%zu_a", k + 1);
+        json_number(law->huber, "alternative%zu_huber", k + 1);
+    }
+}
+
+static void report_law(const Group *g) {
+    const Fix *fix = &fit_opt.fixed;
+    const double fixed[N_LAW] = {fix->E, NAN, NAN, fix->alpha, fix->beta, NAN, NAN, NAN, NAN};
+    double floor_value = mean_floor(g);
+    printf("\n  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G;  Huber objective %.6g\n",
+           g->law.huber);
+    if (g->n_draws)
+        printf("  95%% intervals by the bootstrap: %zu draws, seed %zu\n", g->n_draws, fit_opt.seed);
     for (int k = 0; k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
         printf("  %-6s %12.6g", law_names[k], g->law.v[k]);
-        if (k == LAW_E && !isnan(fit_opt.fix_E)) printf("        given");
-        else if (g->n_draws)
-            printf("%s%*.3g   %.6g … %.6g", by_log(k) ? " log:" : "", by_log(k) ? 8 : 13, g->se.v[k],
-                   g->lo.v[k], g->hi.v[k]);
+        if (!isnan(fixed[k])) printf("   given");
+        else if (g->n_draws) printf("   %.6g … %.6g", g->lo.v[k], g->hi.v[k]);
         printf("\n");
     }
+    report_identified(g);
     if (!isnan(floor_value)) {
         printf("  the exact floor is %.4f: E - floor = %+.4f", floor_value, g->law.E - floor_value);
         if (g->n_draws) printf(" (%+.4f … %+.4f)", g->lo.E - floor_value, g->hi.E - floor_value);
         printf("\n");
     }
-    if (g->n_draws) printf("  correlations  ");
-    for (int p = 0, shown = 0; g->n_draws && p < NP; p++)
-        for (int q = 0; q < p; q++)
-            if (isfinite(g->corr[p][q]))
-                printf("%s%s, %s %.2f", shown++ == 0 ? "" : shown == 7 ? ";\n                " : "; ",
-                       corr_names[q], corr_names[p], g->corr[p][q]);
-    if (g->n_draws) printf("\n");
     if (g->held_n)
         printf("  held out: a fit without C ≥ %.3g predicts its %zu points %+.2f%% off (rms %.2f%%)\n",
                g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
     else printf("  held out: nothing; without the largest budget too few points would be left for a fit\n");
 }
 
-// Why there is no power law of F_opt, rate or batch: budgets count only if several values were tried there,
-// and the best is between two others.
-static const char *no_law(const Group *g, int of) {
-    size_t tried = 0;
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
-        tried += (of == OF_SIZE ? b->sizes : of == OF_RATE ? b->lrs : b->batches) > 1;
-    if (of != OF_SIZE && tried < 2) return "no power law; it needs two budgets at which several were tried";
-    return "no power law; it needs two budgets whose best is not at an edge";
-}
+// The residual of a used cell, in log loss: measured - law.
+double residual(const Group *g, size_t i) { return log(g->loss[i] / law_loss(&g->law, g->F[i], g->D[i])); }
 
-static void print_power(const Group *g, const char *name, const PowerLaw *p, int of) {
-    if (p->n < 2) {
-        printf("  %s: %s\n", name, no_law(g, of));
-        return;
+// Line `number`: the residuals of cells [from, to) whose log F/F_opt is from lo to hi. Returns the next one.
+static int report_residuals(const Group *g, int number, const char *name, size_t from, size_t to, double lo,
+                            double hi) {
+    double n = 0, sum = 0, squares = 0;
+    int way = g->refused[BY_MINIMA] ? BY_LAW : BY_MINIMA;
+    for (size_t i = from; i < to; i++) {
+        double off = g->refused[way] ? 0 : log(g->F[i] / split_F(g, way, g->C[i]));
+        if (off < lo || off >= hi) continue;
+        sum += 100 * residual(g, i), squares += pow(100 * residual(g, i), 2), n++;
     }
-    printf("  %s = %.4g C^%.4f", name, p->k, p->exponent);
-    if (!isnan(p->exponent_lo)) printf(" (%.4f … %.4f)", p->exponent_lo, p->exponent_hi);
-    printf(" from %zu budgets\n", p->n);
+    if (n > 0)
+        LINE("residuals", number++, "", WORD("", 14, name), NUM("points", 6, 6, n),
+             NUM("mean %", 8, 2, sum / n), NUM("rms %", 8, 2, sqrt(squares / n)));
+    return number;
 }
 
-static void print_parabolas(const Group *g) {
-    printf("\n  isoFLOP parabolas in log F\n");
-    printf("  %10s %6s %6s %10s %10s %8s\n", "C", "points", "sizes", "F_opt", "D_opt", "loss");
+// The test of fit: residuals by budget and by distance from the best size, against what seeds differ by.
+static void report_fit(const Group *g) {
+    double squares = 0, chi = 0, free = (double)g->n_use - 5, far = log(2);
+    char name[32];
+    int n = 1;
+    for (size_t i = 0; i < g->n_use; i++)
+        squares += pow(residual(g, i), 2), chi += g->runs[i] * pow(residual(g, i) / g->noise, 2) / free;
+    double rms = sqrt(squares / (double)g->n_use);
+    printf("\n  residuals: root-mean-square error of log loss %.3g; ", rms);
+    int misfit = chi > 1 + 2 * sqrt(2 / free + 2 / (double)g->repeats);
+    if (g->repeats == 0 || free <= 0)
+        printf("no seeds repeat a setting, so nothing tells whether that is noise\n");
+    else
+        printf("seeds differ by %.3g: the law %s (%.2g times that)\n", g->noise,
+               misfit ? "misses more than noise" : "fits within noise", sqrt(chi));
+    json_number(rms, "residual_rms"), json_number(g->repeats ? g->noise : NAN, "noise");
+    json_number((double)g->repeats, "repeats");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        printf("  %10.3g %6zu %6zu ", b->C, b->n_use, b->sizes);
-        if (b->open)
-            printf("%10s %10s %8s  %s: not used\n", "-", "-", "-",
-                   b->sizes < 3 ? "too few sizes" : "no minimum");
-        else
-            printf("%10.4g %10.4g %8.4f%s\n", b->F_opt, b->D_opt, b->loss,
-                   b->edge ? "  at an edge of the sizes: not used" : b->off ? "  off centre: biased" : "");
+        snprintf(name, sizeof name, "C = %.3g", b->C);
+        n = report_residuals(g, n, name, b->use, b->use + b->n_use, -INFINITY, INFINITY);
     }
-    PowerLaw F = g->iso, D = {1 / F.k, 1 - F.exponent, 1 - F.exponent_hi, 1 - F.exponent_lo, F.n};
-    print_power(g, "F_opt", &F, OF_SIZE), print_power(g, "D_opt", &D, OF_SIZE);
+    if (g->verdict != NEITHER) {
+        n = report_residuals(g, n, "F < F_opt/2", 0, g->n_use, -INFINITY, -far);
+        n = report_residuals(g, n, "near F_opt", 0, g->n_use, -far, far);
+        n = report_residuals(g, n, "F > 2 F_opt", 0, g->n_use, far, INFINITY);
+    }
+    for (size_t i = 0; i < g->n_use; i++)
+        if (!fit_opt.residuals) json_number(residual(g, i), "point%zu_residual", i + 1);
+        else LINE("point", (int)i + 1, "", NUM("F", 12, 4, g->F[i]), NUM("D", 10, 4, g->D[i]),
+                  NUM("loss", 9, 5, g->loss[i]), NUM("runs", 5, 3, g->runs[i]),
+                  NUM("residual", 9, 2, residual(g, i)));
 }
 
-static void print_rates(const Group *g) {
-    printf("\n  best learning rate and batch (tokens a step) of each budget's best size, of how many tried:\n"
-           "  geometric means of the runs within 0.25%% of the lowest loss\n");
+static void report_power(const char *name, const char *key, const PowerLaw *p) {
+    json_number(p->k, "%s_k", key), json_number(p->exponent, "%s_exponent", key);
+    json_number(p->exponent_lo, "%s_exponent_lo", key), json_number(p->exponent_hi, "%s_exponent_hi", key);
+    printf("  %s: ", name);
+    if (p->n < 2) printf("nothing, from fewer than two budgets\n");
+    else if (isnan(p->exponent_lo)) printf("F_opt = %.4g C^%.4f from %zu budgets\n", p->k, p->exponent, p->n);
+    else printf("F_opt = %.4g C^%.4f (%.4f … %.4f) from %zu budgets\n", p->k, p->exponent, p->exponent_lo,
+                p->exponent_hi, p->n);
+}
+
+static void report_minima(const Group *g) {
+    PowerLaw pooled = fit_pooled(g);
+    int wide = model_run(g)->lr > 0; // or there is nothing to show
+    printf("\n  isoFLOP curves: a parabola in log F for each budget%s\n",
+           wide ? "; lr, batch: chosen for the budget, of how many tried" : "");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
-        if (b->lrs && b->batches)
-            printf("  %10.3g  rate %8.3g of %zu%-8s  batch %8.0f of %zu%s\n", b->C, b->lr, b->lrs,
-                   b->lrs > 1 && b->lr_edge ? ", edge" : "", b->batch_tokens, b->batches,
-                   b->batches > 1 && b->batch_edge ? ", edge" : "");
-    print_power(g, "rate", &g->best_lr, OF_RATE), print_power(g, "batch", &g->best_batch, OF_BATCH);
+        LINE("budget", (int)(b - g->budget) + 1,
+             b->sizes < 3 ? "too few sizes" : b->open ? "no minimum: clipped" :
+             b->edge ? "at an edge of the sizes: clipped" : b->off ? "off centre: biased" : "",
+             NUM("C", 12, 3, b->C), NUM("points", 6, 6, b->n_use), NUM("sizes", 6, 6, b->sizes),
+             NUM("F_opt", 10, 4, b->sizes < 3 ? NAN : b->F_opt),
+             NUM("D_opt", 10, 4, b->sizes < 3 ? NAN : b->D_opt), NUM("loss", 8, 5, b->loss),
+             NUM("lr", 8 * wide, 3, b->lr), NUM("lrs", 4 * wide, 3, b->lrs),
+             NUM("batch", 7 * wide, 5, b->batch_tokens), NUM("batches", 7 * wide, 3, b->batches),
+             HIDDEN("open", b->open), HIDDEN("edge", b->edge), HIDDEN("off", b->off),
+             HIDDEN("lr_edge", b->lr_edge), HIDDEN("batch_edge", b->batch_edge));
+    if (!fit_opt.with_head) report_power("through these minima", "minima", &g->split[BY_MINIMA]);
+    if (!fit_opt.with_head) report_power("one model of all budgets", "pooled", &pooled);
+    const Rates *r = &g->rates;
+    if (r->grids)
+        printf("  rate = %.3g C^%.3f / √channels, batch = %.3g D^%.3f tokens, from %zu budgets at which "
+               "several were tried%s\n", r->lr.k, r->lr.exponent, r->batch.k, r->batch.exponent, r->known,
+               r->known < 3 ? ", too few to tell how they grow" : "");
+    json_number((double)r->known, "rates_known");
+    json_number(r->lr.k, "lr_k"), json_number(r->lr.exponent, "lr_exponent");
+    json_number(r->batch.k, "batch_k"), json_number(r->batch.exponent, "batch_exponent");
 }
 
-// Does the law have a best split? (It has none if the loss does not depend on both F and D.)
-int has_frontier(const Group *g) { return g->has_law && g->law.G > 0 && isfinite(g->law.G); }
+// Is there a best split by the law?
+int has_frontier(const Group *g) { return !g->refused[BY_LAW]; }
 
-static void print_plan_header(void) {
-    printf("\n  %8s %8s %8s %8s %17s %7s %9s %7s %4s %7s %8s %7s %7s %7s\n", "C", "F_opt", "D_opt", "D/F",
-           "95% interval", "shape", "params", "D/param", "rows", "steps", "rate", "loss", "F/3", "3F");
-}
-
-static void print_plan_line(const Group *g, const Plan *p, double largest) {
-    char text[64] = "-";
-    double lo, hi;
-    ratio_interval(g, NULL, p->C, &lo, &hi);
-    if (g->n_draws) snprintf(text, sizeof text, "%.3g … %.3g", lo, hi);
-    printf("  %8.2e %8.2e %8.2e %8.3g %*s", p->C, p->F, p->D, p->D / p->F, g->n_draws ? 19 : 17, text);
-    snprintf(text, sizeof text, "%zux%zu", p->shape.L, p->shape.C);
-    if (p->shape.L)
-        printf(" %7s %9zu %7.3g %4zu %7zu %8.2e", text, p->params, p->shape_D / (double)p->params, p->rows,
-               p->steps, p->lr);
-    else printf(" %7s %9s %7s %4s %7s %8s", "-", "-", "-", "-", "-", "-");
-    printf(" %7.4f %+7.4f %+7.4f%s\n", p->loss, p->smaller, p->larger, p->C > 1.1 * largest ? " *" : "");
+static void report_plan(const Group *g, int way, const Plan *p, int number) {
+    char shape[32];
+    double band[2], largest, known = p->shape.L ? 1 : NAN;
+    range_of(g->C, g->n_use, band, &largest);
+    ratio_interval(g, way, NULL, 0, p->C, &band[0], &band[1]);
+    snprintf(shape, sizeof shape, "%zux%zu", p->shape.L, p->shape.C);
+    LINE(way == BY_MINIMA ? "minima_plan" : "plan", number, p->C > 1.1 * largest ? "*" : "",
+         NUM("C", 10, 3, p->C), NUM("F_opt", 8, 3, p->F), NUM("D_opt", 8, 3, p->D),
+         BAND("ratio", 8, 3, p->D / p->F, band), WORD("shape", 7, p->shape.L ? shape : "-"),
+         HIDDEN("layers", p->shape.L), HIDDEN("channels", p->shape.C), NUM("params", 9, 4, known * p->params),
+         NUM("D/param", 7, 3, known * p->shape_D / p->params), NUM("rows", 4, 4, known * p->rows),
+         NUM("steps", 8, 8, known * p->steps), NUM("lr", 8, 3, known * p->lr), NUM("loss", 7, 5, p->loss),
+         NUM("F/3", 8, 2, p->smaller), NUM("3F", 8, 2, p->larger));
 }
 
 // The C of the plans: from the smallest of the points to ten times the largest, two per decade (or fewer).
@@ -1182,61 +1832,50 @@ static int plan_budgets(const Group *g, double C[MAX_PLANS]) {
     return n;
 }
 
-static void print_plans(const Group *g) {
-    double low, high, C[MAX_PLANS];
-    range_of(g->C, g->n_use, &low, &high);
-    print_plan_header();
-    for (int k = 0, n = plan_budgets(g, C); k < n; k++) {
-        Plan p = make_plan(g, C[k]);
-        print_plan_line(g, &p, high);
-    }
-    printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
-           "  *: extrapolated beyond the largest C of the points\n");
-}
-
-// Print the command that trains a planned run, with an --out that no other plan has.
-static void print_command(const Group *g, const Plan *p) {
-    char path[PATH_MAX], compute[32], *plus;
-    const Point *as = model_run(g);
-    int found = find_shard(g, path);
-    snprintf(compute, sizeof compute, "%g", p->C);
-    if ((plus = strchr(compute, '+'))) memmove(plus, plus + 1, strlen(plus)); // 1e14, not 1e+14
-    printf("  ./train_optibert --objective %s --train %s --layers %zu --channels %zu --seq-len %zu",
-           g->objective, found ? path : "FILE", p->shape.L, p->shape.C, p->shape.T);
-    if (!p->shape.causal && as->mask_rate > 0) printf(" --mask-rate %g", as->mask_rate);
-    printf(" --batch %zu --lr %.4g", p->rows, p->lr);
-    if (!may_be_equal(as->grad_clip, default_settings.grad_clip)) printf(" --grad-clip %g", as->grad_clip);
-    if (!may_be_equal(as->weight_decay, default_settings.weight_decay))
-        printf(" --weight-decay %g", as->weight_decay);
-    if (fit_opt.with_head) printf(" --tokens %.9g", p->shape_D);
-    else printf(" --flops %.9g", p->C);
-    printf(" --out best-%s%s%s-%s\n", g->objective, is_plain_name(g->data) ? "-" : "",
-           is_plain_name(g->data) ? g->data : "", compute);
-    if (!found) printf("  FILE: the training shard of \"%s\", which is not in %s\n", g->data, path);
-}
-
-// --predict: one plan and its command.
-static void print_prediction(const Group *g) {
+// The command of a plan, and what to know of it.
+static void report_command(const Group *g, int way, const Plan *p) {
+    char path[PATH_MAX];
     double low, high;
-    Plan p = make_plan(g, fit_opt.predict);
     range_of(g->C, g->n_use, &low, &high);
-    print_plan_header();
-    print_plan_line(g, &p, high);
-    if (p.C > 10 * high)
+    if (p->C > 10 * high)
         printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
-    if (p.shape.L && (!strcmp(g->objective, "mlm") || !strcmp(g->objective, "ntp"))) print_command(g, &p);
-    else printf("  no command: the points do not tell objective, seq_len, vocab and FLOPs per token\n");
+    if (!p->shape.L || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
+        printf("  no command: the points do not tell objective, seq_len, vocab and FLOPs per token\n");
+        return;
+    }
+    if (!isnan(fit_opt.hours))
+        printf("  C = %.3g takes %g hours here, as ./train_optibert --dry-run says\n", p->C, fit_opt.hours);
+    printf("  "), put_plan_command(stdout, g, way, p, 0);
+    if (!find_shard(g, path))
+        printf("  FILE: the training shard of \"%s\", which is not in %s\n", g->data, path);
+}
+
+// A table of plans; or with --predict or --hours the one that is asked for, and its command.
+static void report_plans(const Group *g, int way) {
+    double C[MAX_PLANS];
+    Plan p = {0};
+    int one = !isnan(fit_opt.predict) || !isnan(fit_opt.hours), n = one ? 1 : plan_budgets(g, C);
+    if (one) C[0] = isnan(fit_opt.hours) ? fit_opt.predict : compute_of_hours(g, way, fit_opt.hours);
+    printf("\n  the best run at a compute C, by the %s%s\n", way_names[way],
+           g->verdict == DISAGREE ? ", with which the other way does not agree" : "");
+    for (int k = 0; k < n; k++) p = make_plan(g, way, C[k]), report_plan(g, way, &p, k + 1);
+    if (!one)
+        printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
+               "  *: extrapolated beyond the largest C of the points\n");
+    if (p.shape.L && !g->rates.grids)
+        printf("  lr and rows are those of the nearest budget, where few others were tried: a dev/sweep\n"
+               "  --stage lr tries them, and dev/fit POINTS lr.csv takes its points along\n");
+    if (one) report_command(g, way, &p);
 }
 
 // Warn of runs that differ in what one law takes for granted. A run that does not tell agrees with any.
 static void print_mixed(FILE *f, const Group *g) {
+#define ALIKE(name) {#name, offsetof(Point, name)}
     static const struct { const char *name; size_t offset; } alike[] = {
-        {"seq_len", offsetof(Point, seq_len)}, {"vocab", offsetof(Point, vocab)},
-        {"mask_rate", offsetof(Point, mask_rate)}, {"grad_clip", offsetof(Point, grad_clip)},
-        {"weight_decay", offsetof(Point, weight_decay)}, {"val_rows", offsetof(Point, val_rows)},
-        {"val_data", offsetof(Point, val_data)},
-        {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
+        ALIKE(seq_len), ALIKE(vocab), ALIKE(mask_rate), ALIKE(grad_clip), ALIKE(weight_decay),
+        ALIKE(val_rows), ALIKE(val_data), {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
     };
+#undef ALIKE
     int any = 0;
     for (size_t k = 0; k < sizeof alike / sizeof *alike; k++) {
         double first = NAN;
@@ -1256,6 +1895,7 @@ static void print_warnings(FILE *f, const Group *g) {
     double low, high, least;
     size_t again = 0;
     const double *axis[] = {g->F, g->D, g->C};
+    const Fix *fix = &fit_opt.fixed;
     print_mixed(f, g);
     if (!g->has_law) return;
     for (int k = 0; k < 3; k++) {
@@ -1265,16 +1905,15 @@ static void print_warnings(FILE *f, const Group *g) {
     }
     range_of(g->loss, g->n_use, &least, &high);
     for (int k = LAW_ALPHA; k <= LAW_BETA; k++)
-        if (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999)
+        if (isnan(k == LAW_ALPHA ? fix->alpha : fix->beta) &&
+            (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999))
             fprintf(f, "  warning: %s is at a bound, %g … %g\n", law_names[k], EXPONENT_MIN, EXPONENT_MAX);
-    if (g->law.E < 1e-6 * least && isnan(fit_opt.fix_E)) fprintf(f, "  warning: E went to 0\n");
+    if (g->law.E < 1e-6 * least && isnan(fix->E)) fprintf(f, "  warning: E went to 0\n");
     if (g->law.E >= least) fprintf(f, "  warning: E is above the lowest loss, %.4f\n", least);
-    if (g->law.A == 0) fprintf(f, "  warning: A is 0: the loss does not depend on F\n");
-    if (g->law.B == 0) fprintf(f, "  warning: B is 0: the loss does not depend on D\n");
     if (!g->converged) fprintf(f, "  warning: the fit did not converge\n");
     if (g->n_use < 12) fprintf(f, "  warning: only %zu points for 5 parameters\n", g->n_use);
-    if (g->n_draws < fit_opt.draws)
-        fprintf(f, "  warning: only %zu of %zu resamples determine a law\n", g->n_draws, fit_opt.draws);
+    if (g->n_laws < g->n_draws)
+        fprintf(f, "  warning: only %zu of %zu resamples determine a law\n", g->n_laws, g->n_draws);
     for (size_t i = 0; i < g->n_use; i++) again += g->point[g->use[i]].epochs > 4;
     if (again)
         fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
@@ -1284,12 +1923,12 @@ static void print_warnings(FILE *f, const Group *g) {
 static const Group *counterpart(const Fit *fit, size_t i) {
     const Group *g = &fit->group[i], *next = g + 1; // groups are sorted by data, then objective
     if (i + 1 == fit->n || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
-    return !strcmp(g->data, next->data) && has_frontier(g) && has_frontier(next) ? next : NULL;
+    return !strcmp(g->data, next->data) && g->verdict != NEITHER && next->verdict != NEITHER ? next : NULL;
 }
 
 // The k-th of RATIOS compute budgets, evenly spaced in log C over the range that both groups have points in;
 // NAN if there is no such range.
-enum { RATIOS = 4 };
+enum { RATIOS = 7 };
 static double shared_budget(const Group *mlm, const Group *ntp, int k) {
     double low[2], high[2];
     range_of(mlm->C, mlm->n_use, &low[0], &high[0]), range_of(ntp->C, ntp->n_use, &low[1], &high[1]);
@@ -1297,162 +1936,80 @@ static double shared_budget(const Group *mlm, const Group *ntp, int k) {
     return from > to ? NAN : from * pow(to / from, k / (RATIOS - 1.0));
 }
 
-// The best data/model ratios of the two objectives on one data set, side by side.
-static void print_ratios(const Group *mlm, const Group *ntp) {
-    double lo, hi, middle = sqrt(shared_budget(mlm, ntp, 0) * shared_budget(mlm, ntp, RATIOS - 1));
-    printf("mlm and ntp%s%s: D_opt/F_opt side by side (the paper: mlm's is 10 to 100 times ntp's)\n",
-           *mlm->data ? " on " : "", mlm->data);
-    if (isnan(middle)) {
-        printf("  no comparison: their ranges of C do not overlap\n\n");
-        return;
-    }
-    printf("  %10s %12s %12s %12s   95%% interval\n", "C", "mlm D/F", "ntp D/F", "quotient");
-    for (int k = 0; k < RATIOS; k++) {
-        double C = shared_budget(mlm, ntp, k);
-        ratio_interval(mlm, ntp, C, &lo, &hi);
-        printf("  %10.3g %12.4g %12.4g %12.4g", C, law_ratio(&mlm->law, C), law_ratio(&ntp->law, C),
-               law_ratio(&mlm->law, C) / law_ratio(&ntp->law, C));
-        if (mlm->n_draws && ntp->n_draws) printf("   %.4g … %.4g", lo, hi);
-        printf("\n");
-    }
-    Plan p = make_plan(mlm, middle), q = make_plan(ntp, middle);
+// How much the head, which F leaves out, is of F_N in the best runs of both at C.
+static void report_heads(const Group *mlm, const Group *ntp, double C) {
+    int way = mlm->refused[BY_LAW] || ntp->refused[BY_LAW] ? BY_MINIMA : BY_LAW;
+    Plan p = make_plan(mlm, way, C), q = make_plan(ntp, way, C);
+    double mask = model_run(mlm)->mask_rate;
     if (fit_opt.with_head) printf("  F includes the head\n");
-    else if (p.shape.L && q.shape.L && model_run(mlm)->mask_rate > 0)
+    else if (p.shape.L && q.shape.L && mask > 0)
         printf("  F leaves out the head (--with-head includes it): at C = %.3g it is %.0f%% of F_N for mlm, "
-               "%.0f%% for ntp\n", p.C,
-               flops_per_token_head(&p.shape, model_run(mlm)->mask_rate) / p.shape_F * 100,
+               "%.0f%% for ntp\n", C, flops_per_token_head(&p.shape, mask) / p.shape_F * 100,
                flops_per_token_head(&q.shape, 1) / q.shape_F * 100);
+}
+
+// The best data/model ratios of the two objectives on one data set: their quotient as a curve over C, by the
+// laws and by the minima.
+static void report_ratios(const Group *mlm, const Group *ntp) {
+    const Group *both[] = {mlm, ntp};
+    printf("mlm and ntp%s%s: D_opt/F_opt of each, and mlm's over ntp's (the paper: 10 to 100)\n",
+           *mlm->data ? " on " : "", mlm->data);
+    if (isnan(shared_budget(mlm, ntp, 0))) printf("  no comparison: their ranges of C do not overlap\n");
+    for (int k = 0; k < RATIOS && !isnan(shared_budget(mlm, ntp, k)); k++) {
+        double C = shared_budget(mlm, ntp, k), x[N_WAYS][2], band[N_WAYS][2] = {{NAN, NAN}, {NAN, NAN}};
+        for (int way = 0; way < N_WAYS; way++) {
+            int known = !mlm->refused[way] && !ntp->refused[way];
+            for (int i = 0; i < 2; i++) x[way][i] = known ? split_ratio(both[i], way, C) : NAN;
+            if (known) ratio_interval(mlm, way, ntp, way, C, &band[way][0], &band[way][1]);
+        }
+        LINE("quotient", k + 1, "", NUM("C", 10, 3, C),
+             NUM("law: mlm", 10, 3, x[0][0]), NUM("ntp", 8, 3, x[0][1]),
+             BAND("quotient", 9, 3, x[0][0] / x[0][1], band[0]), NUM("minima: mlm", 11, 3, x[1][0]),
+             NUM("ntp ", 8, 3, x[1][1]), BAND("quotient ", 9, 3, x[1][0] / x[1][1], band[1]));
+    }
+    for (int i = 0; i < 2; i++)
+        if (both[i]->verdict == DISAGREE)
+            printf("  warning: law and minima of %s do not agree, so at most one of the quotients is right\n",
+                   both[i]->objective);
+    if (!isnan(shared_budget(mlm, ntp, 0))) report_heads(mlm, ntp, shared_budget(mlm, ntp, RATIOS / 2));
     printf("\n");
 }
 
-static void print_group(const Group *g) {
-    print_points(stdout, g);
-    if (g->has_law) print_law(g);
-    else printf("  no law: it needs 5 different (F, D), with 3 different F and D (4 and 2 with --fix-E)\n");
-    if (g->n_budgets == 0)
-        printf("\n  no isoFLOP parabolas, learning rate or batch: the points do not form budgets\n");
-    else if (fit_opt.with_head) printf("\n  no isoFLOP parabolas: with the head, C varies within a budget\n");
-    else print_parabolas(g);
-    if (g->n_budgets && model_run(g)->lr > 0) print_rates(g);
-    if (has_frontier(g)) {
-        if (isnan(fit_opt.predict)) print_plans(g);
-        else print_prediction(g);
-    }
+// The numbers of the JSON that begin the object of a group.
+static void begin_json(const Group *g) {
+    double low, high;
+    range_of(g->C, g->n_use, &low, &high);
+    fprintf(json, "\n  \"objective\": "), json_text(json, g->objective);
+    fprintf(json, ",\n  \"data\": "), json_text(json, g->data);
+    for (int k = 0; k < N_LAW; k++) json_number(g->law.v[k], "%s", law_names[k]);
+    for (int k = 0; k < N_LAW; k++)
+        json_number(g->lo.v[k], "%s_lo", law_names[k]), json_number(g->hi.v[k], "%s_hi", law_names[k]);
+    const struct { const char *name; double x; } list[] = {
+        {"points", (double)g->n}, {"points_used", (double)g->count[USED]},
+        {"means_used", (double)g->n_use}, {"points_too_short", (double)g->count[TOO_SHORT]},
+        {"points_on_plateau", (double)g->count[ON_PLATEAU]}, {"points_copied", (double)g->count[COPY]},
+        {"points_of_other_settings", (double)g->count[OTHER_SETTING]}, {"plateau", g->plateau},
+        {"floor", mean_floor(g)}, {"with_head", fit_opt.with_head}, {"fix_E", fit_opt.fixed.E},
+        {"fix_alpha", fit_opt.fixed.alpha}, {"fix_beta", fit_opt.fixed.beta}, {"draws", (double)g->n_draws},
+        {"seed", (double)fit_opt.seed}, {"C_min", low}, {"C_max", high}, {"converged", g->converged},
+        {"held_points", (double)g->held_n}, {"held_mean", g->held_n ? g->held_mean : NAN},
+        {"held_rms", g->held_n ? g->held_rms : NAN},
+    };
+    for (size_t k = 0; k < sizeof list / sizeof *list; k++) json_number(list[k].x, "%s", list[k].name);
+    fprintf(json, ",\n  \"verdict\": "), json_text(json, verdicts[g->verdict]);
+    for (int way = 0; way < N_WAYS; way++)
+        fprintf(json, ",\n  \"%s_refused\": ", way_names[way]), json_text(json, g->refused[way] ?: "");
+}
+
+static void report_group(const Group *g) {
+    if (json) begin_json(g);
+    print_points(stdout, g), print_verdict(stdout, g), report_ways(g);
+    if (g->has_law) report_law(g), report_fit(g);
+    if (g->n_budgets) report_minima(g);
+    for (int way = 0; way < N_WAYS; way++) // the minima, where they do not agree with the law or stand alone
+        if (!g->refused[way] && (way == BY_LAW || g->verdict != AGREE)) report_plans(g, way);
     print_warnings(stdout, g);
     printf("\n");
-}
-
-// ----------------------------------------------------------------------------
-// JSON: an array with one flat object for each group
-
-static void json_text(FILE *f, const char *text) {
-    fputc('"', f);
-    for (size_t n; *text; text += MAX(n, 1)) {
-        n = utf8_length(text);
-        if (*text == '"' || *text == '\\') fprintf(f, "\\%c", *text);
-        else if ((unsigned char)*text < ' ') fprintf(f, "\\u%04x", *text);
-        else if (n == 0) fputs("\\ufffd", f);
-        else fwrite(text, 1, n, f);
-    }
-    fputc('"', f);
-}
-
-__attribute__((format(printf, 3, 4)))
-static void json_number(FILE *f, double x, const char *name, ...) {
-    va_list args;
-    va_start(args, name);
-    fprintf(f, ",\n  \""), vfprintf(f, name, args);
-    if (isfinite(x)) fprintf(f, "\": %.17g", x);
-    else fprintf(f, "\": null");
-    va_end(args);
-}
-
-static void json_power(FILE *f, const char *name, const PowerLaw *p) {
-    json_number(f, p->k, "%s_k", name), json_number(f, p->exponent, "%s_exponent", name);
-    json_number(f, p->exponent_lo, "%s_exponent_lo", name);
-    json_number(f, p->exponent_hi, "%s_exponent_hi", name);
-}
-
-static void json_group(FILE *f, const Group *g) {
-    static const char *const corr_names[NP] = {"E", "log_A", "log_B", "alpha", "beta"};
-    double low, high;
-    fprintf(f, "\n  \"objective\": "), json_text(f, g->objective);
-    fprintf(f, ",\n  \"data\": "), json_text(f, g->data);
-    for (int k = 0; k < N_LAW; k++) json_number(f, g->law.v[k], "%s", law_names[k]);
-    for (int k = 0; k < N_LAW; k++) {
-        json_number(f, g->lo.v[k], "%s_lo", law_names[k]), json_number(f, g->hi.v[k], "%s_hi", law_names[k]);
-        json_number(f, g->se.v[k], by_log(k) ? "log_%s_se" : "%s_se", law_names[k]);
-    }
-    for (int p = 0; p < NP; p++)
-        for (int q = 0; q < p; q++)
-            json_number(f, g->n_draws ? g->corr[p][q] : NAN, "corr_%s_%s", corr_names[q], corr_names[p]);
-    json_number(f, (double)g->n, "points"), json_number(f, (double)g->n_use, "points_used");
-    json_number(f, (double)g->count[TOO_SHORT], "points_too_short");
-    json_number(f, (double)g->count[ON_PLATEAU], "points_on_plateau");
-    json_number(f, (double)g->count[NOT_BEST], "points_not_best");
-    json_number(f, g->plateau, "plateau"), json_number(f, mean_floor(g), "floor");
-    json_number(f, fit_opt.with_head, "with_head"), json_number(f, fit_opt.fix_E, "fix_E");
-    json_number(f, (double)g->n_draws, "draws"), json_number(f, (double)fit_opt.seed, "seed");
-    range_of(g->C, g->n_use, &low, &high);
-    json_number(f, low, "C_min"), json_number(f, high, "C_max");
-    json_number(f, g->converged, "converged"), json_number(f, (double)g->held_n, "held_points");
-    json_number(f, g->held_n ? g->held_mean : NAN, "held_mean");
-    json_number(f, g->held_n ? g->held_rms : NAN, "held_rms");
-    json_power(f, "iso", &g->iso), json_power(f, "best_lr", &g->best_lr);
-    json_power(f, "best_batch", &g->best_batch);
-    for (size_t i = 0; i < g->n_budgets; i++) {
-        const Budget *b = &g->budget[i];
-        const struct { const char *name; double value; } list[] = {
-            {"C", b->C}, {"points", (double)b->n_use}, {"sizes", (double)b->sizes}, {"F_opt", b->F_opt},
-            {"D_opt", b->D_opt}, {"loss", b->loss}, {"open", b->open}, {"edge", b->edge}, {"off", b->off},
-            {"lr", b->lr}, {"lrs", (double)b->lrs}, {"lr_edge", b->lr_edge}, {"batch", b->batch_tokens},
-            {"batches", (double)b->batches}, {"batch_edge", b->batch_edge},
-        };
-        for (size_t k = 0; k < sizeof list / sizeof *list; k++)
-            json_number(f, list[k].value, "budget%zu_%s", i + 1, list[k].name);
-    }
-}
-
-// The lines of the table of plans.
-static void json_plans(FILE *f, const Group *g) {
-    double C[MAX_PLANS], lo, hi;
-    for (int i = 0, n = plan_budgets(g, C); i < n; i++) {
-        Plan p = make_plan(g, C[i]);
-        ratio_interval(g, NULL, p.C, &lo, &hi);
-        const struct { const char *name; double value; } list[] = {
-            {"C", p.C}, {"F_opt", p.F}, {"D_opt", p.D}, {"ratio", p.D / p.F}, {"ratio_lo", lo},
-            {"ratio_hi", hi}, {"layers", (double)p.shape.L}, {"channels", (double)p.shape.C},
-            {"params", (double)p.params}, {"rows", (double)p.rows}, {"steps", (double)p.steps}, {"lr", p.lr},
-            {"loss", p.loss}, {"loss_third", p.loss + p.smaller}, {"loss_triple", p.loss + p.larger},
-        };
-        for (size_t k = 0; k < sizeof list / sizeof *list; k++)
-            json_number(f, list[k].value, "plan%d_%s", i + 1, list[k].name);
-    }
-}
-
-// The quotients of mlm's ratios by ntp's.
-static void json_ratios(FILE *f, const Group *mlm, const Group *ntp) {
-    double lo, hi, C;
-    for (int k = 0; k < RATIOS && !isnan(C = shared_budget(mlm, ntp, k)); k++) {
-        ratio_interval(mlm, ntp, C, &lo, &hi);
-        json_number(f, C, "quotient%d_C", k + 1);
-        json_number(f, law_ratio(&mlm->law, C) / law_ratio(&ntp->law, C), "quotient%d", k + 1);
-        json_number(f, lo, "quotient%d_lo", k + 1), json_number(f, hi, "quotient%d_hi", k + 1);
-    }
-}
-
-static void write_json(const Fit *fit, const char *path) {
-    Writer w;
-    writer_open(&w, path);
-    for (size_t i = 0; i < fit->n; i++) {
-        const Group *g = &fit->group[i], *other = counterpart(fit, i);
-        fputs(i ? ", {" : "[{", w.file), json_group(w.file, g);
-        if (has_frontier(g)) json_plans(w.file, g);
-        if (other) json_ratios(w.file, g, other);
-        fputs("\n}", w.file);
-    }
-    fputs("]\n", w.file);
-    writer_close(&w);
 }
 
 // ----------------------------------------------------------------------------
@@ -1462,12 +2019,15 @@ static void write_json(const Fit *fit, const char *path) {
 static Option fit_options[] = {
     {"", FILES, FREE, TO(points), 0, 0, "POINTS", ""},
     {"columns", TEXT, FREE, TO(columns), 0, 0, "F,D,L",
-     "the columns of F, D and the loss (flops_per_token,tokens,val_loss)"},
+     "names of columns: F or N=params, D or C=compute, and the loss"},
+    {"flops-per", REAL, FREE, TO(flops_per), 1e-9, 1e12, "X", "F of a unit of the size (6 for N, else 1)"},
     {"objective", TEXT, FREE, TO(objective), 0, 0, "NAME", "only rows with this objective"},
     {"data", TEXT, FREE, TO(data), 0, 0, "NAME", "only rows with this data"},
     {"with-head", FLAG, FREE, TO(with_head), 0, 0, "", "count the head: F is F_N + F_head"},
-    {"fix-E", REAL, FREE, TO(fix_E), 0, 1e6, "X", "fix E, at a known floor for example"},
+    {"fix", TEXT, FREE, TO(fix), 0, 0, "LIST", "what is known, as in E=0.9,alpha=0.35; or alpha=beta"},
     {"predict", REAL, FREE, TO(predict), 1, 1e40, "C", "the best run at this compute, and its command"},
+    {"hours", REAL, FREE, TO(hours), 0.001, 1e5, "H", "the best run that takes so long here"},
+    {"residuals", FLAG, FREE, TO(residuals), 0, 0, "", "list the residual of every point"},
     {"json", TEXT, FREE, TO(json), 0, 0, "FILE", "write all results at full precision"},
     {"draws", COUNT, FREE, TO(draws), 0, 1e5, "N", "bootstrap resamples (1000; 0: no intervals)"},
     {"seed", COUNT, FREE, TO(seed), 0, 1e15, "N", "of the bootstrap (1)"},
@@ -1483,17 +2043,54 @@ static const char fit_notes[] =
     "those with a loss above 90% of the unigram plateau, the loss of a run that has learned only how\n"
     "frequent each token is. The plateau is the entropy of the tokens in data/NAME.bin, if that is there.\n"
     "If not, give it with --plateau; without either, ln V is used, which is higher.\n"
-    "Of runs that differ only in learning rate, batch, clipping or weight decay, the best one is used (by\n"
-    "its mean over seeds).\n";
+    "Seeds are averaged. Of several rates and batches one is chosen for each budget, by its mean over seeds\n"
+    "and sizes, and used at every size.\n";
 
-// Check what concerns several options, and take --columns apart.
+// Take --columns apart. A name without a key has its usual role, or else that of its place.
+static void read_columns(void) {
+    char *copy = strdup(fit_opt.columns), *name[3] = {NULL};
+    static const int place[3] = {COL_F, COL_D, COL_LOSS};
+    if (!copy || csv_split(copy, ',', name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
+        die_usage("--columns %s: give three names, of F, D and the loss", fit_opt.columns);
+    for (int i = 0; i < 3; i++) {
+        int role = place[i], keyed = 0;
+        for (int k = 0; k < N_ROLES; k++) {
+            if (!strncmp(name[i], roles[k].key, 2)) role = k, keyed = 2;
+            else if (!keyed && find_column(&name[i], 1, roles[k].names) == 0) role = k;
+        }
+        if (fit_opt.column[role])
+            die_usage("--columns %s: two are %s; tell them apart, as in F=NAME,D=NAME,L=NAME (or N=, C=)",
+                      fit_opt.columns, roles[role].key);
+        fit_opt.column[role] = name[i] + keyed;
+    }
+}
+
+// Take --fix apart.
+static void read_fixed(void) {
+    char *item, *rest = strdup(fit_opt.fix), *end = NULL;
+    Fix *f = &fit_opt.fixed;
+    while ((item = strsep(&rest, ","))) {
+        size_t n = strcspn(item, "=");
+        double x = item[n] ? strtod(item + n + 1, &end) : NAN, *to =
+            !strncmp(item, "E=", 2) ? &f->E : !strncmp(item, "alpha=", 6) ? &f->alpha :
+            !strncmp(item, "beta=", 5) ? &f->beta : NULL;
+        if (!strcmp(item, "alpha=beta")) f->tied = 1;
+        else if (!to || *end || end == item + n + 1 || !(x >= (to == &f->E ? 0 : EXPONENT_MIN)) ||
+                 !(x <= (to == &f->E ? 1e6 : EXPONENT_MAX)))
+            die_usage("--fix %s: give E=X, alpha=X, beta=X (X from %g to %g) or alpha=beta", item,
+                      EXPONENT_MIN, EXPONENT_MAX);
+        else *to = x;
+    }
+    if (f->tied && !(isnan(f->alpha) && isnan(f->beta)))
+        die_usage("--fix alpha=beta: give no number for them beside it");
+}
+
+// Check what concerns several options, and take those that hold lists apart.
 static void settle_fit_settings(void) {
     if (fit_opt.points.n == 0) die_usage("no file of loss points; give one or more, or see --help");
-    if (!fit_opt.columns) return;
-    char *copy = strdup(fit_opt.columns), *name[3] = {NULL};
-    if (!copy || csv_split(copy, name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
-        die_usage("--columns %s: give three names, of F, D and the loss", fit_opt.columns);
-    memcpy(fit_opt.column, name, sizeof name);
+    if (!isnan(fit_opt.hours) && !isnan(fit_opt.predict)) die_usage("--hours, --predict: give one of them");
+    if (fit_opt.columns) read_columns();
+    if (fit_opt.fix) read_fixed();
 }
 
 static int compare_groups(const void *a, const void *b) {
@@ -1515,24 +2112,34 @@ Fit fit_files(const Files *files) {
 }
 
 int fit_main(int argc, char **argv) {
-    size_t laws = 0;
+    size_t laws = 0, size;
+    char *text = NULL;
     program = "fit";
     parse_options(fit_options, &fit_opt, argc, argv);
     if (fit_opt.help) {
-        printf("usage: fit POINTS… [--option value …]\n\nFit a scaling law to the runs in CSV files.\n\n");
+        printf("usage: fit POINTS… [--option value …]\n\nFit a scaling law to tables of loss points.\n\n");
         print_options(fit_options);
         fputs(fit_notes, stdout);
         return 0;
     }
     settle_fit_settings();
     Fit fit = fit_files(&fit_opt.points);
+    if (fit_opt.json) json = text_open(&text, &size), fputc('[', json);
     for (size_t i = 0; i < fit.n; i++) {
-        print_group(&fit.group[i]);
-        laws += fit.group[i].has_law || fit.group[i].best_lr.n > 0 || fit.group[i].best_batch.n > 0;
+        const Group *g = &fit.group[i];
+        if (json) fputs(i ? ", {" : "{", json);
+        report_group(g);
+        laws += g->has_law || g->verdict != NEITHER || g->rates.known > 0;
+        if (i > 0 && counterpart(&fit, i - 1)) report_ratios(g - 1, g);
+        if (json) fputs("\n}", json);
     }
-    for (size_t i = 0; i < fit.n; i++)
-        if (counterpart(&fit, i)) print_ratios(&fit.group[i], counterpart(&fit, i));
-    if (fit_opt.json) write_json(&fit, fit_opt.json);
+    if (json) {
+        Writer w;
+        fputs("]\n", json), text_close(json);
+        writer_open(&w, fit_opt.json);
+        fwrite(text, 1, size, w.file);
+        writer_close(&w);
+    }
     if (laws == 0)
         die("%s: no group of points determines a law; train runs of more sizes and lengths",
             fit_opt.points.path[0]);

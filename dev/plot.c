@@ -20,17 +20,6 @@ the text stays readable there. On a wide screen several stand side by side.
 // ----------------------------------------------------------------------------
 // text
 
-// Open a stream that writes to memory. After text_close, *text holds what was written; the caller frees it.
-static FILE *text_open(char **text, size_t *size) {
-    FILE *f = open_memstream(text, size);
-    if (!f) die("out of memory");
-    return f;
-}
-
-static void text_close(FILE *f) {
-    if (fclose(f)) die("out of memory");
-}
-
 // Write text so that it can be inside an element or an attribute. What XML does not allow, control characters
 // and bytes that are not UTF-8, becomes U+FFFD.
 static void put_escaped(FILE *f, const char *text) {
@@ -401,14 +390,16 @@ typedef double LawFunction(const Law *, double C);
 
 // The labels of the axes. With --columns we do not know the units.
 static const char *flops_label(void) {
-    return fit_opt.columns ? fit_opt.column[0] :
+    return fit_opt.column[COL_F] ? fit_opt.column[COL_F] :
            fit_opt.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
 }
 
-static const char *tokens_label(void) { return fit_opt.columns ? fit_opt.column[1] : "training tokens D"; }
+static const char *tokens_label(void) {
+    return fit_opt.column[COL_D] ? fit_opt.column[COL_D] : "training tokens D";
+}
 
 static const char *loss_label(void) {
-    return fit_opt.columns ? fit_opt.column[2] : "validation loss (nats per token)";
+    return fit_opt.column[COL_LOSS] ? fit_opt.column[COL_LOSS] : "validation loss (nats per token)";
 }
 
 static const char *compute_label(void) {
@@ -445,7 +436,9 @@ static const char *point_words(const Point *p) {
 
 static int has_minimum(const Budget *b) { return !b->open && !b->edge; }
 
-static int has_band(const Group *g) { return has_frontier(g) && g->n_draws > 1; }
+static int has_minima(const Group *g) { return !g->refused[BY_MINIMA]; }
+
+static int has_band(const Group *g) { return has_frontier(g) && g->n_laws > 1; }
 
 // The bootstrap's 95% interval of a function of the law and C.
 static void draws_interval(const Group *g, LawFunction *of, double C, double *lo, double *hi) {
@@ -556,13 +549,14 @@ static void split_caption(FILE *f, const BestSplit *s, const Group *g, size_t n,
         if (!has_frontier(h)) continue;
         put_escaped(f, series_name(h));
         fprintf(f, ": %s ∝ C<sup>%.3f</sup>", s->symbol, s->C_power + s->F_power * h->law.a);
-        if (h->iso.n) fprintf(f, " (parabolas C<sup>%.3f</sup>)", s->C_power + s->F_power * h->iso.exponent);
+        if (has_minima(h))
+            fprintf(f, " (minima C<sup>%.3f</sup>)", s->C_power + s->F_power * h->split[BY_MINIMA].exponent);
         fprintf(f, ", %s at C = %s", num3(s->of(&h->law, C)), num3(C));
         if (has_band(h)) draws_interval(h, s->of, C, &lo, &hi), fprintf(f, " (%s … %s)", num3(lo), num3(hi));
         fprintf(f, ". ");
     }
     if (s->of == law_ratio && n == 2 && has_band(&g[0]) && has_band(&g[1])) {
-        ratio_interval(&g[0], &g[1], C, &lo, &hi);
+        ratio_interval(&g[0], BY_LAW, &g[1], BY_LAW, C, &lo, &hi);
         put_escaped(f, series_name(&g[0]));
         fprintf(f, "’s is %s times ", num3(law_ratio(&g[0].law, C) / law_ratio(&g[1].law, C)));
         put_escaped(f, series_name(&g[1]));
@@ -579,16 +573,16 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
     int bands = 0, parabolas = 0, minima = 0;
     char label[100];
     for (const Group *h = g; h < g + n; h++)
-        for (size_t i = 0; i < h->n_use && (has_frontier(h) || h->iso.n); i++) range_add(&C, h->C[i]);
+        for (size_t i = 0; i < h->n_use && (has_frontier(h) || has_minima(h)); i++) range_add(&C, h->C[i]);
     if (C.hi == 0) return 0;
     double measured = C.hi;
     C.hi *= 10; // to show what the law predicts
     for (const Group *h = g; h < g + n; h++) {
-        bands |= has_band(h), parabolas |= h->iso.n > 0;
+        bands |= has_band(h), parabolas |= has_minima(h);
         for (int end = 0; end < 2; end++) { // a band may be far wider than what can be shown
             double c = end ? C.hi : C.lo, here = has_frontier(h) ? s->of(&h->law, c) : NAN;
             range_add(&value, here);
-            if (h->iso.n) range_add(&value, split_of(s, c, power_at(&h->iso, c)));
+            if (has_minima(h)) range_add(&value, split_of(s, c, split_F(h, BY_MINIMA, c)));
             if (!has_band(h)) continue;
             draws_interval(h, s->of, c, &low[0], &high[0]);
             range_add(&value, fmax(low[0], here / 30)), range_add(&value, fmin(high[0], here * 30));
@@ -599,10 +593,10 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
     panel_open(&p, s->file, s->title, n == 1 ? g->objective : "", g->data);
     for (size_t i = 0; i < n; i++)
         if (has_frontier(&g[i])) panel_legend(&p, "line", series_colour(i), "%s: law", series_name(&g[i]));
-        else if (g[i].iso.n) panel_legend(&p, "dash", series_colour(i), "%s", series_name(&g[i]));
+        else if (has_minima(&g[i])) panel_legend(&p, "dash", series_colour(i), "%s", series_name(&g[i]));
     if (bands) panel_legend(&p, "band", "soft", "95%% interval");
-    if (parabolas) panel_legend(&p, "dash", "soft", "parabolas' power law");
-    if (minima) panel_legend(&p, "dot", "soft", "their minima");
+    if (parabolas) panel_legend(&p, "dash", "soft", "power law of the minima");
+    if (minima) panel_legend(&p, "dot", "soft", "minima");
     snprintf(label, sizeof label, fit_opt.columns ? "%s" : "%s (%s)", s->symbol, s->unit);
     panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label(), label);
     draw_rule(&p, "dots", "soft", measured, p.y.lo, measured, p.y.hi);
@@ -614,8 +608,8 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
     }
     for (size_t i = 0; i < n; i++) {
         const Group *h = &g[i];
-        for (int k = 0; k < SAMPLES; k++) y[k] = split_of(s, x[k], power_at(&h->iso, x[k]));
-        if (h->iso.n) draw_line(&p, "dash", series_colour(i), x, y, SAMPLES);
+        for (int k = 0; k < SAMPLES; k++) y[k] = split_of(s, x[k], split_F(h, BY_MINIMA, x[k]));
+        if (has_minima(h)) draw_line(&p, "dash", series_colour(i), x, y, SAMPLES);
         for (int k = 0; k < SAMPLES; k++) y[k] = s->of(&h->law, x[k]);
         if (has_frontier(h)) draw_line(&p, "line", series_colour(i), x, y, SAMPLES);
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++)
@@ -755,6 +749,18 @@ static int has_choices(const Group *g, int of_batch) {
     return 0;
 }
 
+// The best rates or batches of a group's budgets as a power law in C, without those at an edge of the tried.
+static PowerLaw rate_law(const Group *g, int of_batch) {
+    double C[g->n_budgets + 1], y[g->n_budgets + 1], w[g->n_budgets + 1];
+    for (size_t i = 0; i < g->n_budgets; i++) {
+        const Budget *b = &g->budget[i];
+        C[i] = b->C, y[i] = of_batch ? b->batch_tokens : b->lr;
+        w[i] = of_batch ? !b->batch_edge : !b->lr_edge;
+    }
+    PowerLaw p = power_law(C, y, w, g->n_budgets);
+    return p.n < 2 ? no_power_law : p;
+}
+
 static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) {
     Panel p;
     Range C = empty_range, value = empty_range;
@@ -765,7 +771,7 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
             if (choices(b, of_batch) < 2) continue;
             edges |= of_batch ? b->batch_edge : b->lr_edge;
-            laws |= (of_batch ? h->best_batch : h->best_lr).n > 0;
+            laws |= rate_law(h, of_batch).n > 0;
             range_add(&C, b->C);
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
                 if (q->F == b->F) range_add(&value, point_number(q, offset));
@@ -784,11 +790,11 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
     for (size_t i = 0; i < n; i++) {
         const Group *h = &g[i];
         if (!has_choices(h, of_batch)) continue;
-        const PowerLaw *law = of_batch ? &h->best_batch : &h->best_lr;
+        PowerLaw law = rate_law(h, of_batch);
         double aside = pow(p.x.hi / p.x.lo, 0.022 * ((double)i - (double)(n - 1) / 2)); // side by side
         for (int k = 0; k < SAMPLES; k++)
-            x[k] = axis_value(&p.x, k / (SAMPLES - 1.0)), y[k] = power_at(law, x[k]);
-        if (law->n) draw_line(&p, "line", series_colour(i), x, y, SAMPLES);
+            x[k] = axis_value(&p.x, k / (SAMPLES - 1.0)), y[k] = power_at(&law, x[k]);
+        if (law.n) draw_line(&p, "line", series_colour(i), x, y, SAMPLES);
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
             if (choices(b, of_batch) < 2) continue;
             for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
@@ -799,10 +805,10 @@ static int draw_rates(const Page *page, const Group *g, size_t n, int of_batch) 
                      b->C * aside, of_batch ? b->batch_tokens : b->lr, 4.5, NULL);
         }
         put_escaped(p.caption, series_name(h));
-        if (law->n)
-            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law->k),
-                    law->exponent, law->n, num3(power_at(law, C.hi)), num3(C.hi));
-        else fprintf(p.caption, ": %s. ", no_law(h, of_batch ? OF_BATCH : OF_RATE));
+        if (law.n)
+            fprintf(p.caption, ": %s C<sup>%.3f</sup> from %zu budgets, %s at C = %s. ", num3(law.k),
+                    law.exponent, law.n, num3(power_at(&law, C.hi)), num3(C.hi));
+        else fputs(": no power law; it needs two budgets whose best is not at an edge. ", p.caption);
     }
     panel_close(&p, page);
     return 1;
@@ -946,12 +952,12 @@ static const struct {
      "F, and its minimum the best size.", "the points do not form budgets", figure_isoflop, 0},
     {"The best model size and amount of data",
      "How F and D of the best run grow with compute, by the law and by the minima of the parabolas alone.",
-     "neither a law with a best split nor two budgets with a minimum", figure_best, 1},
+     "neither a law with a best split nor minima", figure_best, 1},
     {"The loss surface",
      "Lines of equal loss by the fitted law, labelled at their right end where there is room. Each point is "
      "a run, in the colour of its loss. Compute is equal along a dotted line.", "no law", figure_surface, 0},
     {"The best data/model ratio", "Training tokens per training FLOP per token, against compute.",
-     "neither a law with a best split nor two budgets with a minimum", figure_ratio, 1},
+     "neither a law with a best split nor minima", figure_ratio, 1},
     {"Learning rate and batch",
      "All runs at the best size of each compute budget, and the geometric mean of those within 0.25% of the "
      "lowest loss. The objectives are drawn side by side.",
@@ -986,17 +992,17 @@ static void put_law(FILE *html, const Group *g) {
     if (g->has_law) fputs("<table>\n<tr><th></th><th>value</th><th>95% interval</th></tr>\n", html);
     else
         fprintf(html, "<p class=\"note\">No law: it needs %d different (F, D), with %d different F and "
-                "D.</p>\n", isnan(fit_opt.fix_E) ? 5 : 4, isnan(fit_opt.fix_E) ? 3 : 2);
+                "D.</p>\n", isnan(fit_opt.fixed.E) ? 5 : 4, isnan(fit_opt.fixed.E) ? 3 : 2);
     for (int k = 0; g->has_law && k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
         fprintf(html, "<tr><th>%s</th><td>%s</td><td>", names[k], number_text(g->law.v[k], 4));
-        if (k == LAW_E && !isnan(fit_opt.fix_E)) fputs("given", html);
+        if (k == LAW_E && !isnan(fit_opt.fixed.E)) fputs("given", html);
         else if (g->n_draws < 2) fputs("–", html);
         else fprintf(html, "%s … %s", number_text(g->lo.v[k], 4), number_text(g->hi.v[k], 4));
         fputs("</td></tr>\n", html);
     }
     fprintf(html, "%s<ul>\n", g->has_law ? "</table>\n" : "");
-    put_report(html, g, print_points);
+    put_report(html, g, print_verdict), put_report(html, g, print_points);
     if (g->has_law && floor_value > 0)
         fprintf(html, "<li>the exact floor is %.4f: E − floor = %+.4f</li>\n", floor_value,
                 g->law.E - floor_value);
@@ -1063,7 +1069,8 @@ int plot_main(int argc, char **argv) {
     size_t size, n = 2;
     program = "plot";
     for (const Option *o = fit_options; o->name; o++)
-        if (strcmp(o->name, "json") && strcmp(o->name, "predict")) plot_options[n++] = *o;
+        if (strcmp(o->name, "json") && strcmp(o->name, "predict") && strcmp(o->name, "hours") &&
+            strcmp(o->name, "residuals")) plot_options[n++] = *o;
     parse_options(plot_options, &s, argc, argv);
     fit_opt = s.fit, page.dir = s.svg;
     if (fit_opt.help) {

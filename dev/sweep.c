@@ -28,18 +28,7 @@ share a folder. The rows of all results are gathered in points.csv.
 // ----------------------------------------------------------------------------
 // what is swept
 
-typedef struct {
-    size_t L, C; // layers, channels
-} Shape;
-
-// The sizes of --sizes auto. F_N grows by about 1.5 from one to the next: width from 16 channels, depth from
-// two layers (models with one stall), to the shape of BERT-base.
-static const Shape ladder[] = {
-    {2, 16},  {2, 24},  {2, 32},  {2, 40},  {2, 48},  {2, 64},  {2, 80},  {2, 96},
-    {2, 128}, {3, 128}, {3, 160}, {3, 192}, {4, 192}, {4, 224}, {5, 256}, {6, 288},
-    {6, 352}, {7, 384}, {7, 448}, {8, 512}, {9, 576}, {11, 640}, {12, 768},
-};
-enum { N_LADDER = sizeof ladder / sizeof *ladder, MAX_LIST = 64 };
+enum { MAX_LIST = 64 };
 
 typedef struct {
     size_t n;
@@ -99,9 +88,6 @@ static double rounded(double x, int digits) {
 // ----------------------------------------------------------------------------
 // the settings of a run
 
-// A run spends its first steps on a plateau, so one shorter than this says nothing about its size.
-enum { ENOUGH_STEPS = 200 };
-
 // The default batch is measured, on the village with mlm. With few tokens, many small steps do better than a
 // few large ones. The validation loss of 2x24 at C = 1e11 with the best of four peak rates:
 //
@@ -113,15 +99,13 @@ enum { ENOUGH_STEPS = 200 };
 // roughly as the fourth root of the batch (2x64 at 1e11, one row: 0.004, where default_lr is 0.0078).
 enum { DEFAULT_BATCH = 32, DEFAULT_STEPS = 1000 };
 
-// The rows in a step of a run of this many tokens: few enough for ENOUGH_STEPS, and so many that a step
-// without a masked token, which cannot be trained on, comes once in 10^9 steps.
+// The rows in a step of a run of this many tokens.
 static size_t choose_batch(const Sweep *s, const Series *series, double tokens) {
     const PowerLaw *law = &s->batch_law[series->causal];
-    double T = (double)s->base.s.seq_len, rows = tokens / T, want = fmin(DEFAULT_BATCH, rows / DEFAULT_STEPS);
-    double least = series->causal ? 1 : fmin(1e6, ceil(log(1e-9) / log1p(-series->mask_rate) / T));
+    double T = (double)s->base.s.seq_len, want = fmin(DEFAULT_BATCH, tokens / T / DEFAULT_STEPS);
     if (series->batch > 0) return (size_t)series->batch;
     if (law->n > 0) want = rint(fmin(power_at(law, tokens) / T, 1e6));
-    return (size_t)fmax(fmax(1, least), floor(fmin(want, rows / ENOUGH_STEPS)));
+    return choose_rows(want, tokens, T, series->causal ? 1 : series->mask_rate);
 }
 
 static double choose_lr(const Sweep *s, const Series *series, size_t channels, size_t batch, double tokens) {
@@ -196,23 +180,13 @@ static void fit_lr_points(Sweep *s, const char *path) {
     for (Group *g = fit.group; g < fit.group + fit.n; g++) {
         if (strcmp(g->data, data)) continue;
         group_budgets(g);
-        size_t n = g->n_budgets, known = 0;
-        double *C = alloc_or_die(5 * n * sizeof *C), *D = C + n, *lr = D + n, *batch = lr + n, *w = batch + n;
-        for (size_t i = 0; i < n; i++) {
-            const Budget *b = &g->budget[i];
-            C[i] = b->C, D[i] = b->C / b->F, lr[i] = b->lr * sqrt(b->channels), batch[i] = b->batch_tokens;
-            w[i] = (b->lrs > 1 || b->batches > 1) && lr[i] > 0 && batch[i] > 0;
-            known += w[i] > 0;
-        }
-        for (size_t i = 0; i < n && known < 3; i++) C[i] = D[i] = 1;
+        Rates r = tuned_rates(g);
         int causal = strcmp(g->objective, "ntp") == 0;
-        PowerLaw a = s->lr_law[causal] = power_law(C, lr, w, n);
-        PowerLaw b = s->batch_law[causal] = power_law(D, batch, w, n);
-        if (known > 0)
+        s->lr_law[causal] = r.lr, s->batch_law[causal] = r.batch;
+        if (r.known > 0)
             fprintf(stderr, "%s: peak rate %.3g C^%.3g / sqrt(channels), batch %.3g D^%.3g tokens (%s)\n",
-                    g->objective, a.k, a.exponent, b.k, b.exponent, path);
-        budgets += known;
-        free(C);
+                    g->objective, r.lr.k, r.lr.exponent, r.batch.k, r.batch.exponent, path);
+        budgets += r.known;
     }
     if (budgets == 0) fprintf(stderr, "sweep: %s: tunes nothing for %s; using the defaults\n", path, data);
 }
@@ -350,7 +324,7 @@ static void add_series(Sweep *s, Series *series) {
     }
     if (s->is_auto && s->lr_stage) first = last = best;
     else if (s->is_auto) first = best < 2 ? 0 : best - 2, last = MIN(first + 5, last);
-    size_t least_steps = s->is_auto || s->lr_stage ? ENOUGH_STEPS : 0;
+    size_t least_steps = s->is_auto || s->lr_stage ? MIN_STEPS : 0;
     for (size_t i = first; i <= last; i++) add_job(s, series, i, least_steps);
 }
 
@@ -369,7 +343,7 @@ static size_t widen_series(Sweep *s) {
         }
         size_t next = best == low ? best - 1 : best + 1; // 0 - 1 is above all sizes
         if (!to_do && best < SIZE_MAX && (best == low || best == high) && next < s->n_shapes)
-            added += add_job(s, series, next, ENOUGH_STEPS);
+            added += add_job(s, series, next, MIN_STEPS);
     }
     return added;
 }
@@ -396,7 +370,7 @@ static void make_series(Sweep *s) {
     }
     while (widen_series(s)) {} // as far as there are results already
     if (s->n_jobs == 0)
-        die_usage("--flops: every run would take fewer than %d steps; give more, or --sizes", ENOUGH_STEPS);
+        die_usage("--flops: every run would take fewer than %d steps; give more, or --sizes", MIN_STEPS);
 }
 
 // ----------------------------------------------------------------------------
