@@ -102,9 +102,9 @@ typedef struct {
     const char *path;
     size_t rows, cols;
     char **cell; // (rows,cols)
-} Table;
+} TextTable;
 
-static char *table_cell(const Table *t, size_t row, size_t col) { return t->cell[row * t->cols + col]; }
+static char *table_cell(const TextTable *t, size_t row, size_t col) { return t->cell[row * t->cols + col]; }
 
 // Read a whole file and put a zero after it.
 static char *read_whole(const char *path) {
@@ -141,9 +141,9 @@ static size_t cut_line(char **text, int csv, char **field, size_t most) {
 }
 
 // Read a TSV or CSV file. Every line must have as many fields as the first one.
-Table read_table(const char *path) {
+TextTable read_table(const char *path) {
     enum { MOST = 64 };
-    Table t = {.path = path};
+    TextTable t = {.path = path};
     size_t n = strlen(path), line = 0, room = 0;
     int csv = n > 4 && strcmp(path + n - 4, ".csv") == 0;
     char *text = read_whole(path), *field[MOST];
@@ -739,7 +739,7 @@ static const char *task_file(const char *task, const char *part) {
 }
 
 // The column with one of these names, which end with NULL, other than `not`; SIZE_MAX if there is none.
-static size_t column_named(const Table *t, const char *const *names, size_t not) {
+static size_t column_named(const TextTable *t, const char *const *names, size_t not) {
     for (; *names; names++)
         for (size_t c = 0; c < t->cols; c++)
             if (c != not && strcasecmp(table_cell(t, 0, c), *names) == 0) return c;
@@ -748,7 +748,7 @@ static size_t column_named(const Table *t, const char *const *names, size_t not)
 
 // Find the columns of the first text, the second text and the label; SIZE_MAX: not there. --columns names
 // them, the label last, or counts them from 1, and then the file has no header. Returns the first row.
-static size_t find_columns(const Table *t, const char *columns, size_t column[3]) {
+static size_t find_columns(const TextTable *t, const char *columns, size_t column[3]) {
     static const char *const first[] = {"text", "sentence1", "premise", "question", "sentence", "#1 String", NULL};
     static const char *const second[] = {"sentence2", "hypothesis", "sentence", "#2 String", NULL};
     static const char *const label[] = {"relatedness", "score", "label", "quality", NULL};
@@ -773,7 +773,7 @@ static size_t find_columns(const Table *t, const char *columns, size_t column[3]
 // Add the examples of a file to the task. Returns 0 if the file has no labels, as GLUE's test files.
 static int task_add(Task *task, char ***labels, const char *path, const char *columns) {
     size_t column[3];
-    Table t = read_table(path);
+    TextTable t = read_table(path);
     size_t row = find_columns(&t, columns, column);
     if (column[2] == SIZE_MAX || (columns && column[0] == SIZE_MAX)) return 0;
     if (column[0] == SIZE_MAX)
@@ -1141,7 +1141,7 @@ static Pairs load_pairs(const char *path) {
     size_t n = strlen(path), room = 0;
     Pairs p = {.parts = 2};
     if (n > 4 && (!strcmp(path + n - 4, ".tsv") || !strcmp(path + n - 4, ".csv"))) {
-        Table t = read_table(path);
+        TextTable t = read_table(path);
         p.n = t.rows - 1, p.parts = MIN(3, t.cols);
         if (p.parts < 2) die("%s: has one column; give pairs, or triples, of texts", path);
         for (size_t k = 0; k < p.parts; k++) {
@@ -1280,7 +1280,7 @@ static const char *eval_result(const char *model, const char *column) {
     const char *path = prefix_path(model, "/result.csv");
     *value = 0;
     if (stat(path, &st)) return value;
-    Table t = read_table(path);
+    TextTable t = read_table(path);
     size_t c = column_named(&t, (const char *const[]){column, NULL}, SIZE_MAX);
     if (c < SIZE_MAX && t.rows > 1) snprintf(value, sizeof value, "%s", table_cell(&t, 1, c));
     return value;

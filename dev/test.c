@@ -1456,7 +1456,7 @@ static void test_eval_tasks(void) {
     static const char tsv[] = "label\tsentence\nb\ta, \"b\"\r\na\tc\n\nb\t\n";
     static const char csv[] = "\"a \"\"x\"\", b\",\"two\nlines\",5.0\nc,d,2.5\n";
     write_bytes(scratch("one.tsv"), tsv, strlen(tsv)), write_bytes(scratch("q_test.csv"), csv, strlen(csv));
-    Table t = read_table(strdup(scratch("one.tsv"))), u = read_table(strdup(scratch("q_test.csv")));
+    TextTable t = read_table(strdup(scratch("one.tsv"))), u = read_table(strdup(scratch("q_test.csv")));
     check(t.rows == 4 && t.cols == 2 && !strcmp(table_cell(&t, 1, 1), "a, \"b\"") && !*table_cell(&t, 3, 1),
           "a TSV file is read as %zu x %zu: %s", t.rows, t.cols, table_cell(&t, 1, 1));
     check(u.rows == 2 && u.cols == 3 && !strcmp(table_cell(&u, 0, 0), "a \"x\", b") &&
@@ -1490,7 +1490,7 @@ static void test_eval_program(void) {
     check(shell("mkdir -p @/easy && for f in train test; do (echo 'label\ttext'; seq 1 60 | awk '{ print "
                 "($1 %% 3 ? \"c\\tthe cat \" : \"d\\tsaw dog \") $1 }') >@/easy/$f.tsv; done; dev/eval @/cats @/easy "
                 "--finetune --scores @/s.csv") == 0, "eval: --finetune");
-    Table t = read_table(strdup(scratch("s.csv")));
+    TextTable t = read_table(strdup(scratch("s.csv")));
     check(t.rows == 10 && !strcmp(table_cell(&t, 1, 1), "trained") && atof(table_cell(&t, 1, 5)) > 0.9 &&
               atof(table_cell(&t, 1, 9)) > 0,
           "eval: 10 lines of scores expected, and an accuracy of about 1: %zu, %s", t.rows, table_cell(&t, 1, 5));
