@@ -22,7 +22,6 @@ each model: the mean of its token vectors, without any attention, and the same s
 #endif
 #include "../train_optibert.c"
 #include "../data/tokenize.c"
-#include <ctype.h>
 
 enum { STREAM_RESAMPLE = 400, STREAM_SHOTS, STREAM_MEANS, STREAM_HEAD };
 
@@ -1135,39 +1134,54 @@ typedef struct {
     char **text[3]; // (n) each
 } Pairs;
 
-// The columns of a TSV or CSV file with a header; or, of any other file, neighbouring sentences: those that
-// end at . ! or ? before white space, both of the same paragraph.
+// Cut the next sentence off a text, in place. It ends at . ! or ? before white space, or with its paragraph;
+// *last says whether the paragraph ends here. Returns NULL at the end of the text.
+static char *next_sentence(char **text, int *last) {
+    static const char white[] = " \t\r\n";
+    char *begin = *text + strspn(*text, white), *end = begin;
+    if (!*begin) return NULL;
+    for (; *end && !(*end == '\n' && end[1] == '\n'); end++) {
+        if (*end == '\n') *end = ' ';
+        if (strchr(".!?", *end) && strchr(white, end[1])) {
+            end++;
+            break;
+        }
+    }
+    *text = end + strspn(end, white), *last = !**text;
+    for (char *p = end, *line = NULL; p < *text; p++)
+        if (*p == '\n') *last |= line != NULL, line = p;
+    *end = 0;
+    return begin;
+}
+
+// The columns of a TSV or CSV file with a header; or, of any other file, neighbouring sentences of the same
+// paragraph, of 20 bytes or more. Each is in one pair at most.
 static Pairs load_pairs(const char *path) {
     size_t n = strlen(path), room = 0;
+    int last;
     Pairs p = {.parts = 2};
     if (n > 4 && (!strcmp(path + n - 4, ".tsv") || !strcmp(path + n - 4, ".csv"))) {
         TextTable t = read_table(path);
-        p.n = t.rows - 1, p.parts = MIN(3, t.cols);
+        p.n = t.rows ? t.rows - 1 : 0, p.parts = MIN(3, t.cols);
         if (p.parts < 2) die("%s: has one column; give pairs, or triples, of texts", path);
         for (size_t k = 0; k < p.parts; k++) {
             p.text[k] = alloc_or_die(t.rows * sizeof **p.text);
             for (size_t i = 0; i < p.n; i++) p.text[k][i] = table_cell(&t, i + 1, k);
         }
     } else {
-        char *before = NULL;
-        for (char *s = read_whole(path), *end; *s; s = end) {
-            while (isspace((unsigned char)*s)) {
-                if (*s == '\n' && s[1] == '\n') before = NULL;
-                s++;
+        char *text = read_whole(path), *before = NULL, *sentence;
+        for (char *eot = text; (eot = strstr(eot, "<|endoftext|>"));) memset(eot, '\n', 13);
+        while ((sentence = next_sentence(&text, &last))) {
+            int fits = strlen(sentence) >= 20;
+            if (before && fits) {
+                if (p.n == room) {
+                    room = 2 * room + 1024;
+                    for (int k = 0; k < 2; k++) p.text[k] = realloc(p.text[k], room * sizeof **p.text);
+                    if (!p.text[0] || !p.text[1]) die("out of memory");
+                }
+                p.text[0][p.n] = before, p.text[1][p.n++] = sentence;
             }
-            for (end = s; *end && !(strchr(".!?", *end) && isspace((unsigned char)end[1])); end++)
-                if (*end == '\n' && end[1] == '\n') break;
-                else if (*end == '\n') *end = ' ';
-            int stops = *end && *end != '\n', last = *end == '\n';
-            end += stops;
-            if (end - s < 20) { before = NULL; continue; }
-            if (*end) *end++ = 0;
-            if (!before) { before = last ? NULL : s; continue; }
-            if (p.n == room) {
-                room = 2 * room + 1024;
-                for (int k = 0; k < 2; k++) p.text[k] = realloc(p.text[k], room * sizeof **p.text);
-            }
-            p.text[0][p.n] = before, p.text[1][p.n++] = s, before = NULL;
+            before = fits && !before && !last ? sentence : NULL;
         }
     }
     if (p.n < 2) die("%s: holds fewer than two pairs; give more text", path);

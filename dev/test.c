@@ -1484,6 +1484,23 @@ static void test_eval_tasks(void) {
     for (int i = 0; i < 21; i++) check(tested[i] == 1, "example %d is tested %zu times", i, tested[i]);
 }
 
+// Neighbouring sentences, by hand.
+static void test_eval_sentences(void) {
+    static const char text[] =
+        "The first sentence is\nhere. And the second one is 2.5 lines\nlong!  The third has no partner.\n\n"
+        "Another paragraph begins? Yes. It does, and goes on.\n<|endoftext|>\nA document of its own has one.\n \n"
+        "The last two belong together. That is how the text ends";
+    static const char *const want[][2] = {
+        {"The first sentence is here.", "And the second one is 2.5 lines long!"},
+        {"The last two belong together.", "That is how the text ends"}};
+    write_bytes(scratch("sentences.txt"), text, strlen(text));
+    Pairs p = load_pairs(strdup(scratch("sentences.txt")));
+    check(p.n == 2 && p.parts == 2, "sentences: %zu pairs", p.n);
+    for (size_t i = 0; i < MIN(2, p.n); i++)
+        for (size_t k = 0; k < 2; k++)
+            check(!strcmp(p.text[k][i], want[i][k]), "sentences: \"%s\", not \"%s\"", p.text[k][i], want[i][k]);
+}
+
 // The program: an easy task is learned, vectors become better, and what is written can be read.
 static void test_eval_program(void) {
     eval_text_setup();
@@ -2178,6 +2195,7 @@ static const Test tests[] = {
     {"eval gradients", test_eval_gradients, 0},
     {"eval frozen", test_eval_frozen, 0},
     {"eval tasks", test_eval_tasks, 0},
+    {"eval sentences", test_eval_sentences, 0},
     {"eval program", test_eval_program, 0},
     {"eval refusals", test_eval_errors, 0},
     {"export reference", test_export_reference, 0},
