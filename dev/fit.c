@@ -1429,7 +1429,8 @@ static const Point *model_run(const Group *g) { return &g->point[g->use[g->n_use
 // The budget nearest to C that tells rate and batch; NULL if none does.
 static const Budget *nearest_budget(const Group *g, double C) {
     const Budget *best = NULL;
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
+    for (size_t i = 0; i < g->n_budgets; i++) {
+        const Budget *b = &g->budget[i];
         if (!(b->lr > 0 && b->batch_tokens > 0)) continue;
         if (!best || fabs(log(b->C / C)) < fabs(log(best->C / C))) best = b;
     }
