@@ -428,8 +428,8 @@ void read_points(Fit *fit, const char *path) {
         else read_row(fit, path, &t, line, number);
     }
     if (t.n == 0) die("%s: empty; give a file of loss points", path);
-    for (Group *g = fit->group; g < fit->group + fit->n && t.fractions; g++)
-        for (Point *p = g->point; p < g->point + g->n; p++)
+    for (size_t i = 0; i < fit->n && t.fractions; i++)
+        for (Point *p = fit->group[i].point; p < fit->group[i].point + fit->group[i].n; p++)
             if (p->file == path) p->steps = NAN;
     note_oddities(path, &t);
     free(text);

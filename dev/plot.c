@@ -853,8 +853,8 @@ static void find_logs(Page *page, const char *dir) {
 
 // The log that ends as a point does (logs have six decimals), or NULL.
 static const char *find_log(const Page *page, const Point *p) {
-    for (const struct RunLog *log = page->log; log < page->log + page->n_logs; log++)
-        if (log->steps == p->steps && fabs(log->val - p->loss) < 1e-6) return log->path;
+    for (size_t i = 0; i < page->n_logs; i++)
+        if (page->log[i].steps == p->steps && fabs(page->log[i].val - p->loss) < 1e-6) return page->log[i].path;
     return NULL;
 }
 

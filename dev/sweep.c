@@ -335,7 +335,8 @@ static size_t widen_series(Sweep *s) {
     for (Series *series = s->series; series < s->series + n; series++) {
         size_t best = SIZE_MAX, low = SIZE_MAX, high = 0, to_do = 0;
         double loss = INFINITY;
-        for (const Job *j = s->jobs; j < s->jobs + s->n_jobs; j++) {
+        for (size_t i = 0; i < s->n_jobs; i++) {
+            const Job *j = &s->jobs[i];
             if (j->series != series) continue;
             to_do += j->state == WAITING || j->state == RUNNING;
             low = MIN(low, j->size), high = MAX(high, j->size);
