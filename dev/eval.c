@@ -1371,8 +1371,9 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
         for (size_t k = 0; k < scores; k++) score_bootstrap(&scored[k], &score[i * MOST + k]);
     }
     if (scores == 0) die("%s: single texts with scores can only be learned; add --finetune", name);
-    printf("\n%s: %zu examples to learn from, %zu to test\n", last_name(name), task.n_train,
-           task.n - task.n_train);
+    printf("\n%s: %zu examples ", last_name(name), task.n_train ? task.n_train : task.n);
+    if (task.n_train) printf("to learn from, %zu to test\n", task.n - task.n_train);
+    else printf("in one file, %s of them tested after learning from the rest\n", s->finetune ? "one tenth" : "each tenth");
     for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
