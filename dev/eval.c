@@ -1373,7 +1373,7 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     if (scores == 0) die("%s: single texts with scores can only be learned; add --finetune", name);
     printf("\n%s: %zu examples ", last_name(name), task.n_train ? task.n_train : task.n);
     if (task.n_train) printf("to learn from, %zu to test\n", task.n - task.n_train);
-    else printf("in one file, %s of them tested after learning from the rest\n", s->finetune ? "one tenth" : "each tenth");
+    else printf("in one file, %s tenth of them tested after learning from the rest\n", s->finetune ? "one" : "each");
     for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
