@@ -720,6 +720,7 @@ void k_means(const float *x, size_t n, size_t C, size_t K, double *pred) {
 typedef struct {
     const char *name;
     size_t n, n_train, K;     // K classes, sorted by name; 0 if labels are scores
+    int named_scores;         // the column of the labels is called score or relatedness
     char **first, **second;   // (n) texts; second is NULL if they are single
     double *gold;             // (n) scores, or numbers of classes
     double majority;          // the most frequent class
@@ -748,7 +749,8 @@ static size_t column_named(const TextTable *t, const char *const *names, size_t 
 // Find the columns of the first text, the second text and the label; SIZE_MAX: not there. --columns names
 // them, the label last, or counts them from 1, and then the file has no header. Returns the first row.
 static size_t find_columns(const TextTable *t, const char *columns, size_t column[3]) {
-    static const char *const first[] = {"text", "sentence1", "premise", "question", "sentence", "#1 String", NULL};
+    static const char *const first[] = {
+        "text", "sentence1", "premise", "question", "sentence", "#1 String", NULL};
     static const char *const second[] = {"sentence2", "hypothesis", "sentence", "#2 String", NULL};
     static const char *const label[] = {"relatedness", "score", "label", "quality", NULL};
     if (!columns) {
@@ -779,6 +781,8 @@ static int task_add(Task *task, char ***labels, const char *path, const char *co
         die("%s: no column is named text, sentence, sentence1, premise or question; name them with --columns",
             path);
     size_t n = task->n + t.rows - row;
+    static const char *const scores[] = {"score", "relatedness", NULL};
+    task->named_scores |= row > 0 && column_named(&t, scores, SIZE_MAX) == column[2];
     task->first = realloc(task->first, n * sizeof *task->first);
     *labels = realloc(*labels, n * sizeof **labels);
     task->second = column[1] < SIZE_MAX ? realloc(task->second, n * sizeof *task->second) : NULL;
@@ -795,9 +799,9 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-// Labels are scores if they are numbers that are not all whole; else they are classes, those of the training
-// examples. Of two classes the second is the one that F1 and average precision look for: "entailment", or
-// the last by name.
+// Labels are scores if their column is called so, or if they are numbers that are not all whole; else they
+// are classes, those of the training examples. Of two classes the second is the one that F1 and average
+// precision look for: "entailment", or the last by name.
 static void task_label(Task *task, char **labels, const char *test) {
     size_t known = task->n_train ? task->n_train : task->n, n = 0;
     int numbers = 1, whole = 1;
@@ -806,9 +810,11 @@ static void task_label(Task *task, char **labels, const char *test) {
     task->gold = alloc_or_die(task->n * sizeof *task->gold);
     for (size_t i = 0; i < task->n; i++) {
         task->gold[i] = strtod(labels[i], &end);
+        if (task->named_scores && (*end || end == labels[i]))
+            die("%s: \"%s\" is not a number, and a score must be one; mend it", task->name, labels[i]);
         numbers &= !*end, whole &= !strchr(labels[i], '.');
     }
-    if (numbers && !whole) return;
+    if (task->named_scores || (numbers && !whole)) return;
     memcpy(name, labels, known * sizeof *name);
     qsort(name, known, sizeof *name, compare_names);
     for (size_t i = 0; i < known; i++)
@@ -1199,7 +1205,8 @@ static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_
     for (size_t k = 0; k < parts; k++) {
         text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T / 2);
         if (text[k].cut)
-            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut, T / 2);
+            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut,
+                    T / 2);
     }
     Pack p = pack_make(by);
     embedder_begin(by);
@@ -1371,9 +1378,12 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
         for (size_t k = 0; k < scores; k++) score_bootstrap(&scored[k], &score[i * MOST + k]);
     }
     if (scores == 0) die("%s: single texts with scores can only be learned; add --finetune", name);
-    printf("\n%s: %zu examples ", last_name(name), task.n_train ? task.n_train : task.n);
-    if (task.n_train) printf("to learn from, %zu to test\n", task.n - task.n_train);
-    else printf("in one file, %s tenth of them tested after learning from the rest\n", s->finetune ? "one" : "each");
+    int compares = !task.K && !s->finetune; // and learns nothing
+    size_t first = compares ? task.n - task.n_train : task.n_train ? task.n_train : task.n;
+    printf("\n%s: %zu examples ", last_name(name), first);
+    if (compares) printf("to compare\n");
+    else if (task.n_train) printf("to learn from, %zu to test\n", task.n - task.n_train);
+    else printf("in one file, %s tenth tested after learning from the rest\n", s->finetune ? "one" : "each");
     for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)

@@ -1462,6 +1462,9 @@ static void test_eval_tasks(void) {
     check(u.rows == 2 && u.cols == 3 && !strcmp(table_cell(&u, 0, 0), "a \"x\", b") &&
               !strcmp(table_cell(&u, 0, 1), "two\nlines"), "a CSV file is read as %zu x %zu", u.rows, u.cols);
     Task q = load_task(strdup(scratch("q")), "1,2,3");
+    static const char whole[] = "score\tsentence1\tsentence2\n3\ta\tb\n4\tc\td\n";
+    write_bytes(scratch("whole_test.tsv"), whole, strlen(whole));
+    check(load_task(strdup(scratch("whole")), NULL).K == 0, "whole scores are taken for classes");
     check(q.n == 2 && q.K == 0 && q.gold[1] == 2.5 && !strcmp(q.second[1], "d"), "a score is not read as one");
     check(shell("mkdir -p @/k1 @/k2 && (echo 'label\ttext'; for i in 1 2 3 4 5 6 7; do "
                 "printf 'x\t%%s\ny\t%%s\nx\tn%%s\n' $i $i $i; done) >@/k1/all.tsv && (printf 'premise\thypothesis\tlabel\n'; seq 1 50 | sed "
@@ -1556,6 +1559,8 @@ static void test_eval_errors(void) {
         {1, "no column is named text", "printf 'label\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/cats @/bad"},
         {1, "no label column", "printf 'text\twords\nx\ta\n' >@/bad/train.tsv; dev/eval @/cats @/bad"},
         {2, "--columns a", "dev/eval @/cats @/bad --columns a"},
+        {1, "\"x\" is not a number", "printf 'score\\ttext\\nx\\ta\\n1\\tb\\n' >@/bad/train.tsv; "
+                                     "dev/eval @/cats @/bad"},
         {1, "/nowhere: no train.tsv", "dev/eval @/cats /nowhere"},
         {1, "has one column", "echo a >@/bad/x.tsv; dev/eval @/cats --contrastive @/bad/x.tsv --out @/c"},
         {2, "--embed: say where", "dev/eval @/cats --embed @/cats.txt"},
