@@ -1800,6 +1800,14 @@ void check_config(const Config *c) {
         die_usage("--channels %zu: this model is larger than any memory", c->C);
 }
 
+// The file of a model that is named by itself or by its run's folder. In memory that lasts.
+const char *model_path(const char *name) {
+    struct stat st;
+    if (stat(name, &st) || !S_ISDIR(st.st_mode)) return name;
+    char *path = alloc_or_die(strlen(name) + sizeof "/model.bin");
+    return strcat(strcpy(path, name), "/model.bin");
+}
+
 // Load a model and its vocabulary, with room for B rows of as many tokens as it was trained on, all
 // predicted.
 void load_model(Model *m, Vocab *v, const char *path, size_t B, int needs) {

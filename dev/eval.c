@@ -28,12 +28,6 @@ enum { STREAM_RESAMPLE = 400, STREAM_SHOTS, STREAM_MEANS, STREAM_HEAD };
 // ----------------------------------------------------------------------------
 // --fill
 
-// The file of a model that is named by itself or by its run's folder. In memory that lasts.
-static const char *eval_model_path(const char *name) {
-    struct stat st;
-    return stat(name, &st) || !S_ISDIR(st.st_mode) ? name : prefix_path(name, "/model.bin");
-}
-
 // Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the space
 // before it. ids has room for n + 2 where text has n bytes; masked gets the places of the [MASK]s, *n_masked
 // of them. Returns the number of ids. Text for a vocabulary of whole words begins with a space, as all its
@@ -1319,7 +1313,7 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
     Reader r;
     Config c;
     Vocab v;
-    const char *path = eval_model_path(name);
+    const char *path = model_path(name);
     open_verified(&r, path, MODEL_MAGIC, "model");
     get_shape(&r, &c, &v);
     if (!v.file) die("%s: was trained without a vocabulary, so it has no words; train with --vocab", path);
@@ -1393,7 +1387,7 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
 
 static int is_model(const char *name) {
     struct stat st;
-    return stat(eval_model_path(name), &st) == 0 && S_ISREG(st.st_mode);
+    return stat(model_path(name), &st) == 0 && S_ISREG(st.st_mode);
 }
 
 int eval_main(int argc, char **argv) {
@@ -1423,7 +1417,7 @@ int eval_main(int argc, char **argv) {
         die_usage("--out: is for --embed, or for --contrastive and one model");
     if (s.scores && !tasks) die_usage("--scores: there is no task; give one or more");
     set_threads(s.threads);
-    if (s.fill) return eval_fill(eval_model_path(*model), s.fill), 0;
+    if (s.fill) return eval_fill(model_path(*model), s.fill), 0;
     Embedder *by = alloc_or_die(KINDS * n * sizeof *by);
     if (s.contrastive) pairs = load_pairs(s.contrastive);
     for (size_t i = 0; i < n; i++)

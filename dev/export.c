@@ -45,10 +45,8 @@ typedef struct {
 } Export;
 
 // The path folder/name, in memory that lasts.
-static char *export_path(const char *folder, const char *name) {
-    char *path = alloc_or_die(strlen(folder) + strlen(name) + 2);
-    sprintf(path, "%s/%s", folder, name);
-    return path;
+static const char *export_path(const char *folder, const char *name) {
+    return prefix_path(prefix_path(folder, "/"), name);
 }
 
 // A whole file as text, in memory that the caller frees.
@@ -579,10 +577,7 @@ int export_main(int argc, char **argv) {
         return 0;
     }
     if (s.operands.n != 2) die_usage("MODEL DIR: say what to export, and where to; --help says more");
-    struct stat st;
-    const char *path = s.operands.path[0];
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) path = export_path(path, "model.bin");
-    export_model(path, s.operands.path[1]);
+    export_model(model_path(s.operands.path[0]), s.operands.path[1]);
     return 0;
 }
 
