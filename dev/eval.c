@@ -1188,41 +1188,37 @@ static Pairs load_pairs(const char *path) {
     return p;
 }
 
-// Train the embedder's weights on pairs, up to 128 at a time: as many as fit into the rows, in any order, if a
-// text takes at most half a row.
+// Train the embedder's weights on pairs, 128 at a time, or as many as fit into the rows.
 static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_t steps) {
     enum { BATCH = 128 };
-    size_t C = by->m->c.C, T = by->m->c.T, parts = pairs->parts, room = by->m->max_B * T, done = 0;
+    size_t C = by->m->c.C, T = by->m->c.T, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);
     Encoded text[3];
     float *vec = alloc_or_die(BATCH * parts * C * sizeof *vec);
-    double loss = 0, sum = 0;
+    double sum = 0;
     for (size_t k = 0; k < parts; k++) {
-        text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T / 2);
+        text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T);
         if (text[k].cut)
-            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut,
-                    T / 2);
+            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut, T);
     }
     Pack p = pack_make(by);
     embedder_begin(by);
     for (size_t step = 1; step <= steps; step++) {
-        size_t chosen[BATCH], n = 0, tokens = 0;
-        while (n < MIN(BATCH, pairs->n)) {
-            size_t i = shuffled_row((done + n) % pairs->n, pairs->n, 1, (done + n) / pairs->n), more = 0;
-            for (size_t k = 0; k < parts; k++) more += text_length(&text[k], i);
-            if (n > 1 && tokens + more > (room - T) / 2) break; // rows may be left half empty
-            chosen[n++] = i, tokens += more;
+        size_t n = MIN(BATCH, pairs->n) + 1, fits = 0;
+        while (!fits) {
+            pack_clear(&p), fits = 1, n--;
+            for (size_t k = 0; k < parts * n && fits; k++) {
+                size_t at = done + k % n;
+                fits = (size_t)pack_add(&p, &text[k / n], shuffled_row(at % pairs->n, pairs->n, 1, at / pairs->n));
+            }
         }
-        pack_clear(&p);
-        for (size_t k = 0; k < parts; k++)
-            for (size_t i = 0; i < n; i++) pack_add(&p, &text[k], chosen[i]);
         pack_forward(&p, vec);
-        sum += loss = contrastive_loss(vec, n, parts, C);
+        sum += contrastive_loss(vec, n, parts, C);
         pack_backward(&p, vec);
         train_update(by->m, NULL, learning_rate(lr, step, steps), step);
         done += n;
-        if (step % MAX(1, steps / 5) == 0)
+        if (step % every == 0)
             fprintf(stderr, "%s: contrastive step %zu/%zu of %zu pairs, loss %.4f\n", by->name, step, steps, n,
-                    sum / (double)MAX(1, steps / 5)), sum = 0;
+                    sum / (double)every), sum = 0;
     }
     memcpy(by->start, by->m->params, by->m->block * sizeof(float));
     for (size_t k = 0; k < parts; k++) encoded_free(&text[k]);
