@@ -1198,7 +1198,8 @@ static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_
     for (size_t k = 0; k < parts; k++) {
         text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T);
         if (text[k].cut)
-            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut, T);
+            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut,
+                    T);
     }
     Pack p = pack_make(by);
     embedder_begin(by);
@@ -1207,8 +1208,8 @@ static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_
         while (!fits) {
             pack_clear(&p), fits = 1, n--;
             for (size_t k = 0; k < parts * n && fits; k++) {
-                size_t at = done + k % n;
-                fits = (size_t)pack_add(&p, &text[k / n], shuffled_row(at % pairs->n, pairs->n, 1, at / pairs->n));
+                size_t at = done + k % n, i = shuffled_row(at % pairs->n, pairs->n, 1, at / pairs->n);
+                fits = (size_t)pack_add(&p, &text[k / n], i);
             }
         }
         pack_forward(&p, vec);

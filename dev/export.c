@@ -306,23 +306,46 @@ static int export_field(const char *csv, const char *column, const char **field)
     }
 }
 
+// A text file beside a run's model.bin, which the caller frees; NULL if it is not there, or if the model is
+// another one: best.bin is of another step.
+static char *text_beside(const char *model, const char *name) {
+    const char *slash = strrchr(model, '/'), *file = slash ? slash + 1 : model;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%.*s%s", (int)(file - model), model, name);
+    return strcmp(file, "model.bin") || access(path, R_OK) ? NULL : export_text(path);
+}
+
 // How the model was trained, if the result of its run is beside it.
-static void put_training(FILE *f, const char *model) {
+static void card_training(FILE *f, const char *model) {
     static const char *const rows[][2] = {
         {"data", "data"}, {"flops", "budget C = F_N D, FLOPs"}, {"flops_per_token", "F_N, FLOPs a token"},
         {"tokens", "D, tokens"}, {"steps", "steps"}, {"batch_tokens", "tokens a step"},
         {"lr", "peak learning rate"}, {"mask_rate", "share of the tokens predicted"}, {"seed", "seed"},
         {"val_data", "validation data"}, {"val_loss", "validation loss, nats a predicted token"},
         {"val_se", "its standard error"}, {"val_floor", "the lowest possible loss"}};
-    const char *slash = strrchr(model, '/'), *name = slash ? slash + 1 : model, *field;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%.*sresult.csv", (int)(name - model), model);
-    if (strcmp(name, "model.bin") || access(path, R_OK)) return; // best.bin is of another step
-    char *csv = export_text(path);
+    char *csv = text_beside(model, "result.csv");
+    const char *field;
+    if (!csv) return;
     fprintf(f, "| training | |\n|---|---|\n");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int n = export_field(csv, rows[i][0], &field);
         if (n > 0) fprintf(f, "| %s | %.*s |\n", rows[i][1], n, field);
+    }
+    fputc('\n', f), free(csv);
+}
+
+// Its scores, if `dev/eval DIR TASK… --scores DIR/scores.csv` has put them beside it.
+static void card_scores(FILE *f, const char *model) {
+    char *csv = text_beside(model, "scores.csv"), *line = csv, task[80], kind[80], metric[80];
+    double value, lo, hi;
+    if (!csv) return;
+    fprintf(f, "| task | | score | 95%% interval |\n|---|---|---|---|\n");
+    for (; (line = strchr(line, '\n')); line++) {
+        if (sscanf(line + 1, "%*[^,],trained,%79[^,],%79[^,],%79[^,],%lf,%lf,%lf", task, kind, metric, &value,
+                   &lo, &hi) != 6) continue;
+        fprintf(f, "| %s | %s, %s | %.1f |", task, kind, metric, 100 * value);
+        if (lo <= hi) fprintf(f, " %.1f … %.1f", 100 * lo, 100 * hi);
+        fprintf(f, " |\n");
     }
     fputc('\n', f), free(csv);
 }
@@ -338,7 +361,7 @@ static void put_card(FILE *f, const Export *e) {
     fprintf(f, "Trained with OptiBERT in plain C. %zu parameters (%zu without the embedding), %zu heads, %zu "
             "hidden channels, a vocabulary of %zu, texts of up to %zu tokens.\n\n", params,
             params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
-    put_training(f, e->path);
+    card_training(f, e->path), card_scores(f, e->path);
     if (!e->v.file) {
         fprintf(f, "It was trained without a vocabulary, so there is no tokenizer: give it ids.\n");
         return;

@@ -1688,6 +1688,13 @@ static void test_export_card(void) {
     check(export_field("a,b,c\n1,,3\n", "b", &field) == 0 && export_field("a,b\n1\n", "b", &field) == 0 &&
           export_field("", "b", &field) == 0 && export_field("a\n", "a", &field) == 0, "export: fields that are missing");
     free(csv), free(card);
+    check(shell("printf 'model,weights,task,kind,metric,value,lo,hi\\neval,trained,cats,similarity,Spearman,0.5,0.44,"
+                "0.56\\neval,untrained,cats,similarity,Spearman,.4,.3,.5\\neval,trained,cats,clusters,V-measure,0.25,nan,"
+                "nan,mlm\\n' > @/eval/scores.csv; dev/export @/eval @/hf; rm @/eval/scores.csv") == 0, "export: scores");
+    card = slurp(scratch("hf/README.md"), NULL);
+    check(strstr(card, "|---|---|---|---|\n| cats | similarity, Spearman | 50.0 | 44.0 … 56.0 |\n"
+                 "| cats | clusters, V-measure | 25.0 | |\n\n") != NULL, "export: the scores are %s", card);
+    free(card);
     check(shell("cp @/eval/model.bin @/eval/other.bin && dev/export @/eval/other.bin @/hf") == 0, "export: other");
     card = slurp(scratch("hf/README.md"), NULL);
     check(!strstr(card, "e_train") && strstr(card, "fill-mask"), "export: the result is of model.bin only: %s", card);
