@@ -1329,13 +1329,16 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
 // Print one score of all embedders (n), and of the most frequent class after them: a value, its interval, its
 // difference from the first one.
 static void print_scores(const Score *score, size_t stride, const Embedder *by, size_t n) {
+    static const char nobody[] = "the most frequent class";
+    size_t width = sizeof nobody;
+    for (size_t i = 0; i < n; i++) width = MAX(width, strlen(by[i].name));
     printf("  %s, %s\n", score->kind, score->metric);
     for (size_t i = 0; i <= n; i++) {
         const Score *s = score + i * stride;
         double lo, hi;
         if (isnan(s->value)) continue;
         score_interval(s, NULL, &lo, &hi);
-        printf("    %-32s %6.2f", i < n ? by[i].name : "the most frequent class", 100 * s->value);
+        printf("    %-*s  %6.2f", (int)width, i < n ? by[i].name : nobody, 100 * s->value);
         if (!isnan(lo)) printf("   %6.2f … %6.2f", 100 * lo, 100 * hi);
         score_interval(s, score, &lo, &hi);
         if (i > 0) printf("   %+6.2f", 100 * (s->value - score->value));

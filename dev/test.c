@@ -1515,7 +1515,7 @@ static void test_eval_program(void) {
               atof(table_cell(&t, 1, 9)) > 0,
           "eval: 10 lines of scores expected, and an accuracy of about 1: %zu, %s", t.rows, table_cell(&t, 1, 5));
     check(shell("dev/eval @/cats @/easy") == 0, "eval: frozen");
-    check_printed("stdout", "the most frequent class           66.67");
+    check_printed("stdout", "the most frequent class    66.67");
     check_printed("stdout", "  8 examples a class, accuracy\n");
     check(shell("sed 's/$/. Then the dog sat on the mat & times!/' @/cats.txt >@/w.txt; "
                 "dev/eval @/cats --contrastive @/w.txt --steps 3 --out @/c && cmp @/c/model.bin @/cats/model.bin") != 0 &&
