@@ -390,20 +390,20 @@ typedef double LawFunction(const Law *, double C);
 
 // The labels of the axes. With --columns we do not know the units.
 static const char *flops_label(void) {
-    return fit_opt.column[COL_F] ? fit_opt.column[COL_F] :
-           fit_opt.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
+    return reading.column[COL_F] ? reading.column[COL_F] :
+           reading.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
 }
 
 static const char *tokens_label(void) {
-    return fit_opt.column[COL_D] ? fit_opt.column[COL_D] : "training tokens D";
+    return reading.column[COL_D] ? reading.column[COL_D] : "training tokens D";
 }
 
 static const char *loss_label(void) {
-    return fit_opt.column[COL_LOSS] ? fit_opt.column[COL_LOSS] : "validation loss (nats per token)";
+    return reading.column[COL_LOSS] ? reading.column[COL_LOSS] : "validation loss (nats per token)";
 }
 
 static const char *compute_label(void) {
-    return fit_opt.columns ? "C = F D" : "training compute C = F D (FLOPs)";
+    return reading.columns ? "C = F D" : "training compute C = F D (FLOPs)";
 }
 
 static const char *ramp_colour(double share) {
@@ -511,7 +511,7 @@ static int figure_isoflop(const Page *page, const Group *g, size_t n) {
     }
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         if (has_minimum(b)) draw_dot(&p, "ring", "ink", b->F_opt, b->loss, 4.5, NULL);
-    if (fit_opt.with_head)
+    if (reading.with_head)
         fputs("No parabolas: with the head in F, C varies within a budget.", p.caption);
     else {
         fprintf(p.caption, "%zu of %zu budgets have their minimum within the sizes tried", inside,
@@ -597,7 +597,7 @@ static int draw_split(const Page *page, const BestSplit *s, const Group *g, size
     if (bands) panel_legend(&p, "band", "soft", "95%% interval");
     if (parabolas) panel_legend(&p, "dash", "soft", "power law of the minima");
     if (minima) panel_legend(&p, "dot", "soft", "minima");
-    snprintf(label, sizeof label, fit_opt.columns ? "%s" : "%s (%s)", s->symbol, s->unit);
+    snprintf(label, sizeof label, reading.columns ? "%s" : "%s (%s)", s->symbol, s->unit);
     panel_axes(&p, axis_over(C, 1), axis_over(value, 1), compute_label(), label);
     draw_rule(&p, "dots", "soft", measured, p.y.lo, measured, p.y.hi);
     for (int k = 0; k < SAMPLES; k++) x[k] = axis_value(&p.x, k / (SAMPLES - 1.0));
@@ -1040,8 +1040,8 @@ static void put_page(const Page *page, const Fit *fit) {
             "B/D<sup>β</sup>, where F is the %s of the model%s, D the training %s, and C = F D the compute. "
             "The best split of C is F_opt = G C<sup>a</sup> and D_opt = C<sup>b</sup>/G, with a = β/(α+β) "
             "and b = α/(α+β).</p>\n",
-            fit_opt.columns ? "size" : "training FLOPs per token", fit_opt.with_head ? " with its head" : "",
-            fit_opt.columns ? "data" : "tokens");
+            reading.columns ? "size" : "training FLOPs per token", reading.with_head ? " with its head" : "",
+            reading.columns ? "data" : "tokens");
     fputs("<section>\n<h2>The law</h2>\n<p>The intervals come from a bootstrap over runs.</p>\n"
           "<div class=\"panels\">\n", html);
     for (size_t i = 0; i < fit->n; i++) put_law(html, &fit->group[i]);

@@ -590,7 +590,7 @@ static void test_fit_simulation(void) {
     static const double at[2] = {1.6e12, 1.6e13};
     const Law laws[2] = {make_law(2.081, 29.79, 38750, 0.2491, 0.683), make_law(3.326, 55.31, 42240, 0.3357, 0.8279)};
     static const double noise[2] = {0.012, 0.0025};
-    fit_opt.draws = 100, fit_opt.plateau = 5.99;
+    fit_opt.draws = 100, reading.plateau = 5.99;
     for (int with = 0; with < 2; with++) {
         static double off[WAYS][2][SETS];
         int holds[2][2] = {{0}};
@@ -643,7 +643,7 @@ static void test_fit_simulation(void) {
                 if (way == BY_LAW) check(holds[0][k] >= 0.88 * SETS, "coverage by the law: %d", holds[0][k]);
             }
     }
-    fit_opt.draws = 1000, fit_opt.seed = 1, fit_opt.plateau = NAN;
+    fit_opt.draws = 1000, fit_opt.seed = 1, reading.plateau = NAN;
 }
 
 // Which points of a file are used, and what was tried of learning rates.
@@ -660,7 +660,7 @@ static void test_fit_rules(void) {
     put_row(f, (Row){.F = 5e5, .D = 2e6, .loss = 0.899 * 5});
     put_row(f, (Row){.objective = "ntp", .F = 5e5, .D = 2e6, .loss = 3});
     fclose(f);
-    fit_opt.plateau = 5;
+    reading.plateau = 5;
     read_points(&fit, scratch("rules.csv"));
     check(fit.n == 2 && fit.group[0].n == 10 && fit.group[1].n == 1, "groups");
     Group *g = &fit.group[0];
@@ -676,7 +676,7 @@ static void test_fit_rules(void) {
     check(g->n_budgets == 1 && b->sizes == 3 && b->lrs == 3 && !b->lr_edge && b->batches == 1 &&
           b->batch_edge && fabs(b->lr / 0.008 - 1) < 1e-12, "the rates of a budget");
     check(!g->has_law && isnan(g->law.E), "four points make a law");
-    fit_opt.plateau = NAN;
+    reading.plateau = NAN;
 }
 
 // The unigram entropy of a shard with the tokens 0 0 0 1 and two ends of text (2).
@@ -1030,7 +1030,7 @@ static void test_sweep_lr_points(void) {
     s.base.s.train = (Files){1, &path};
     fit_lr_points(&s, scratch("grid.csv"));
     check(s.lr_law[0].n == 0, "sweep: points of other data are used");
-    fit_opt.plateau = NAN;
+    reading.plateau = NAN;
     dup2(err, 2), close(err), close(null);
 }
 
