@@ -445,7 +445,9 @@ static PowerLaw fit_pooled(const Group *g) {
 }
 
 // ----------------------------------------------------------------------------
-// statistics
+// the bootstrap, and what it says of the best split
+
+enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
 
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -470,17 +472,6 @@ static void interval_95(double *x, size_t n, double *lo, double *hi) {
     qsort(x, kept, sizeof *x, compare_doubles);
     *lo = quantile(x, kept, 0.025), *hi = quantile(x, kept, 0.975);
 }
-
-// The smallest and the largest of n numbers.
-void range_of(const double *x, size_t n, double *least, double *greatest) {
-    *least = INFINITY, *greatest = -INFINITY;
-    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
-}
-
-// ----------------------------------------------------------------------------
-// the bootstrap, and what it says of the best split
-
-enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
 
 // What the bootstrap draws: cells, from each budget as many as it has; but where the points are learning
 // curves (no budgets, and more than eight points for a size), all of one size, since those of a run are not
@@ -734,9 +725,6 @@ Plan make_plan(const Group *g, int way, double C) {
     return p;
 }
 
-// Are two numbers equal as far as is known?
-static int may_be_equal(double a, double b) { return a == b || isnan(a) || isnan(b); }
-
 // Write the command that trains a planned run; but with an --out of its own it only says how long that takes.
 static void put_plan_command(FILE *f, const Group *g, int way, const Plan *p, int dry_run) {
     char path[PATH_MAX], compute[32], *plus;
@@ -861,43 +849,6 @@ static void put_line(const char *key, int number, const char *note, const Item *
         if (i->interval) printf("  %-*s", known ? 23 : 21, known ? text : "");
     }
     printf("%s%s\n", *note ? "  " : "", note);
-}
-
-// The mean of the exact floor over the used points that tell it; NAN if none does.
-double mean_floor(const Group *g) {
-    double sum = 0, n = 0;
-    for (size_t i = 0; i < g->n_use; i++) {
-        double x = g->point[g->use[i]].val_floor;
-        if (!isnan(x)) sum += x, n++;
-    }
-    return n > 0 ? sum / n : NAN;
-}
-
-static void print_points(FILE *f, const Group *g) {
-    double low, high;
-    const size_t *n = g->count;
-    fprintf(f, "%s%s%s: %zu points, %zu of them used", *g->objective ? g->objective : "all rows",
-            *g->data ? " on " : "", g->data, g->n, n[USED]);
-    if (n[USED] > g->n_use) fprintf(f, ", as %zu means over seeds", g->n_use);
-    fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", reading.all ? "" : " (unless --all)",
-            n[TOO_SHORT], MIN_STEPS);
-    if (isnan(g->plateau))
-        fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)");
-    else
-        fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
-                g->plateau_from);
-    if (n[OTHER_SETTING]) fprintf(f, "\n  left out: %zu of a rate or batch not chosen", n[OTHER_SETTING]);
-    if (n[COPY]) fprintf(f, "\n  left out: %zu exact copies of other rows", n[COPY]);
-    fprintf(f, "\n");
-    if (g->n_units < g->n_use)
-        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",
-                g->n_units, g->n_units < 8 ? "; so few tell little" : "");
-    const char *const names[] = {reading.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
-    const double *const axis[] = {g->F, g->D, g->C, g->loss};
-    for (int k = 0; k < 4 && g->n_use > 0; k++) {
-        range_of(axis[k], g->n_use, &low, &high);
-        fprintf(f, "%s%s %.4g … %.4g%s", k ? ", " : "  ", names[k], low, high, k == 3 ? "\n" : "");
-    }
 }
 
 // What law and minima say of the best split, and whether that is the same.
@@ -1141,23 +1092,6 @@ static void report_plans(const Group *g, int way) {
     if (one) report_command(g, way, &p);
 }
 
-// Warn of runs that differ in what one law takes for granted. A run that does not tell agrees with any.
-static void print_mixed(FILE *f, const Group *g) {
-    int any = 0;
-    for (int k = 0; k < N_FIT_COLUMNS; k++) {
-        double first = NAN;
-        int differ = 0;
-        for (const Point *p = g->point; p < g->point + g->n; p++) {
-            double x = is_sound(p) ? point_number(p, fit_columns[k].offset) : NAN;
-            if (isnan(first)) first = x;
-            differ |= !may_be_equal(first, x);
-        }
-        if (differ && fit_columns[k].alike)
-            fprintf(f, "%s%s", any++ ? ", " : "  warning: these runs differ in ", fit_columns[k].meaning);
-    }
-    if (any) fprintf(f, ": one law may not describe them all\n");
-}
-
 // What these points cannot support.
 static void print_warnings(FILE *f, const Group *g) {
     double low, high, least;
@@ -1165,6 +1099,9 @@ static void print_warnings(FILE *f, const Group *g) {
     const double *axis[] = {g->F, g->D, g->C};
     const Fix *fix = &fit_opt.fixed;
     print_mixed(f, g);
+    if (g->n_draws && g->n_units < g->n_use)
+        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",
+                g->n_units, g->n_units < 8 ? "; so few tell little" : "");
     if (!g->has_law) return;
     for (int k = 0; k < 3; k++) {
         range_of(axis[k], g->n_use, &low, &high);
@@ -1343,24 +1280,6 @@ static void settle_fit_settings(void) {
     if (fit_opt.fix) read_fixed();
 }
 
-static int compare_groups(const void *a, const void *b) {
-    const Group *g = a, *h = b;
-    int by_data = strcmp(g->data, h->data);
-    return by_data ? by_data : strcmp(g->objective, h->objective);
-}
-
-// Read the files and fit every group, sorted by data, then objective.
-Fit fit_files(const Files *files) {
-    Fit fit = {0};
-    for (size_t i = 0; i < files->n; i++) read_points(&fit, files->path[i]);
-    if (fit.n == 0)
-        die("%s: no points%s", files->path[0], reading.objective || reading.data ?
-            " with this objective and data; look at these columns" : "; give a file with some rows");
-    qsort(fit.group, fit.n, sizeof *fit.group, compare_groups);
-    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
-    return fit;
-}
-
 int fit_main(int argc, char **argv) {
     size_t laws = 0, size;
     char *text = NULL;
@@ -1373,7 +1292,8 @@ int fit_main(int argc, char **argv) {
         return 0;
     }
     settle_fit_settings();
-    Fit fit = fit_files(&fit_opt.points);
+    Fit fit = read_files(&fit_opt.points);
+    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
     if (fit_opt.json) json = text_open(&text, &size), fputc('[', json);
     for (size_t i = 0; i < fit.n; i++) {
         const Group *g = &fit.group[i];

@@ -1082,7 +1082,8 @@ int plot_main(int argc, char **argv) {
     }
     settle_fit_settings();
     if (s.runs || access("runs/.", R_OK) == 0) find_logs(&page, s.runs ? s.runs : "runs");
-    Fit fit = fit_files(&fit_opt.points);
+    Fit fit = read_files(&fit_opt.points);
+    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
     if (page.dir && mkdir(page.dir, 0777) && errno != EEXIST)
         die("--svg %s: cannot make this folder: %s", page.dir, strerror(errno));
     page.html = text_open(&text, &size); // so that a page is printed whole or not at all

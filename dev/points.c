@@ -420,6 +420,23 @@ void read_columns(void) {
     }
 }
 
+static int compare_groups(const void *a, const void *b) {
+    const Group *g = a, *h = b;
+    int by_data = strcmp(g->data, h->data);
+    return by_data ? by_data : strcmp(g->objective, h->objective);
+}
+
+// Read these files; the groups are sorted by data, then objective.
+Fit read_files(const Files *files) {
+    Fit fit = {0};
+    for (size_t i = 0; i < files->n; i++) read_points(&fit, files->path[i]);
+    if (fit.n == 0)
+        die("%s: no points%s", files->path[0], reading.objective || reading.data ?
+            " with this objective and data; look at these columns" : "; give a file with some rows");
+    qsort(fit.group, fit.n, sizeof *fit.group, compare_groups);
+    return fit;
+}
+
 // ----------------------------------------------------------------------------
 // power laws
 
@@ -444,6 +461,12 @@ PowerLaw power_law(const double *C, const double *y, const double *w, size_t n) 
 }
 
 double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent); }
+
+// The smallest and the largest of n numbers.
+void range_of(const double *x, size_t n, double *least, double *greatest) {
+    *least = INFINITY, *greatest = -INFINITY;
+    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
+}
 
 // ----------------------------------------------------------------------------
 // groups: which points are used, and the budgets
@@ -506,8 +529,9 @@ static void find_plateau(Group *g) {
     if (isnan(g->plateau) && V >= 2) g->plateau = log(V), g->plateau_from = "at most: ln V";
 }
 
-// Are two numbers equal, where NAN is one too?
+// Are two numbers equal, where NAN is one too? And are they as far as is known?
 static int same_number(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+int may_be_equal(double a, double b) { return a == b || isnan(a) || isnan(b); }
 
 // Do two runs of the same size and data differ in nothing that may make one better? (What a file does not
 // tell is not assumed.)
@@ -726,6 +750,61 @@ void group_budgets(Group *g) {
     for (Budget *b = g->budget; b < g->budget + g->n_budgets; b++) choose_setting(g, b);
     drop_beaten(g), gather_used(g);
     g->rates = tuned_rates(g);
+}
+
+// ----------------------------------------------------------------------------
+// what was found, in words
+
+// The mean of the exact floor over the used points that tell it; NAN if none does.
+double mean_floor(const Group *g) {
+    double sum = 0, n = 0;
+    for (size_t i = 0; i < g->n_use; i++) {
+        double x = g->point[g->use[i]].val_floor;
+        if (!isnan(x)) sum += x, n++;
+    }
+    return n > 0 ? sum / n : NAN;
+}
+
+// Write which points there are, and why some are left out.
+void print_points(FILE *f, const Group *g) {
+    double low, high;
+    const size_t *n = g->count;
+    fprintf(f, "%s%s%s: %zu points, %zu of them used", *g->objective ? g->objective : "all rows",
+            *g->data ? " on " : "", g->data, g->n, n[USED]);
+    if (n[USED] > g->n_use) fprintf(f, ", as %zu means over seeds", g->n_use);
+    fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", reading.all ? "" : " (unless --all)",
+            n[TOO_SHORT], MIN_STEPS);
+    if (isnan(g->plateau))
+        fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)");
+    else
+        fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
+                g->plateau_from);
+    if (n[OTHER_SETTING]) fprintf(f, "\n  left out: %zu of a rate or batch not chosen", n[OTHER_SETTING]);
+    if (n[COPY]) fprintf(f, "\n  left out: %zu exact copies of other rows", n[COPY]);
+    fprintf(f, "\n");
+    const char *const names[] = {reading.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
+    const double *const axis[] = {g->F, g->D, g->C, g->loss};
+    for (int k = 0; k < 4 && g->n_use > 0; k++) {
+        range_of(axis[k], g->n_use, &low, &high);
+        fprintf(f, "%s%s %.4g … %.4g%s", k ? ", " : "  ", names[k], low, high, k == 3 ? "\n" : "");
+    }
+}
+
+// Warn of runs that differ in what one law takes for granted. A run that does not tell agrees with any.
+void print_mixed(FILE *f, const Group *g) {
+    int any = 0;
+    for (int k = 0; k < N_FIT_COLUMNS; k++) {
+        double first = NAN;
+        int differ = 0;
+        for (const Point *p = g->point; p < g->point + g->n && fit_columns[k].alike; p++) {
+            double x = is_sound(p) ? point_number(p, fit_columns[k].offset) : NAN;
+            if (isnan(first)) first = x;
+            differ |= !may_be_equal(first, x);
+        }
+        if (differ)
+            fprintf(f, "%s%s", any++ ? ", " : "  warning: these runs differ in ", fit_columns[k].meaning);
+    }
+    if (any) fprintf(f, ": one law may not describe them all\n");
 }
 
 // ----------------------------------------------------------------------------
