@@ -313,10 +313,6 @@ double law_loss(const Law *law, double F, double D) {
     return law->E + law->A * pow(F, -law->alpha) + law->B * pow(D, -law->beta);
 }
 
-double law_F_opt(const Law *law, double C) { return law->G * pow(C, law->a); }
-double law_D_opt(const Law *law, double C) { return pow(C, law->b) / law->G; }
-double law_ratio(const Law *law, double C) { return law_D_opt(law, C) / law_F_opt(law, C); }
-
 // F_opt as a power law in C.
 static PowerLaw law_split(const Law *law) { return (PowerLaw){law->G, law->a, NAN, NAN, !isnan(law->a)}; }
 
@@ -855,9 +851,11 @@ static void put_line(const char *key, int number, const char *note, const Item *
 static void print_verdict(FILE *f, const Group *g) {
     for (int way = 0; way < N_WAYS; way++) {
         const PowerLaw *p = &g->split[way];
+        int digits = p->exponent_hi - p->exponent_lo > 0.1 ? 2 : 3;
         if (g->refused[way]) fprintf(f, "  no best split by the %s: %s\n", way_names[way], g->refused[way]);
-        else fprintf(f, "  F_opt ∝ C^a by the %s: a = %.3f", way_names[way], p->exponent);
-        if (!g->refused[way] && g->n_draws) fprintf(f, " (%.3f … %.3f)", p->exponent_lo, p->exponent_hi);
+        else fprintf(f, "  F_opt ∝ C^a by the %s: a = %.*f", way_names[way], digits, p->exponent);
+        if (!g->refused[way] && g->n_draws)
+            fprintf(f, " (%.*f … %.*f)", digits, p->exponent_lo, digits, p->exponent_hi);
         if (!g->refused[way]) fprintf(f, "\n");
     }
     if (g->verdict == AGREE)
@@ -910,10 +908,23 @@ static void report_identified(const Group *g) {
     }
 }
 
+// Two checks of a law: its E against the exact floor, and how it predicts the budget that it has not seen.
+static void print_checks(FILE *f, const Group *g) {
+    double floor_value = mean_floor(g);
+    if (!isnan(floor_value)) {
+        fprintf(f, "  the exact floor is %.4f: E - floor = %+.4f", floor_value, g->law.E - floor_value);
+        if (g->n_draws) fprintf(f, " (%+.4f … %+.4f)", g->lo.E - floor_value, g->hi.E - floor_value);
+        fprintf(f, "\n");
+    }
+    if (g->held_n)
+        fprintf(f, "  held out: a fit without C ≥ %.3g predicts its %zu points %+.2f%% off (rms %.2f%%)\n",
+                g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
+    else fprintf(f, "  held out: nothing; without the largest budget too few points would be left\n");
+}
+
 static void report_law(const Group *g) {
     const Fix *fix = &fit_opt.fixed;
     const double fixed[N_LAW] = {fix->E, NAN, NAN, fix->alpha, fix->beta, NAN, NAN, NAN, NAN};
-    double floor_value = mean_floor(g);
     printf("\n  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G;  Huber objective %.6g\n",
            g->law.huber);
     if (g->n_draws)
@@ -926,19 +937,18 @@ static void report_law(const Group *g) {
         printf("\n");
     }
     report_identified(g);
-    if (!isnan(floor_value)) {
-        printf("  the exact floor is %.4f: E - floor = %+.4f", floor_value, g->law.E - floor_value);
-        if (g->n_draws) printf(" (%+.4f … %+.4f)", g->lo.E - floor_value, g->hi.E - floor_value);
-        printf("\n");
-    }
-    if (g->held_n)
-        printf("  held out: a fit without C ≥ %.3g predicts its %zu points %+.2f%% off (rms %.2f%%)\n",
-               g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
-    else printf("  held out: nothing; without the largest budget too few points would be left for a fit\n");
+    print_checks(stdout, g);
 }
 
 // The residual of a used cell, in log loss: measured - law.
 double residual(const Group *g, size_t i) { return log(g->loss[i] / law_loss(&g->law, g->F[i], g->D[i])); }
+
+// The root-mean-square of all residuals.
+static double root_mean_square(const Group *g) {
+    double squares = 0;
+    for (size_t i = 0; i < g->n_use; i++) squares += pow(residual(g, i), 2);
+    return sqrt(squares / (double)g->n_use);
+}
 
 // Line `number`: the residuals of cells [from, to) whose log F/F_opt is from lo to hi. Returns the next one.
 static int report_residuals(const Group *g, int number, const char *name, size_t from, size_t to, double lo,
@@ -958,12 +968,10 @@ static int report_residuals(const Group *g, int number, const char *name, size_t
 
 // The test of fit: residuals by budget and by distance from the best size, against what seeds differ by.
 static void report_fit(const Group *g) {
-    double squares = 0, chi = 0, free = (double)g->n_use - 5, far = log(2);
+    double chi = 0, free = (double)g->n_use - 5, far = log(2), rms = root_mean_square(g);
     char name[32];
     int n = 1;
-    for (size_t i = 0; i < g->n_use; i++)
-        squares += pow(residual(g, i), 2), chi += g->runs[i] * pow(residual(g, i) / g->noise, 2) / free;
-    double rms = sqrt(squares / (double)g->n_use);
+    for (size_t i = 0; i < g->n_use; i++) chi += g->runs[i] * pow(residual(g, i) / g->noise, 2) / free;
     printf("\n  residuals: root-mean-square error of log loss %.3g; ", rms);
     int misfit = chi > 1 + 2 * sqrt(2 / free + 2 / (double)g->repeats);
     if (g->repeats == 0 || free <= 0)
@@ -1026,9 +1034,6 @@ static void report_minima(const Group *g) {
     json_number(r->lr.k, "lr_k"), json_number(r->lr.exponent, "lr_exponent");
     json_number(r->batch.k, "batch_k"), json_number(r->batch.exponent, "batch_exponent");
 }
-
-// Is there a best split by the law?
-int has_frontier(const Group *g) { return !g->refused[BY_LAW]; }
 
 static void report_plan(const Group *g, int way, const Plan *p, int number) {
     char shape[32];
@@ -1124,10 +1129,10 @@ static void print_warnings(FILE *f, const Group *g) {
         fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
 }
 
-// For a group with mlm, the group with ntp on the same data, if both have a best split; else NULL.
-static const Group *counterpart(const Fit *fit, size_t i) {
-    const Group *g = &fit->group[i], *next = g + 1; // groups are sorted by data, then objective
-    if (i + 1 == fit->n || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
+// For a group with mlm, the group before `end` with ntp on the same data, if both have a best split; or NULL.
+static const Group *counterpart(const Group *g, const Group *end) {
+    const Group *next = g + 1; // groups are sorted by data, then objective
+    if (next >= end || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
     return !strcmp(g->data, next->data) && g->verdict != NEITHER && next->verdict != NEITHER ? next : NULL;
 }
 
@@ -1225,7 +1230,8 @@ static Option fit_options[] = {
     {"", FILES, FREE, TO(points), 0, 0, "POINTS", ""},
     {"columns", TEXT, FREE, TO(reading.columns), 0, 0, "F,D,L",
      "names of columns: F or N=params, D or C=compute, and the loss"},
-    {"flops-per", REAL, FREE, TO(reading.flops_per), 1e-9, 1e12, "X", "F of a unit of the size (6 for N, else 1)"},
+    {"flops-per", REAL, FREE, TO(reading.flops_per), 1e-9, 1e12, "X",
+     "F of a unit of the size (6 for N, else 1)"},
     {"objective", TEXT, FREE, TO(reading.objective), 0, 0, "NAME", "only rows with this objective"},
     {"data", TEXT, FREE, TO(reading.data), 0, 0, "NAME", "only rows with this data"},
     {"with-head", FLAG, FREE, TO(reading.with_head), 0, 0, "", "count the head: F is F_N + F_head"},
@@ -1300,7 +1306,7 @@ int fit_main(int argc, char **argv) {
         if (json) fputs(i ? ", {" : "{", json);
         report_group(g);
         laws += g->has_law || g->verdict != NEITHER || g->rates.known > 0;
-        if (i > 0 && counterpart(&fit, i - 1)) report_ratios(g - 1, g);
+        if (i > 0 && counterpart(g - 1, g + 1)) report_ratios(g - 1, g);
         if (json) fputs("\n}", json);
     }
     if (json) {

@@ -51,9 +51,9 @@ static const struct {
     size_t offset;
     int alike;
 } fit_columns[] = {
-    {"flops_per_token_head", "", offsetof(Point, F_head), 0}, COLUMN(layers), COLUMN(channels), ALIKE(seq_len),
-    ALIKE(vocab), COLUMN(batch_tokens), COLUMN(steps), COLUMN(lr), ALIKE(mask_rate), COLUMN(seed),
-    ALIKE(grad_clip), ALIKE(weight_decay), COLUMN(val_floor), ALIKE(val_rows), COLUMN(epochs),
+    {"flops_per_token_head", "", offsetof(Point, F_head), 0}, COLUMN(layers), COLUMN(channels),
+    ALIKE(seq_len), ALIKE(vocab), COLUMN(batch_tokens), COLUMN(steps), COLUMN(lr), ALIKE(mask_rate),
+    COLUMN(seed), ALIKE(grad_clip), ALIKE(weight_decay), COLUMN(val_floor), ALIKE(val_rows), COLUMN(epochs),
     COLUMN(budget), ALIKE(val_data),
     {"fingerprint", "the data itself (fingerprint)", offsetof(Point, fingerprint), 1},
 };
@@ -813,6 +813,13 @@ void print_mixed(FILE *f, const Group *g) {
 typedef struct {
     size_t L, C; // layers, channels
 } Shape;
+
+// A number with this many significant digits.
+double rounded(double x, int digits) {
+    char text[32];
+    snprintf(text, sizeof text, "%.*g", digits, x);
+    return strtod(text, NULL);
+}
 
 // The sizes that the sweep trains and that plans name. F_N grows by about 1.5 from one to the next: width
 // from 16 channels, depth from two layers (models with one stall), to the shape of BERT-base.

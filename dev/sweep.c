@@ -75,13 +75,6 @@ typedef struct {
 
 static const char *const objective_names[] = {"mlm", "ntp"};
 
-// A number with this many significant digits, as names and commands have it.
-static double rounded(double x, int digits) {
-    char text[32];
-    snprintf(text, sizeof text, "%.*g", digits, x);
-    return strtod(text, NULL);
-}
-
 // ----------------------------------------------------------------------------
 // the settings of a run
 
