@@ -1,7 +1,8 @@
 /*
 From series of marks to pictures. A plot holds them and what its axes are called; draw() finds the axes and
-writes each plot as an <svg>, 420 units wide: about a telephone's screen, so that the text stays readable there.
-Nothing here knows what a law is.
+writes each plot as an <svg>, 420 units wide: about a telephone's screen, so that the text stays readable
+there. Nothing here knows what a law is. (dev/plot includes it after fit.c. It ends when all is drawn, so
+nothing is freed.)
 */
 #ifndef DRAW_C
 #define DRAW_C
@@ -56,8 +57,8 @@ static void put_rich(FILE *f, const char *text, int in_svg) {
          {"<tspan class=\"small\" dy=\"4\">", "</tspan><tspan dy=\"-4\">\xe2\x80\x8b</tspan>"}}};
     for (const char *s = text; *s;) {
         int after_word = s > text && isalnum((unsigned char)s[-1]);
-        int single = s - 1 == text || !isalnum((unsigned char)s[-2]); // if it is after a word: of one letter
-        int low = *s == '_' && after_word && single && strchr("FD", s[-1]), high = *s == '^' && after_word;
+        int after_letter = after_word && (s - 1 == text || !isalnum((unsigned char)s[-2])); // a single one
+        int low = *s == '_' && after_letter && strchr("FD", s[-1]), high = *s == '^' && after_word;
         if (low || high) {
             const char *const *tag = tags[in_svg][low];
             size_t n = strcspn(++s, " ,;:()/_^");
@@ -235,8 +236,9 @@ typedef struct {
     const char *colour;
 } Mark;
 
-// What is drawn in one way. How is one of line, dash, dots, hair and band, which join the marks in their
-// order, or dot, ring and tiny. A legend explains it above the frame, a name stands at its last mark.
+// A series of marks that are drawn in one way. That is one of line, dash, dots, hair and band, which join the
+// marks in their order, or dot, ring and tiny. The legend explains it above the frame, the name stands at its
+// last mark; both may be "".
 typedef struct {
     const char *how, *colour;
     char legend[100], name[100];
@@ -289,6 +291,7 @@ static Mark *add_mark(Trace *s, double x, double y, const char *words) {
 // The k-th of SAMPLES values from lo to hi, evenly spaced in their logs.
 static double sample(double lo, double hi, int k) { return lo * pow(hi / lo, k / (SAMPLES - 1.0)); }
 
+// Is it of dots, and not of lines?
 static int is_scatter(const Trace *s) {
     return !strcmp(s->how, "dot") || !strcmp(s->how, "ring") || !strcmp(s->how, "tiny");
 }
@@ -306,6 +309,7 @@ static void plot_ranges(const Plot *p, Range *x, Range *y) {
         }
 }
 
+// Write text, as put_rich does, at a place in an <svg>.
 __attribute__((format(printf, 5, 6)))
 static void draw_text(FILE *f, double x, double y, const char *class, const char *format, ...) {
     char text[800];
@@ -402,8 +406,9 @@ static size_t put_trace(FILE *f, const Trace *s, const Axis *x, const Axis *y) {
                     axis_place(y, m->lo));
         fprintf(f, "<circle class=\"%s %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%g\">", s->how, colour, cx,
                 axis_place(y, m->y), radius);
-        if (m->words) fputs("<title>", f), put_rich(f, m->words, 0), fputs("</title>", f);
-        fputs("</circle>\n", f);
+        fputs(m->words ? "<title>" : "", f);
+        if (m->words) put_escaped(f, m->words, strlen(m->words));
+        fputs(m->words ? "</title></circle>\n" : "</circle>\n", f);
     }
     return outside;
 }
@@ -428,8 +433,8 @@ static void put_name(FILE *f, const Trace *s, const Axis *x, const Axis *y, doub
     }
 }
 
-// Write the names of all series that there is room for: of the last, one halfway to the first, those between,
-// and so on.
+// Write the names of all series that there is room for: first that of the last one, then of one halfway to
+// the first, then of those between, and so on.
 static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
     double (*at)[3] = alloc_or_die((p->n + 1) * sizeof *at); // left, middle and right of those written
     size_t n = 0, all = 1;
@@ -440,9 +445,10 @@ static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
     free(at);
 }
 
+// Where pictures go: into a page, and if there is a dir each into a file there too.
 typedef struct {
     FILE *html;
-    const char *dir; // --svg
+    const char *dir;
 } Page;
 
 // Put a plot with its caption on the page, and with --svg into a file too.

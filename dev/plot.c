@@ -77,6 +77,7 @@ static const char *compute_label(void) {
     return reading.columns ? "C = F D" : "training compute C = F D (FLOPs)";
 }
 
+// The colour at a share of the way along the ramp.
 static const char *ramp_colour(double share) {
     static const char *const name[] = {"r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"};
     return name[(int)rint(fmin(fmax(share, 0), 1) * 8)];
@@ -88,13 +89,16 @@ static const char *budget_colour(const Group *g, const Budget *b) {
     return k < g->n_budgets ? ramp_colour((double)k / (double)MAX(1, g->n_budgets - 1)) : "soft";
 }
 
+// The colour of the i-th of some groups.
 static const char *group_colour(ptrdiff_t i) {
     static const char *const name[] = {"s0", "s1", "s2", "s3", "s4", "s5"};
     return name[i % 6];
 }
 
+// How the best split is drawn by each way.
 static const char *const way_lines[N_WAYS] = {"line", "dash"};
 
+// The name of a group beside others on the same data.
 static const char *short_name(const Group *g) {
     static char name[100];
     group_name(name, sizeof name, *g->objective ? g->objective : "runs", "", 20);
@@ -111,6 +115,7 @@ static const char *point_words(const Point *p) {
     return text;
 }
 
+// Has a budget's parabola a minimum that can be shown?
 static int has_minimum(const Budget *b) { return b->sizes >= 3 && !b->open && !b->edge; }
 
 // The smallest and the largest loss among the seeds of a used cell.
@@ -121,15 +126,15 @@ static Range seeds_range(const Group *g, size_t i) {
     return r;
 }
 
-// Add a level of the loss, over all x of the plot so far; only in words, if it would take more than half of the
-// y axis.
+// Add a level of the loss, over all x of the plot so far; but only in words, if that would take more than a
+// third of the y axis.
 static void add_level(Plot *p, const char *how, double level, const char *words) {
     Range x = empty_range, y = empty_range;
     char legend[80];
     if (!(level > 0)) return;
     snprintf(legend, sizeof legend, "%s %s", words, number_text(level, 3));
     plot_ranges(p, &x, &y);
-    double far = fmax(y.hi / y.lo, 1.2);
+    double far = fmax(sqrt(y.hi / y.lo), 1.2);
     if (level < y.lo / far || level > y.hi * far) {
         fprintf(p->caption, "Beyond this frame: %s. ", legend);
         return;
@@ -148,7 +153,7 @@ static void add_levels(Plot *p, const Group *g) {
 // ----------------------------------------------------------------------------
 // the best split against C
 
-// What a plot shows: F_opt, D_opt or their ratio. For a run at C with F it is C^C_power F^F_power.
+// What a plot shows: F_opt, D_opt or their ratio, which is C^C_power F_opt^F_power.
 typedef struct {
     const char *file, *title, *symbol, *unit;
     double C_power, F_power;
@@ -167,6 +172,7 @@ static const Group *find_pair(const Group **g, const Group *end) {
     return ntp && !isnan(shared_budget(*g, ntp, 0)) ? ntp : NULL;
 }
 
+// What a plot shows, for a run at C with F.
 static double split_of(const BestSplit *s, double C, double F) {
     return pow(C, s->C_power) * pow(F, s->F_power);
 }
@@ -273,7 +279,8 @@ static void figure_isoflop(Plots *all, const Group *g, size_t n) {
     add_trace(p, "dot", "ink", g->repeats ? "mean and range of seeds" : "run");
     if (g->has_law && !reading.with_head) add_trace(p, "dash", "ink", "law");
     if (!reading.with_head) add_trace(p, "hair", "ink", "parabola");
-    Trace *out = add_trace(p, "tiny", "soft", g->count[USED] + g->count[COPY] < g->n ? "left out of the law" : "");
+    int some_out = g->count[USED] + g->count[COPY] < g->n;
+    Trace *out = add_trace(p, "tiny", "soft", some_out ? "left out of the law" : "");
     out->aside = 1;
     for (const Point *q = g->point; q < g->point + g->n; q++)
         if (q->verdict != USED && q->verdict != COPY) add_mark(out, q->F, q->loss, point_words(q));
