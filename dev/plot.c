@@ -21,8 +21,7 @@ draw.c turns them into pictures. Those of mlm and ntp stand side by side on a wi
 // ----------------------------------------------------------------------------
 // what the figures share
 
-// A figure adds its plots of n groups: of one, or of all that there are of one data set. None, if there is
-// nothing to draw.
+// A figure adds its plot of n groups, one or all of a data set (see sections), if there is something to draw.
 typedef void Figure(Plots *, const Group *, size_t n);
 
 // "mlm on books", cut after `most` characters with an ellipsis.
@@ -273,7 +272,7 @@ static void figure_quotient(Plots *all, const Group *g, size_t n) {
 // The used cells by size, a colour for each budget, with the parabola and the law's curve of each.
 static void figure_isoflop(Plots *all, const Group *g, size_t n) {
     size_t inside = 0, off = 0;
-    if (g->n_budgets == 0 || n != 1) return;
+    if (g->n_budgets == 0) return;
     Plot *p = add_plot(all, "isoflop", "isoFLOP curves", g, n, flops_label(), 1, loss_label(), -1);
     p->height = 300;
     add_trace(p, "dot", "ink", g->repeats ? "mean and range of seeds" : "run");
@@ -319,7 +318,7 @@ static void figure_isoflop(Plots *all, const Group *g, size_t n) {
 static void figure_residuals(Plots *all, const Group *g, size_t n) {
     int way = g->refused[BY_MINIMA] ? BY_LAW : BY_MINIMA;
     Range x = empty_range;
-    if (!g->has_law || n != 1) return;
+    if (!g->has_law) return;
     Plot *p = add_plot(all, "residuals", "what the law misses", g, n,
                        g->refused[way] ? flops_label() : "model size over the best one, F/F_opt", 1,
                        "measured loss over the law’s, %", 0);
@@ -376,14 +375,14 @@ static void figure_surface(Plots *all, const Group *g, size_t n) {
     const Law *law = &g->law;
     double low, high, level[LEVELS];
     Range C = range_of_C(g);
-    if (!g->has_law || n != 1) return;
+    if (!g->has_law) return;
     range_of(g->loss, g->n_use, &low, &high);
     double above = fmax(low - law->E, 0.02 * (high - law->E)); // with noise a loss may be below E
     Plot *p = add_plot(all, "surface", "loss surface", g, n, flops_label(), 1, tokens_label(), 1);
     iso_levels(level, law->E, law->E + above, high);
     for (int i = 0; i < LEVELS && !g->refused[BY_LAW]; i++) {
         Trace *line = add_trace(p, "hair", ramp_colour(1 - i / (LEVELS - 1.0)),
-                                  i == LEVELS / 2 ? "equal loss (law)" : "");
+                                i == LEVELS / 2 ? "equal loss (law)" : "");
         line->aside = 1;
         strcpy(line->name, number_text(level[i], 6));
         for (int k = 0; k < 4 * SAMPLES && level[i] > law->E; k++) {
@@ -531,8 +530,8 @@ static void figure_curves(Plots *all, const Group *g, size_t n) {
     const Point *run[1000];
     Range D = empty_range;
     size_t sizes = 0;
-    for (const Budget *b = g->budget + g->n_budgets; n == 1 && b-- > g->budget && sizes == 0;)
-        for (size_t i = b->use; i < b->use + b->n_use && sizes < 1000; i++) {
+    for (size_t k = g->n_budgets; k-- > 0 && sizes == 0;)
+        for (size_t i = g->budget[k].use; i < g->budget[k].use + g->budget[k].n_use && sizes < 1000; i++) {
             const Point *q = &g->point[g->use[i]];
             if (q->batch_tokens > 0 && find_log(q)) run[sizes++] = q, range_add(&D, q->D);
         }
@@ -562,7 +561,8 @@ static const char page_style[] =
     "font:16px/1.45 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;\n"
     "overflow-wrap:anywhere}h1{font-size:25px;margin:22px 0 4px}h2{font-size:19px;margin:34px 0 2px}\n"
     "h3{font-size:16px;margin:14px 0 4px}p{margin:4px 0;max-width:52em}.lead{font-size:18px}\n"
-    "sup,sub{line-height:0}figcaption,li{color:var(--soft);font-size:14px}.warning{color:var(--ink)}\n"
+    "sup,sub{line-height:0}figcaption,li{color:var(--soft);font-size:14px;line-height:1.6}\n"
+    ".warning{color:var(--ink)}\n"
     ".plots{display:grid;grid-template-columns:minmax(0,1fr);gap:16px 28px;align-items:start}\n"
     "@media(min-width:800px){.plots{grid-template-columns:repeat(2,minmax(0,1fr))}\n"
     ".c1{grid-column:1}.c2{grid-column:2}}\n"
