@@ -309,6 +309,7 @@ static void law_close(Law *law, double log_A, double log_B) {
     law->G = exp((log(law->alpha) + log_A - log(law->beta) - log_B) / sum);
 }
 
+// The loss that a law expects.
 double law_loss(const Law *law, double F, double D) {
     return law->E + law->A * pow(F, -law->alpha) + law->B * pow(D, -law->beta);
 }
@@ -788,6 +789,7 @@ size_t utf8_length(const char *text) {
     return !strncmp(text, "\xef\xbf\xbe", 3) || !strncmp(text, "\xef\xbf\xbf", 3) ? 0 : utf8_bytes(text, 4);
 }
 
+// Write text as a JSON string; what is not UTF-8 becomes U+FFFD.
 static void json_text(FILE *f, const char *text) {
     fputc('"', f);
     for (size_t n; *text; text += MAX(n, 1)) {
@@ -800,6 +802,7 @@ static void json_text(FILE *f, const char *text) {
     fputc('"', f);
 }
 
+// Add a number to the JSON, if there is one, under this name; null if it is NAN or infinite.
 __attribute__((format(printf, 2, 3)))
 static void json_number(double x, const char *name, ...) {
     va_list args;
@@ -922,6 +925,7 @@ static void print_checks(FILE *f, const Group *g) {
     else fprintf(f, "  held out: nothing; without the largest budget too few points would be left\n");
 }
 
+// Print the numbers of the law, and what is known of how good they are.
 static void report_law(const Group *g) {
     const Fix *fix = &fit_opt.fixed;
     const double fixed[N_LAW] = {fix->E, NAN, NAN, fix->alpha, fix->beta, NAN, NAN, NAN, NAN};
@@ -997,6 +1001,7 @@ static void report_fit(const Group *g) {
                   NUM("residual", 9, 2, residual(g, i)));
 }
 
+// Print the power law of some minima.
 static void report_power(const char *name, const char *key, const PowerLaw *p) {
     json_number(p->k, "%s_k", key), json_number(p->exponent, "%s_exponent", key);
     json_number(p->exponent_lo, "%s_exponent_lo", key), json_number(p->exponent_hi, "%s_exponent_hi", key);
@@ -1007,6 +1012,7 @@ static void report_power(const char *name, const char *key, const PowerLaw *p) {
                 p->exponent_hi, p->n);
 }
 
+// Print the budgets with their minima, rates and batches, and the power laws through them.
 static void report_minima(const Group *g) {
     PowerLaw pooled = fit_pooled(g);
     int wide = model_run(g)->lr > 0; // or there is nothing to show
@@ -1035,6 +1041,7 @@ static void report_minima(const Group *g) {
     json_number(r->batch.k, "batch_k"), json_number(r->batch.exponent, "batch_exponent");
 }
 
+// Print a plan as line `number` of the table.
 static void report_plan(const Group *g, int way, const Plan *p, int number) {
     char shape[32];
     double band[2], largest, known = p->shape.L ? 1 : NAN;
@@ -1211,6 +1218,7 @@ static void begin_json(const Group *g) {
         fprintf(json, ",\n  \"%s_refused\": ", way_names[way]), json_text(json, g->refused[way] ?: "");
 }
 
+// Print all that there is to say about a group.
 static void report_group(const Group *g) {
     if (json) begin_json(g);
     print_points(stdout, g), print_verdict(stdout, g), report_ways(g);

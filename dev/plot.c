@@ -705,6 +705,7 @@ static void put_data(const Page *page, const Group *g, size_t n) {
     fputs("</div>\n", html);
 }
 
+// Write the page: one data set after the other.
 static void put_page(const Page *page, const Fit *fit) {
     fprintf(page->html, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"

@@ -71,6 +71,7 @@ typedef struct {
 
 static Reading reading = {.plateau = NAN, .flops_per = NAN};
 
+// The number at this offset in a point: one of its columns.
 static double point_number(const Point *p, size_t offset) {
     return *(const double *)((const char *)p + offset);
 }
@@ -263,6 +264,7 @@ static Group *find_group(Fit *fit, const char *objective, const char *data) {
     return &fit->group[fit->n++];
 }
 
+// Add a copy of a point to a group.
 static void add_point(Group *g, const Point *p) {
     if (g->n % 256 == 0) g->point = realloc(g->point, (g->n + 256) * sizeof *g->point);
     if (!g->point) die("out of memory");
@@ -300,6 +302,7 @@ static void die_missing(const char *path, const char *quote, const char *what, c
         "token; N: parameters; D: tokens; C: total FLOPs; L: loss)", path, quote, what, quote, list);
 }
 
+// Find our columns in the first line of a table; with `commas` its decimals may have them.
 static Table read_header(const char *path, char *line, int commas) {
     char *field[MAX_COLUMNS];
     Table t = {.separator = find_separator(line), .point = commas && find_separator(line) != ',' ? ',' : '.'};
@@ -420,6 +423,7 @@ void read_columns(void) {
     }
 }
 
+// Groups in order of their data, then objective.
 static int compare_groups(const void *a, const void *b) {
     const Group *g = a, *h = b;
     int by_data = strcmp(g->data, h->data);
@@ -471,8 +475,10 @@ void range_of(const double *x, size_t n, double *least, double *greatest) {
 // ----------------------------------------------------------------------------
 // groups: which points are used, and the budgets
 
+// The compute that a point was trained for, as far as is known.
 static double budget_key(const Point *p) { return p->budget > 0 ? p->budget : p->C; }
 
+// Points in order of their budget, then F, D, setting, seed and loss.
 static int compare_points(const void *a, const void *b) {
     const Point *p = a, *q = b;
     double x[] = {budget_key(p), p->F, p->D, p->lr, p->batch_tokens, p->seed, p->loss};
