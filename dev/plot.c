@@ -432,7 +432,7 @@ static void add_rates(Plots *all, int of_batch, const Group *g, size_t n) {
             C[several] = b->C, best[several] = of_batch ? b->batch_tokens : b->lr;
             use[several++] = !(of_batch ? b->batch_edge : b->lr_edge);
         }
-        if (several == 0) continue;
+        if (several < 2) continue; // one budget shows no trend
         if (!p) {
             p = add_plot(all, of_batch ? "batch" : "lr", of_batch ? "best batch" : "best learning rate", g, n,
                          compute_label(), 1, of_batch ? "batch (tokens per step)" : "peak learning rate", 1);
