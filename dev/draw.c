@@ -30,21 +30,20 @@ static const char *number_text(double x, int digits) {
     static char ring[16][64];
     static int next;
     static const char *const raised[] = {"⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹"};
-    char *text = ring[next = (next + 1) % 16], e[32], plain[64], exponent[8];
+    char *text = ring[next = (next + 1) % 16], *end = text, plain[32];
     if (!isfinite(x)) return "–";
-    if (x == 0) return "0";
-    snprintf(e, sizeof e, "%.*e", digits - 1, fabs(x));
-    int power = atoi(strchr(e, 'e') + 1), short_enough = power >= -3 && power < 4;
-    if (short_enough) snprintf(plain, sizeof plain, "%.*f", MAX(0, digits - 1 - power), fabs(x));
-    else snprintf(plain, sizeof plain, "%.*s", (int)(strchr(e, 'e') - e), e);
-    size_t n = strlen(plain);
-    while (strchr(plain, '.') && strchr("0.", plain[n - 1])) // without trailing zeros
-        plain[--n] = 0;
-    snprintf(text, 32, "%s%s%s", x < 0 ? "−" : "", short_enough || strcmp(plain, "1") ? plain : "10",
-             short_enough || !strcmp(plain, "1") ? "" : "×10");
-    if (short_enough) return text;
-    snprintf(exponent, sizeof exponent, "%d", power);
-    for (const char *s = exponent; *s; s++) strcat(text, *s == '-' ? "⁻" : raised[*s - '0']);
+    snprintf(plain, sizeof plain, "%.*e", digits - 1, fabs(x));
+    int power = atoi(strchr(plain, 'e') + 1);
+    end += sprintf(end, "%s", x < 0 ? "−" : "");
+    if (power >= -3 && power < 4) {
+        sprintf(end, "%.*g", MAX(digits, power + 1), fabs(x));
+        return text;
+    }
+    double mantissa = (*strchr(plain, 'e') = 0, atof(plain));
+    if (mantissa != 1) end += sprintf(end, "%g×", mantissa);
+    end += sprintf(end, "10%s", power < 0 ? "⁻" : "");
+    snprintf(plain, sizeof plain, "%d", abs(power));
+    for (const char *s = plain; *s; s++) end += sprintf(end, "%s", raised[*s - '0']);
     return text;
 }
 
@@ -80,19 +79,15 @@ static void put_rich(FILE *f, const char *text, int in_svg) {
 // With three digits, as most numbers here that have no interval.
 static const char *num3(double x) { return number_text(x, 3); }
 
-// As many significant digits as an interval allows: the last one is about a tenth of it. Three without one.
-static int digits_within(double x, double lo, double hi) {
-    if (isnan(lo) || isnan(hi)) return 3;
-    return (int)fmin(fmax(1 + ceil(log10(fabs(x) / (hi - lo))), 2), 6);
-}
-
-// "29 (11 … 280)", or a number alone if it has no interval. The string is valid until four more are made.
+// "29 (11 … 280)", with as many significant digits as the interval allows: the last one is about a tenth of
+// it. Without an interval the number alone, with three. The string is valid until four more are made.
 static const char *interval_text(double x, double lo, double hi) {
     static char ring[4][200];
     static int next;
     char *text = ring[next = (next + 1) % 4];
-    int digits = digits_within(x, lo, hi), known = !isnan(lo) && !isnan(hi);
-    snprintf(text, 200, known ? "%s (%s … %s)" : "%s", number_text(rounded(x, digits), digits),
+    if (isnan(lo) || isnan(hi)) return num3(x);
+    int digits = (int)fmin(fmax(1 + ceil(log10(fabs(x) / (hi - lo))), 2), 6);
+    snprintf(text, 200, "%s (%s … %s)", number_text(rounded(x, digits), digits),
              number_text(rounded(lo, digits), digits), number_text(rounded(hi, digits), digits));
     return text;
 }
@@ -111,17 +106,6 @@ static double text_width(const char *text) {
 
 // ----------------------------------------------------------------------------
 // axes
-
-typedef struct {
-    double lo, hi;
-} Range;
-
-static const Range empty_range = {INFINITY, -INFINITY};
-
-// Widen a range so that it includes x, unless x is NAN or infinite.
-static void range_add(Range *r, double x) {
-    if (isfinite(x)) r->lo = fmin(r->lo, x), r->hi = fmax(r->hi, x);
-}
 
 enum { MAX_TICKS = 16 };
 
@@ -268,8 +252,7 @@ typedef struct {
 
 // Add a series to a plot. It stays where it is until the next one is added.
 static Trace *add_trace(Plot *p, const char *how, const char *colour, const char *legend) {
-    p->trace = realloc(p->trace, (p->n + 1) * sizeof *p->trace);
-    if (!p->trace) die("out of memory");
+    p->trace = make_room(p->trace, p->n, sizeof *p->trace);
     Trace *s = &p->trace[p->n++];
     *s = (Trace){.how = how, .colour = colour, .from = -INFINITY, .to = INFINITY};
     snprintf(s->legend, sizeof s->legend, "%s", legend);
@@ -278,14 +261,24 @@ static Trace *add_trace(Plot *p, const char *how, const char *colour, const char
 
 // Add a mark with its interval to a series. words may be NULL.
 static Mark *add_interval(Trace *s, double x, double y, double lo, double hi, const char *words) {
-    if (s->n % 64 == 0) s->mark = realloc(s->mark, (s->n + 64) * sizeof *s->mark);
-    if (!s->mark) die("out of memory");
+    s->mark = make_room(s->mark, s->n, sizeof *s->mark);
     s->mark[s->n] = (Mark){x, y, lo, hi, words ? strdup(words) : NULL, NULL};
     return &s->mark[s->n++];
 }
 
 static Mark *add_mark(Trace *s, double x, double y, const char *words) {
     return add_interval(s, x, y, NAN, NAN, words);
+}
+
+// Make a series a level y, over a range of x; with a band, so far to both sides.
+static void add_rule(Trace *s, Range x, double y, double far) {
+    add_interval(s, x.lo, y, y - far, y + far, NULL), add_interval(s, x.hi, y, y - far, y + far, NULL);
+}
+
+// Is the piece of a line behind mark number i an extrapolation?
+static int is_beyond(const Trace *s, size_t i) {
+    double middle = (s->mark[i].x + s->mark[i + 1].x) / 2;
+    return middle < s->from || middle > s->to;
 }
 
 // The k-th of SAMPLES values from lo to hi, evenly spaced in their logs.
@@ -359,22 +352,24 @@ static void put_axes(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
     draw_text(f, (x->from + x->to) / 2, y->from + 38, "faint m", "%s", p->x_label);
 }
 
-// Draw the marks [from, to] of a series as one line with its band, faded if it is `out`.
-static void put_run(FILE *f, const Trace *s, size_t from, size_t to, int out, const Axis *x, const Axis *y) {
-    const char *fade = out ? " out" : "";
+// Draw the marks [from, to] of a series as one line with its band, faded if it is beyond the runs.
+static void put_run(FILE *f, const Trace *s, size_t from, size_t to, const Axis *x, const Axis *y) {
+    const char *fade = is_beyond(s, from) ? " out" : "";
+    const Mark *first = s->mark + from, *last = s->mark + to;
     int drawing = 0, banded = 1;
-    for (size_t i = from; i <= to; i++) banded &= !isnan(s->mark[i].lo) && !isnan(s->mark[i].hi);
-    if (banded) fprintf(f, "<path class=\"band %s%s\" d=\"", s->colour, fade);
-    for (size_t i = 0; i < 2 * (to - from + 1) && banded; i++) { // there and back
-        const Mark *m = &s->mark[i <= to - from ? from + i : 2 * to - from + 1 - i];
-        double place = axis_place(y, i <= to - from ? m->hi : m->lo);
-        fprintf(f, "%c%.1f %.1f", i ? 'L' : 'M', axis_place(x, m->x), place);
+    for (const Mark *m = first; m <= last; m++) banded &= m->lo < m->hi;
+    if (banded) { // there and back
+        fprintf(f, "<path class=\"band %s%s\" d=\"M", s->colour, fade);
+        for (const Mark *m = first; m <= last; m++)
+            fprintf(f, "%s%.1f %.1f", m > first ? "L" : "", axis_place(x, m->x), axis_place(y, m->hi));
+        for (const Mark *m = last; m >= first; m--)
+            fprintf(f, "L%.1f %.1f", axis_place(x, m->x), axis_place(y, m->lo));
+        fprintf(f, "Z\"/>\n");
     }
-    if (banded) fprintf(f, "Z\"/>\n");
     if (!strcmp(s->how, "band")) return;
     fprintf(f, "<path class=\"%s %s%s\" d=\"M0 0", s->how, s->colour, fade);
-    for (size_t i = from; i <= to; i++) {
-        double place_x = axis_place(x, s->mark[i].x), place_y = axis_place(y, s->mark[i].y);
+    for (const Mark *m = first; m <= last; m++) {
+        double place_x = axis_place(x, m->x), place_y = axis_place(y, m->y);
         int good = !isnan(place_x) && !isnan(place_y); // others are gaps
         if (good) fprintf(f, "%c%.1f %.1f", drawing ? 'L' : 'M', place_x, place_y);
         drawing = good;
@@ -386,17 +381,12 @@ static void put_run(FILE *f, const Trace *s, size_t from, size_t to, int out, co
 static size_t put_trace(FILE *f, const Trace *s, const Axis *x, const Axis *y) {
     size_t outside = 0;
     for (size_t i = 0, k; i + 1 < s->n && !is_scatter(s); i = k) { // runs of marks, faded or not
-        double middle = (s->mark[i].x + s->mark[i + 1].x) / 2;
-        int out = middle < s->from || middle > s->to;
-        for (k = i + 1; k + 1 < s->n; k++) {
-            middle = (s->mark[k].x + s->mark[k + 1].x) / 2;
-            if ((middle < s->from || middle > s->to) != out) break;
-        }
-        put_run(f, s, i, k, out, x, y);
+        for (k = i + 1; k + 1 < s->n && is_beyond(s, k) == is_beyond(s, i);) k++;
+        put_run(f, s, i, k, x, y);
     }
     for (const Mark *m = s->mark; m < s->mark + s->n && is_scatter(s); m++) {
-        double cx = axis_place(x, m->x), radius = *s->how == 't' ? 2.3 : *s->how == 'r' ? 4.5 : 3.5;
         const char *colour = m->colour ? m->colour : s->colour;
+        double cx = axis_place(x, m->x);
         if (!axis_holds(x, m->x) || !axis_holds(y, m->y)) {
             outside++;
             continue;
@@ -405,43 +395,30 @@ static size_t put_trace(FILE *f, const Trace *s, const Axis *x, const Axis *y) {
             fprintf(f, "<path class=\"bar %s\" d=\"M%.1f %.1fV%.1f\"/>\n", colour, cx, axis_place(y, m->hi),
                     axis_place(y, m->lo));
         fprintf(f, "<circle class=\"%s %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%g\">", s->how, colour, cx,
-                axis_place(y, m->y), radius);
-        fputs(m->words ? "<title>" : "", f);
-        if (m->words) put_escaped(f, m->words, strlen(m->words));
-        fputs(m->words ? "</title></circle>\n" : "</circle>\n", f);
+                axis_place(y, m->y), *s->how == 't' ? 2.3 : *s->how == 'r' ? 4.5 : 3.5);
+        if (m->words) fputs("<title>", f), put_escaped(f, m->words, strlen(m->words)), fputs("</title>", f);
+        fputs("</circle>\n", f);
     }
     return outside;
 }
 
-// Write the name of a series at the last of its marks in the frame, if it touches none of the *n that stand
-// there already; it may move a little up or down for that.
-static void put_name(FILE *f, const Trace *s, const Axis *x, const Axis *y, double (*at)[3], size_t *n) {
-    static const double nudge[] = {0, -5, 5};
-    size_t last = s->n;
-    while (last > 0 && !(axis_holds(x, s->mark[last - 1].x) && axis_holds(y, s->mark[last - 1].y))) last--;
-    for (int k = 0; k < 3 && last > 0 && *s->name; k++) {
-        const Mark *m = &s->mark[last - 1];
-        double left = axis_place(x, m->x) + 6, middle = axis_place(y, m->y) + nudge[k];
-        double right = left + 0.93 * text_width(s->name);
-        int free = middle >= y->to && middle <= y->from;
-        for (size_t j = 0; j < *n; j++)
-            free &= fabs(at[j][1] - middle) > 12.5 || left > at[j][2] || right < at[j][0];
-        if (!free) continue;
-        at[*n][0] = left, at[*n][1] = middle, at[(*n)++][2] = right;
-        draw_text(f, left, middle + 4, "name", "%s", s->name);
-        return;
-    }
-}
-
-// Write the names of all series that there is room for: first that of the last one, then of one halfway to
-// the first, then of those between, and so on.
+// Write the name of each series at the last of its marks in the frame, those of the last series first, and
+// only where it touches none that stands there already.
 static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
     double (*at)[3] = alloc_or_die((p->n + 1) * sizeof *at); // left, middle and right of those written
-    size_t n = 0, all = 1;
-    while (all < p->n) all *= 2;
-    for (size_t step = all; step > 0; step /= 2)
-        for (size_t i = step == all ? 0 : step; i < p->n; i += 2 * step)
-            put_name(f, &p->trace[p->n - 1 - i], x, y, at, &n);
+    size_t n = 0;
+    for (const Trace *s = p->trace + p->n; s-- > p->trace;) {
+        const Mark *m = s->mark + s->n;
+        while (m > s->mark && !(axis_holds(x, m[-1].x) && axis_holds(y, m[-1].y))) m--;
+        int free = *s->name && m-- > s->mark;
+        double left = free ? axis_place(x, m->x) + 6 : 0, middle = free ? axis_place(y, m->y) : 0;
+        double right = left + 0.93 * text_width(s->name);
+        for (size_t k = 0; k < n; k++)
+            free &= fabs(at[k][1] - middle) > 12.5 || left > at[k][2] || right < at[k][0];
+        if (!free) continue;
+        at[n][0] = left, at[n][1] = middle, at[n++][2] = right;
+        draw_text(f, left, middle + 4, "name", "%s", s->name);
+    }
     free(at);
 }
 
@@ -451,14 +428,24 @@ typedef struct {
     const char *dir;
 } Page;
 
+// Write a plot as an <svg> of its own, or as a part of the page. body: what is drawn.
+static void put_svg(FILE *f, const Plot *p, double height, const char *body, int alone) {
+    fprintf(f, "<svg%s viewBox=\"0 0 %d %.0f\" width=\"%d\" height=\"%.0f\" role=\"img\">\n<title>",
+            alone ? " xmlns=\"http://www.w3.org/2000/svg\"" : "", PLOT_WIDTH, height, PLOT_WIDTH, height);
+    put_escaped(f, p->title, strlen(p->title)), fputs("</title>\n", f);
+    if (alone) fprintf(f, "<style>\n%s</style>\n", plot_style);
+    if (alone) fprintf(f, "<rect class=\"bg\" width=\"100%%\" height=\"100%%\"/>\n");
+    fprintf(f, "%s</svg>\n", body);
+}
+
 // Put a plot with its caption on the page, and with --svg into a file too.
 static void put_plot(const Page *page, Plot *p, Axis x, Axis y) {
-    char *head, *body, path[PATH_MAX];
-    size_t head_size, body_size, outside = 0;
+    char *body, path[PATH_MAX];
+    size_t size, outside = 0;
     double tick[MAX_TICKS], right = MARGIN;
-    FILE *f = text_open(&body, &body_size);
+    FILE *f = text_open(&body, &size);
     draw_text(f, MARGIN, 18, "t", "%s", p->title);
-    double top = put_legend(f, p) + 13;
+    double top = put_legend(f, p) + 13, height = top + p->height + 46;
     draw_text(f, MARGIN, top - 13, "faint", "%s", p->y_label);
     x.from = MARGIN, y.from = top + p->height, y.to = top;
     for (size_t i = ticks_apart(y, tick, p->height, 0); i-- > 0;)
@@ -472,29 +459,23 @@ static void put_plot(const Page *page, Plot *p, Axis x, Axis y) {
     for (const Trace *s = p->trace; s < p->trace + p->n; s++) outside += put_trace(f, s, &x, &y);
     fprintf(f, "</svg>\n");
     put_names(f, p, &x, &y);
-    fprintf(f, "</svg>\n"), text_close(f);
+    text_close(f);
     if (outside) fprintf(p->caption, " %zu points are outside this frame.", outside);
     text_close(p->caption);
-    f = text_open(&head, &head_size);
-    fprintf(f, " viewBox=\"0 0 %d %.0f\" width=\"%d\" height=\"%.0f\" role=\"img\">\n<title>", PLOT_WIDTH,
-            y.from + 46, PLOT_WIDTH, y.from + 46);
-    put_escaped(f, p->title, strlen(p->title)), fprintf(f, "</title>\n");
-    text_close(f);
-    fprintf(page->html, "<figure%s>\n<svg%s%s<figcaption>", p->column == 1 ? " class=\"c1\"" : p->column ?
-            " class=\"c2\"" : "", head, body);
-    put_rich(page->html, p->words, 0);
-    fprintf(page->html, "</figcaption>\n</figure>\n");
+    static const char *const column[] = {"", " class=\"c1\"", " class=\"c2\""};
+    fprintf(page->html, "<figure%s>\n", column[p->column]);
+    put_svg(page->html, p, height, body, 0);
+    fputs("<figcaption>", page->html), put_rich(page->html, p->words, 0);
+    fputs("</figcaption>\n</figure>\n", page->html);
     if (page->dir) {
+        Writer w;
         if (snprintf(path, sizeof path, "%s/%s.svg", page->dir, p->file) >= PATH_MAX)
             die("%s: this path is too long; choose a shorter one", page->dir);
-        const char *parts[] = {"<svg xmlns=\"http://www.w3.org/2000/svg\"", head, "<style>\n", plot_style,
-                               "</style>\n<rect class=\"bg\" width=\"100%\" height=\"100%\"/>\n", body};
-        Writer w;
         writer_open(&w, path);
-        for (int k = 0; k < 6; k++) writer_put(&w, parts[k], strlen(parts[k]));
+        put_svg(w.file, p, height, body, 1);
         writer_close(&w);
     }
-    free(head), free(body);
+    free(body);
 }
 
 // Draw all plots; axes with the same label are the same.

@@ -39,6 +39,12 @@ typedef struct {
 static FitSettings fit_opt = {.reading = {.plateau = NAN, .flops_per = NAN}, .predict = NAN, .hours = NAN,
                               .draws = 1000, .seed = 1, .fixed = {NAN, NAN, NAN, 0}};
 
+// What --fix says of number k of the law.
+static double given(int k) {
+    const Fix *fix = &fit_opt.fixed;
+    return k == LAW_E ? fix->E : k == LAW_ALPHA ? fix->alpha : k == LAW_BETA ? fix->beta : NAN;
+}
+
 // ----------------------------------------------------------------------------
 // the law
 
@@ -184,7 +190,8 @@ static int law_starts(const Surface *s, const double *w, double start[][NP], int
 // The objective at t, sum w huber(r) with r = log-sum-exp - l; its gradient; its Hessian H; and M, an
 // approximation to H that leaves out the curvature of the model and weighs a point with |r| > delta by
 // delta/|r|, as iteratively reweighted least squares does. M is always positive semidefinite, and a step by
-// it never overshoots far.
+// it never overshoots far. If alpha = beta, what moves one moves both: the derivatives by beta are folded
+// into those by alpha.
 typedef struct {
     double value, gradient[NP], H[NP][NP], M[NP][NP];
 } Objective;
@@ -213,15 +220,9 @@ void law_objective(const Surface *s, const double *w, const double t[NP], Object
             }
         }
     }
-}
-
-// If alpha = beta, what moves one moves both: fold the derivatives by beta into those by alpha.
-static void tie_exponents(const Surface *s, Objective *o) {
-    double (*matrix[2])[NP] = {o->H, o->M};
-    if (!s->tied) return;
-    o->gradient[3] += o->gradient[4], o->gradient[4] = 0;
-    for (int k = 0; k < 2; k++) {
-        double (*A)[NP] = matrix[k];
+    if (s->tied) o->gradient[3] += o->gradient[4], o->gradient[4] = 0;
+    for (int k = 0; k < 2 && s->tied; k++) {
+        double (*A)[NP] = k ? o->H : o->M;
         A[3][3] += 2 * A[4][3] + A[4][4];
         for (int q = 0; q < 3; q++) A[3][q] += A[4][q];
     }
@@ -235,7 +236,7 @@ static void tie_exponents(const Surface *s, Objective *o) {
 static int law_descend(const Surface *s, const double *w, double t[NP], double *value) {
     Objective now, next;
     double lambda = 1, tiny = 0;
-    law_objective(s, w, t, &now), tie_exponents(s, &now);
+    law_objective(s, w, t, &now);
     for (int i = 0; i < 2000; i++) {
         double A[NP][NP], step[NP], moved = 0, steep = 0, next_steep = 0;
         int fixed[NP];
@@ -262,7 +263,7 @@ static int law_descend(const Surface *s, const double *w, double t[NP], double *
                 moved = fmax(moved, fabs(step[p] - from) / (1 + fabs(from)));
             }
             if (s->tied) step[4] = step[3];
-            law_objective(s, w, step, &next), tie_exponents(s, &next);
+            law_objective(s, w, step, &next);
             for (int p = 0; p < NP; p++) {
                 double scale = fixed[p] ? 0 : 1 / (now.M[p][p] + tiny + 1e-300);
                 steep += now.gradient[p] * now.gradient[p] * scale;
@@ -504,10 +505,14 @@ static void resample(const Group *g, double *w, uint64_t draw) {
     free(list);
 }
 
-// The 95% interval over the draws of D_opt/F_opt at C, by one way; with `over`, of its quotient by that of
+// F_opt at C by one way, and D_opt/F_opt.
+double split_F(const Group *g, int way, double C) { return power_at(&g->split[way], C); }
+double split_ratio(const Group *g, int way, double C) { return C / pow(split_F(g, way, C), 2); }
+
+// D_opt/F_opt at C by one way, with its 95% interval over the draws; with `over`, its quotient by that of
 // another group or way.
-void ratio_interval(const Group *g, int way, const Group *over, int over_way, double C, double *lo,
-                    double *hi) {
+double ratio_interval(const Group *g, int way, const Group *over, int over_way, double C, double *lo,
+                      double *hi) {
     size_t n = over ? MIN(g->n_draws, over->n_draws) : g->n_draws;
     double *x = alloc_or_die(n * sizeof *x);
     for (size_t i = 0; i < n; i++) {
@@ -516,11 +521,8 @@ void ratio_interval(const Group *g, int way, const Group *over, int over_way, do
     }
     interval_95(x, n, lo, hi);
     free(x);
+    return split_ratio(g, way, C) / (over ? split_ratio(over, over_way, C) : 1);
 }
-
-// F_opt at C by one way, and D_opt/F_opt.
-double split_F(const Group *g, int way, double C) { return power_at(&g->split[way], C); }
-double split_ratio(const Group *g, int way, double C) { return C / pow(split_F(g, way, C), 2); }
 
 // The intervals that the draws give.
 static void summarise_draws(Group *g) {
@@ -590,12 +592,11 @@ static void hold_out(Group *g) {
 
 // Why there is no best split by a law, and none by minima.
 static void find_refusals(Group *g) {
-    double low, high;
     size_t usable = 0, inside = 0;
-    range_of(g->C, g->n_use, &low, &high);
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         usable += b->sizes >= 3, inside += b->sizes >= 3 && !b->open && !b->edge;
-    const char *decade = high < 9.9 * low ? "under a decade of C: too little to tell how F_opt grows" : NULL;
+    const char *decade =
+        g->C_max < 9.9 * g->C_min ? "under a decade of C: too little to tell how F_opt grows" : NULL;
     g->refused[BY_LAW] =
         !g->has_law ? "too few points: it takes 5 different (F, D), with 3 F and 3 D (fewer with --fix)" :
         g->law.A == 0 ? "no frontier: A is 0, so the loss does not depend on F" :
@@ -611,11 +612,7 @@ static void find_refusals(Group *g) {
 
 // Three budgets at which law and minima are held against each other: the smallest C, the largest, and the
 // middle one in logs.
-static double compared_C(const Group *g, int k) {
-    double low, high;
-    range_of(g->C, g->n_use, &low, &high);
-    return low * pow(high / low, k / 2.0);
-}
+static double compared_C(const Group *g, int k) { return g->C_min * pow(g->C_max / g->C_min, k / 2.0); }
 
 // Do law and minima agree? Not if they are a factor of 2 apart anywhere, or 1.25 with all of the interval on
 // one side.
@@ -747,20 +744,18 @@ static void put_plan_command(FILE *f, const Group *g, int way, const Plan *p, in
 // How many seconds a planned run takes on this machine, as ./train_optibert --dry-run expects.
 static double planned_seconds(const Group *g, int way, const Plan *p) {
     char *command, line[512] = "no output";
-    double part[3], speed, seconds = NAN;
+    double part[3], seconds = NAN;
     size_t size;
     FILE *f = text_open(&command, &size);
     put_plan_command(f, g, way, p, 1), text_close(f);
     f = popen(command, "r");
     while (f && isnan(seconds) && fgets(line, sizeof line, f)) {
         int n = sscanf(line, "time about %lf:%lf:%lf", &part[0], &part[1], &part[2]);
-        if (n < 2 || sscanf(strstr(line, " at "), " at %lf", &speed) != 1) continue;
-        seconds = n == 2 ? 60 * part[0] + part[1] : 3600 * part[0] + 60 * part[1] + part[2];
-        if (seconds < 60) seconds = fmax(seconds, p->C / speed * 1e-9); // it has too few digits
+        if (n >= 2) seconds = n == 2 ? 60 * part[0] + part[1] : 3600 * part[0] + 60 * part[1] + part[2];
     }
     if (!f || pclose(f) || isnan(seconds)) die("--hours: cannot measure the speed: %s", line);
     free(command);
-    return seconds;
+    return fmax(seconds, 0.5); // which it would round to 0
 }
 
 // The compute that takes so many hours on this machine, in the shape that is planned for it.
@@ -855,21 +850,19 @@ static void print_verdict(FILE *f, const Group *g) {
     for (int way = 0; way < N_WAYS; way++) {
         const PowerLaw *p = &g->split[way];
         int digits = p->exponent_hi - p->exponent_lo > 0.1 ? 2 : 3;
-        if (g->refused[way]) fprintf(f, "  no best split by the %s: %s\n", way_names[way], g->refused[way]);
-        else fprintf(f, "  F_opt ∝ C^a by the %s: a = %.*f", way_names[way], digits, p->exponent);
-        if (!g->refused[way] && g->n_draws)
-            fprintf(f, " (%.*f … %.*f)", digits, p->exponent_lo, digits, p->exponent_hi);
-        if (!g->refused[way]) fprintf(f, "\n");
+        if (g->refused[way]) {
+            fprintf(f, "  no best split by the %s: %s\n", way_names[way], g->refused[way]);
+            continue;
+        }
+        fprintf(f, "  F_opt ∝ C^a by the %s: a = %.*f", way_names[way], digits, p->exponent);
+        if (g->n_draws) fprintf(f, " (%.*f … %.*f)", digits, p->exponent_lo, digits, p->exponent_hi);
+        fprintf(f, "\n");
     }
-    if (g->verdict == AGREE)
-        fprintf(f, "  verdict: law and minima agree: their F_opt are at most %.2g times apart\n", g->apart);
-    else if (g->verdict == DISAGREE)
-        fprintf(f, "  verdict: law and minima do not agree: their F_opt are up to %.2g times apart; both "
-                "are shown\n", g->apart);
-    else if (g->verdict == ONE_WAY)
-        fprintf(f, "  verdict: by the %s alone: nothing to hold it against\n",
-                way_names[g->refused[BY_LAW] ? BY_MINIMA : BY_LAW]);
-    else fprintf(f, "  verdict: these points tell no best split\n");
+    if (g->verdict >= AGREE)
+        fprintf(f, "  verdict: law and minima %s: their F_opt are up to %.2g times apart\n",
+                g->verdict == AGREE ? "agree" : "do not agree", g->apart);
+    else fprintf(f, "  verdict: %s\n", g->verdict == ONE_WAY ? "one way alone: nothing to hold it against" :
+                 "these points tell no best split");
 }
 
 // F_opt by law and minima, side by side.
@@ -892,16 +885,18 @@ static void report_ways(const Group *g) {
 // and more than 0); and what other laws noise might have made the best.
 static void report_identified(const Group *g) {
     static const int order[] = {LAW_a, LAW_ALPHA, LAW_BETA, LAW_E};
-    double least, most;
-    char list[2][64] = {"", ""};
-    range_of(g->loss, g->n_use, &least, &most);
-    for (int k = 0; k < 4 && g->n_draws; k++) {
-        double lo = g->lo.v[order[k]], hi = g->hi.v[order[k]];
-        char *to = list[order[k] == LAW_E ? lo > 0 && hi - lo < 0.1 * least : hi < 2.25 * lo];
-        strcat(strcat(to, *to ? ", " : ""), law_names[order[k]]);
+    static const char *const said[] = {"  the points do not tell",
+                                       "  if this is the law, to a factor of 1.5 or so the points tell"};
+    double least = range_of(g->loss, g->n_use).lo;
+    for (int told = 1; told >= 0; told--) {
+        int any = 0;
+        for (int k = 0; k < 4 && g->n_draws; k++) {
+            double lo = g->lo.v[order[k]], hi = g->hi.v[order[k]];
+            int tells = order[k] == LAW_E ? lo > 0 && hi - lo < 0.1 * least : hi < 2.25 * lo;
+            if (tells == told) printf("%s %s", any++ ? "," : said[told], law_names[order[k]]);
+        }
+        if (any) printf("\n");
     }
-    if (*list[1]) printf("  if this is the law, the points tell %s to a factor of 1.5 or so\n", list[1]);
-    if (*list[0]) printf("  the points do not tell %s\n", list[0]);
     for (size_t k = 0; k < g->n_alternatives; k++) {
         const Law *law = &g->alternative[k];
         printf("  another minimum, within noise of it: a %.3f, E %.4g, alpha %.3g, beta %.3g (%.6g)\n",
@@ -927,8 +922,6 @@ static void print_checks(FILE *f, const Group *g) {
 
 // Print the numbers of the law, and what is known of how good they are.
 static void report_law(const Group *g) {
-    const Fix *fix = &fit_opt.fixed;
-    const double fixed[N_LAW] = {fix->E, NAN, NAN, fix->alpha, fix->beta, NAN, NAN, NAN, NAN};
     printf("\n  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G;  Huber objective %.6g\n",
            g->law.huber);
     if (g->n_draws)
@@ -936,7 +929,7 @@ static void report_law(const Group *g) {
     for (int k = 0; k < N_LAW; k++) {
         if (k == LAW_HUBER) continue;
         printf("  %-6s %12.6g", law_names[k], g->law.v[k]);
-        if (!isnan(fixed[k])) printf("   given");
+        if (!isnan(given(k))) printf("   given");
         else if (g->n_draws) printf("   %.6g … %.6g", g->lo.v[k], g->hi.v[k]);
         printf("\n");
     }
@@ -1005,11 +998,8 @@ static void report_fit(const Group *g) {
 static void report_power(const char *name, const char *key, const PowerLaw *p) {
     json_number(p->k, "%s_k", key), json_number(p->exponent, "%s_exponent", key);
     json_number(p->exponent_lo, "%s_exponent_lo", key), json_number(p->exponent_hi, "%s_exponent_hi", key);
-    printf("  %s: ", name);
-    if (p->n < 2) printf("nothing, from fewer than two budgets\n");
-    else if (isnan(p->exponent_lo)) printf("F_opt = %.4g C^%.4f from %zu budgets\n", p->k, p->exponent, p->n);
-    else printf("F_opt = %.4g C^%.4f (%.4f … %.4f) from %zu budgets\n", p->k, p->exponent, p->exponent_lo,
-                p->exponent_hi, p->n);
+    if (p->n < 2) printf("  %s: nothing, from fewer than two budgets\n", name);
+    else printf("  %s: F_opt = %.4g C^%.4f from %zu budgets\n", name, p->k, p->exponent, p->n);
 }
 
 // Print the budgets with their minima, rates and batches, and the power laws through them.
@@ -1044,11 +1034,10 @@ static void report_minima(const Group *g) {
 // Print a plan as line `number` of the table.
 static void report_plan(const Group *g, int way, const Plan *p, int number) {
     char shape[32];
-    double band[2], largest, known = p->shape.L ? 1 : NAN;
-    range_of(g->C, g->n_use, band, &largest);
+    double band[2], known = p->shape.L ? 1 : NAN;
     ratio_interval(g, way, NULL, 0, p->C, &band[0], &band[1]);
     snprintf(shape, sizeof shape, "%zux%zu", p->shape.L, p->shape.C);
-    LINE(way == BY_MINIMA ? "minima_plan" : "plan", number, p->C > 1.1 * largest ? "*" : "",
+    LINE(way == BY_MINIMA ? "minima_plan" : "plan", number, p->C > 1.1 * g->C_max ? "*" : "",
          NUM("C", 10, 3, p->C), NUM("F_opt", 8, 3, p->F), NUM("D_opt", 8, 3, p->D),
          BAND("ratio", 8, 3, p->D / p->F, band), WORD("shape", 7, p->shape.L ? shape : "-"),
          HIDDEN("layers", p->shape.L), HIDDEN("channels", p->shape.C), NUM("params", 9, 4, known * p->params),
@@ -1057,24 +1046,11 @@ static void report_plan(const Group *g, int way, const Plan *p, int number) {
          NUM("F/3", 8, 2, p->smaller), NUM("3F", 8, 2, p->larger));
 }
 
-// The C of the plans: from the smallest of the points to ten times the largest, two per decade (or fewer).
-// Returns how many.
-enum { MAX_PLANS = 17 };
-static int plan_budgets(const Group *g, double C[MAX_PLANS]) {
-    double low, high;
-    range_of(g->C, g->n_use, &low, &high);
-    int first = (int)ceil(2 * log10(low) - 0.01), last = (int)floor(2 * log10(10 * high) + 0.01), n = 0;
-    for (int k = first, step = 1 + (last - first) / 16; k <= last; k += step) C[n++] = pow(10, k / 2.0);
-    return n;
-}
-
 // The command of a plan, and what to know of it.
 static void report_command(const Group *g, int way, const Plan *p) {
     char path[PATH_MAX];
-    double low, high;
-    range_of(g->C, g->n_use, &low, &high);
-    if (p->C > 10 * high)
-        printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", high);
+    if (p->C > 10 * g->C_max)
+        printf("  warning: this C is more than 10 times the largest of the points, %.3g\n", g->C_max);
     if (!p->shape.L || (strcmp(g->objective, "mlm") && strcmp(g->objective, "ntp"))) {
         printf("  no command: the points do not tell objective, seq_len, vocab and FLOPs per token\n");
         return;
@@ -1086,15 +1062,19 @@ static void report_command(const Group *g, int way, const Plan *p) {
         printf("  FILE: the training shard of \"%s\", which is not in %s\n", g->data, path);
 }
 
-// A table of plans; or with --predict or --hours the one that is asked for, and its command.
+// A table of plans, from the smallest C of the points to ten times the largest, two per decade or fewer; or
+// with --predict or --hours the one that is asked for, and its command.
 static void report_plans(const Group *g, int way) {
-    double C[MAX_PLANS];
     Plan p = {0};
-    int one = !isnan(fit_opt.predict) || !isnan(fit_opt.hours), n = one ? 1 : plan_budgets(g, C);
-    if (one) C[0] = isnan(fit_opt.hours) ? fit_opt.predict : compute_of_hours(g, way, fit_opt.hours);
+    int one = !isnan(fit_opt.predict) || !isnan(fit_opt.hours), number = 0;
+    int first = (int)ceil(2 * log10(g->C_min) - 0.01), last = (int)floor(2 * log10(10 * g->C_max) + 0.01);
     printf("\n  the best run at a compute C, by the %s%s\n", way_names[way],
            g->verdict == DISAGREE ? ", with which the other way does not agree" : "");
-    for (int k = 0; k < n; k++) p = make_plan(g, way, C[k]), report_plan(g, way, &p, k + 1);
+    for (int k = one ? last : first; k <= last; k += 1 + (last - first) / 16) {
+        double C = !one ? pow(10, k / 2.0) : isnan(fit_opt.hours) ? fit_opt.predict :
+                   compute_of_hours(g, way, fit_opt.hours);
+        p = make_plan(g, way, C), report_plan(g, way, &p, ++number);
+    }
     if (!one)
         printf("  F/3, 3F: how much higher the loss is with a third or three times F_opt, at the same C\n"
                "  *: extrapolated beyond the largest C of the points\n");
@@ -1106,26 +1086,23 @@ static void report_plans(const Group *g, int way) {
 
 // What these points cannot support.
 static void print_warnings(FILE *f, const Group *g) {
-    double low, high, least;
+    double least = range_of(g->loss, g->n_use).lo;
     size_t again = 0;
     const double *axis[] = {g->F, g->D, g->C};
-    const Fix *fix = &fit_opt.fixed;
     print_mixed(f, g);
     if (g->n_draws && g->n_units < g->n_use)
         fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",
                 g->n_units, g->n_units < 8 ? "; so few tell little" : "");
     if (!g->has_law) return;
     for (int k = 0; k < 3; k++) {
-        range_of(axis[k], g->n_use, &low, &high);
-        if (high < 10 * low)
-            fprintf(f, "  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], low, high);
+        Range r = range_of(axis[k], g->n_use);
+        if (r.hi < 10 * r.lo)
+            fprintf(f, "  warning: %c spans less than a decade, %.3g … %.3g\n", "FDC"[k], r.lo, r.hi);
     }
-    range_of(g->loss, g->n_use, &least, &high);
     for (int k = LAW_ALPHA; k <= LAW_BETA; k++)
-        if (isnan(k == LAW_ALPHA ? fix->alpha : fix->beta) &&
-            (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999))
+        if (isnan(given(k)) && (g->law.v[k] <= EXPONENT_MIN * 1.0001 || g->law.v[k] >= EXPONENT_MAX * 0.9999))
             fprintf(f, "  warning: %s is at a bound, %g … %g\n", law_names[k], EXPONENT_MIN, EXPONENT_MAX);
-    if (g->law.E < 1e-6 * least && isnan(fix->E)) fprintf(f, "  warning: E went to 0\n");
+    if (g->law.E < 1e-6 * least && isnan(given(LAW_E))) fprintf(f, "  warning: E went to 0\n");
     if (g->law.E >= least) fprintf(f, "  warning: E is above the lowest loss, %.4f\n", least);
     if (!g->converged) fprintf(f, "  warning: the fit did not converge\n");
     if (g->n_use < 12) fprintf(f, "  warning: only %zu points for 5 parameters\n", g->n_use);
@@ -1147,9 +1124,7 @@ static const Group *counterpart(const Group *g, const Group *end) {
 // NAN if there is no such range.
 enum { RATIOS = 7 };
 static double shared_budget(const Group *mlm, const Group *ntp, int k) {
-    double low[2], high[2];
-    range_of(mlm->C, mlm->n_use, &low[0], &high[0]), range_of(ntp->C, ntp->n_use, &low[1], &high[1]);
-    double from = fmax(low[0], low[1]), to = fmin(high[0], high[1]);
+    double from = fmax(mlm->C_min, ntp->C_min), to = fmin(mlm->C_max, ntp->C_max);
     return from > to ? NAN : from * pow(to / from, k / (RATIOS - 1.0));
 }
 
@@ -1194,8 +1169,6 @@ static void report_ratios(const Group *mlm, const Group *ntp) {
 
 // The numbers of the JSON that begin the object of a group.
 static void begin_json(const Group *g) {
-    double low, high;
-    range_of(g->C, g->n_use, &low, &high);
     fprintf(json, "\n  \"objective\": "), json_text(json, g->objective);
     fprintf(json, ",\n  \"data\": "), json_text(json, g->data);
     for (int k = 0; k < N_LAW; k++) json_number(g->law.v[k], "%s", law_names[k]);
@@ -1208,7 +1181,7 @@ static void begin_json(const Group *g) {
         {"points_of_other_settings", (double)g->count[OTHER_SETTING]}, {"plateau", g->plateau},
         {"floor", mean_floor(g)}, {"with_head", reading.with_head}, {"fix_E", fit_opt.fixed.E},
         {"fix_alpha", fit_opt.fixed.alpha}, {"fix_beta", fit_opt.fixed.beta}, {"draws", (double)g->n_draws},
-        {"seed", (double)fit_opt.seed}, {"C_min", low}, {"C_max", high}, {"converged", g->converged},
+        {"seed", (double)fit_opt.seed}, {"C_min", g->C_min}, {"C_max", g->C_max}, {"converged", g->converged},
         {"held_points", (double)g->held_n}, {"held_mean", g->held_n ? g->held_mean : NAN},
         {"held_rms", g->held_n ? g->held_rms : NAN},
     };

@@ -3,7 +3,6 @@ From loss points to pictures: fits their law as dev/fit does, and writes one HTM
 and no other file.
 
     dev/plot points.csv > report.html                the page
-    dev/plot points.csv --runs runs > report.html    with training curves, from runs/NAME/main.log
     dev/plot points.csv --svg figures > report.html  each plot also as a file, for a README
 
 A figure says what is drawn: plots, which are series of marks, what they mean, and what the axes are called.
@@ -16,7 +15,6 @@ draw.c turns them into pictures. Those of mlm and ntp stand side by side on a wi
 #endif
 #include "fit.c"
 #include "draw.c"
-#include <dirent.h>
 
 // ----------------------------------------------------------------------------
 // what the figures share
@@ -39,8 +37,7 @@ static Plot *add_plot(Plots *all, const char *figure, const char *title, const G
                       const char *x_label, int x_log, const char *y_label, int y_log) {
     const char *about[] = {n == 1 ? g->objective : "", g->data};
     char name[300];
-    all->plot = realloc(all->plot, (all->n + 1) * sizeof *all->plot);
-    if (!all->plot) die("out of memory");
+    all->plot = make_room(all->plot, all->n, sizeof *all->plot);
     Plot *p = all->plot[all->n++] = alloc_or_die(sizeof *p);
     *p = (Plot){.height = 230, .x_log = x_log, .y_log = y_log};
     p->caption = text_open(&p->words, &p->words_size);
@@ -58,19 +55,12 @@ static Plot *add_plot(Plots *all, const char *figure, const char *title, const G
     return p;
 }
 
-// The labels of the axes. With --columns we do not know the units.
 static const char *flops_label(void) {
-    return reading.column[COL_F] ? reading.column[COL_F] :
-           reading.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
+    const char *known = reading.with_head ? "FLOPs per token F_N + F_head" : "FLOPs per token F_N";
+    return reading.column[COL_F] ?: known;
 }
 
-static const char *tokens_label(void) {
-    return reading.column[COL_D] ? reading.column[COL_D] : "training tokens D";
-}
-
-static const char *loss_label(void) {
-    return reading.column[COL_LOSS] ? reading.column[COL_LOSS] : "validation loss (nats per token)";
-}
+static const char *loss_label(void) { return reading.column[COL_LOSS] ?: "validation loss (nats per token)"; }
 
 static const char *compute_label(void) {
     return reading.columns ? "C = F D" : "training compute C = F D (FLOPs)";
@@ -94,8 +84,9 @@ static const char *group_colour(ptrdiff_t i) {
     return name[i % 6];
 }
 
-// How the best split is drawn by each way.
+// How the best split is drawn by each way, and what the legend calls it.
 static const char *const way_lines[N_WAYS] = {"line", "dash"};
+static const char *const way_legends[N_WAYS] = {"by the law", "by the minima"};
 
 // The name of a group beside others on the same data.
 static const char *short_name(const Group *g) {
@@ -125,43 +116,21 @@ static Range seeds_range(const Group *g, size_t i) {
     return r;
 }
 
-// Add a level of the loss, over all x of the plot so far; but only in words, if that would take more than a
-// third of the y axis.
+// Add a level that losses are held against, over all x of the plot so far; but only in words, if that would
+// take more than a third of the y axis.
 static void add_level(Plot *p, const char *how, double level, const char *words) {
     Range x = empty_range, y = empty_range;
     char legend[80];
     if (!(level > 0)) return;
-    snprintf(legend, sizeof legend, "%s %s", words, number_text(level, 3));
+    snprintf(legend, sizeof legend, "%s %s", words, num3(level));
     plot_ranges(p, &x, &y);
     double far = fmax(sqrt(y.hi / y.lo), 1.2);
-    if (level < y.lo / far || level > y.hi * far) {
-        fprintf(p->caption, "Beyond this frame: %s. ", legend);
-        return;
-    }
-    Trace *line = add_trace(p, how, "soft", legend);
-    add_mark(line, x.lo, level, NULL), add_mark(line, x.hi, level, NULL);
-}
-
-// Add the levels that losses are held against: the exact floor, if it is known, and the plateau, near which
-// no run counts.
-static void add_levels(Plot *p, const Group *g) {
-    add_level(p, "hair", mean_floor(g), "exact floor,");
-    if (!reading.all) add_level(p, "dots", 0.9 * g->plateau, "no run counts above");
+    if (level < y.lo / far || level > y.hi * far) fprintf(p->caption, "Beyond this frame: %s. ", legend);
+    else add_rule(add_trace(p, how, "soft", legend), x, level, 0);
 }
 
 // ----------------------------------------------------------------------------
 // the best split against C
-
-// What a plot shows: F_opt, D_opt or their ratio, which is C^C_power F_opt^F_power.
-typedef struct {
-    const char *file, *title, *symbol, *unit;
-    double C_power, F_power;
-} BestSplit;
-
-static const BestSplit best_F = {"fopt", "best model size", "F_opt", "FLOPs per token", 0, 1};
-static const BestSplit best_D = {"dopt", "best amount of data", "D_opt", "training tokens", 1, -1};
-static const BestSplit best_ratio = {"ratio", "best data/model ratio", "D_opt/F_opt",
-                                     "tokens per FLOP per token", 1, -2};
 
 // mlm among the groups [*g, end) becomes *g, and ntp on the same data is returned; NULL if there is no such
 // pair that has best splits and a range of C in common.
@@ -171,96 +140,62 @@ static const Group *find_pair(const Group **g, const Group *end) {
     return ntp && !isnan(shared_budget(*g, ntp, 0)) ? ntp : NULL;
 }
 
-// What a plot shows, for a run at C with F.
-static double split_of(const BestSplit *s, double C, double F) {
-    return pow(C, s->C_power) * pow(F, s->F_power);
-}
-
-// What a plot shows at C by one way; its 95% interval is put into lo and hi.
-static double split_at(const BestSplit *s, const Group *g, int way, double C, double *lo, double *hi) {
-    double ratio[2];
-    ratio_interval(g, way, NULL, 0, C, &ratio[0], &ratio[1]);
-    double a = split_of(s, C, sqrt(C / ratio[0])), b = split_of(s, C, sqrt(C / ratio[1]));
-    *lo = fmin(a, b), *hi = fmax(a, b);
-    return split_of(s, C, split_F(g, way, C));
-}
-
-// The exponent of C that goes with it, and its interval, as text.
-static const char *split_exponent(const BestSplit *s, const PowerLaw *p) {
-    double x[3] = {p->exponent, p->exponent_lo, p->exponent_hi};
-    for (int k = 0; k < 3; k++) x[k] = s->C_power + s->F_power * x[k];
-    return interval_text(x[0], fmin(x[1], x[2]), fmax(x[1], x[2]));
-}
-
-// The range of C of the used points.
-static Range range_of_C(const Group *g) {
-    Range C = empty_range;
-    for (size_t i = 0; i < g->n_use; i++) range_add(&C, g->C[i]);
-    return C;
-}
-
-// One plot of n groups: by each way the best split as a power law, and the minima of the parabolas. The band
-// belongs to the law, or to the minima where they are alone.
-static void add_split(Plots *all, const BestSplit *s, const Group *g, size_t n) {
-    char label[100];
+// The best data/model ratio of n groups: by each way as a power law, and at the minima of the parabolas. The
+// band belongs to the law, or to the minima where they are alone.
+static void figure_ratio(Plots *all, const Group *g, size_t n) {
     int known[N_WAYS] = {0};
     Range C = empty_range;
     for (const Group *h = g; h < g + n; h++) {
         for (int way = 0; way < N_WAYS; way++) known[way] |= !h->refused[way];
-        if (h->verdict != NEITHER) range_add(&C, range_of_C(h).lo), range_add(&C, 10 * range_of_C(h).hi);
+        if (h->verdict != NEITHER) range_add(&C, h->C_min), range_add(&C, 10 * h->C_max);
     }
     if (!known[BY_LAW] && !known[BY_MINIMA]) return;
-    snprintf(label, sizeof label, reading.columns ? "%s" : "%s (%s)", s->symbol, s->unit);
-    Plot *p = add_plot(all, s->file, s->title, g, n, compute_label(), 1, label, 1);
-    if (known[BY_LAW]) add_trace(p, "line", "soft", "by the law");
-    if (known[BY_MINIMA])
-        add_trace(p, "dash", "soft", "by the minima"), add_trace(p, "dot", "soft", "a minimum");
+    Plot *p = add_plot(all, "ratio", "best data/model ratio", g, n, compute_label(), 1,
+                       reading.columns ? "D_opt/F_opt" : "D_opt/F_opt (tokens per FLOP per token)", 1);
+    for (int way = 0; way < N_WAYS; way++)
+        if (known[way]) add_trace(p, way_lines[way], "soft", way_legends[way]);
+    if (known[BY_MINIMA]) add_trace(p, "dot", "soft", "a minimum");
     if (fit_opt.draws) add_trace(p, "band", "soft", "95% interval");
     for (const Group *h = g; h < g + n; h++) {
-        if (h->verdict != NEITHER) fprintf(p->caption, "%s: %s ∝", short_name(h), s->symbol);
+        if (h->verdict != NEITHER) fprintf(p->caption, "%s: F_opt ∝", short_name(h));
         for (int way = 0; way < N_WAYS; way++) {
+            const PowerLaw *split = &h->split[way];
             int banded = way == BY_LAW || h->refused[BY_LAW];
             if (h->refused[way]) continue;
             Trace *line = add_trace(p, way_lines[way], group_colour(h - g), "");
-            line->from = range_of_C(h).lo, line->to = range_of_C(h).hi;
+            line->from = h->C_min, line->to = h->C_max;
             if (banded) strcpy(line->name, short_name(h));
             for (int k = 0; k < SAMPLES; k++) {
-                double c = sample(C.lo, C.hi, k), lo, hi, y = split_at(s, h, way, c, &lo, &hi);
-                add_interval(line, c, y, banded ? lo : NAN, banded ? hi : NAN, NULL);
+                double c = sample(C.lo, C.hi, k), lo, hi, ratio = ratio_interval(h, way, NULL, 0, c, &lo, &hi);
+                add_interval(line, c, ratio, banded ? lo : NAN, banded ? hi : NAN, NULL);
             }
-            fprintf(p->caption, "%s C^%s by the %s", banded ? "" : ",", split_exponent(s, &h->split[way]),
-                    way_names[way]);
+            fprintf(p->caption, "%s C^%s %s", banded ? "" : ",",
+                    interval_text(split->exponent, split->exponent_lo, split->exponent_hi), way_legends[way]);
         }
         if (h->verdict != NEITHER) fprintf(p->caption, ". ");
         Trace *minima = add_trace(p, "dot", group_colour(h - g), "");
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++)
-            if (has_minimum(b)) add_mark(minima, b->C, split_of(s, b->C, b->F_opt), NULL);
+            if (has_minimum(b)) add_mark(minima, b->C, b->D_opt / b->F_opt, NULL);
     }
     fprintf(p->caption, "Pale: beyond the runs.");
 }
-
-static void figure_ratio(Plots *all, const Group *g, size_t n) { add_split(all, &best_ratio, g, n); }
-static void figure_fopt(Plots *all, const Group *g, size_t n) { add_split(all, &best_F, g, n); }
-static void figure_dopt(Plots *all, const Group *g, size_t n) { add_split(all, &best_D, g, n); }
 
 // mlm's best data/model ratio over ntp's, by each way that gives both, beside what the paper says.
 static void figure_quotient(Plots *all, const Group *g, size_t n) {
     const Group *ntp = find_pair(&g, g + n), *mlm = g;
     if (!ntp) return;
-    double from = shared_budget(mlm, ntp, 0), to = shared_budget(mlm, ntp, RATIOS - 1);
+    double from = shared_budget(mlm, ntp, 0), to = shared_budget(mlm, ntp, RATIOS - 1), lo, hi;
     Plot *p = add_plot(all, "quotient", "mlm’s ratio over ntp’s", g, 2, compute_label(), 1,
                        "quotient of their D_opt/F_opt", 1);
     Trace *paper = add_trace(p, "band", "soft", "the paper: 10 to 100");
     add_interval(paper, from, 30, 10, 100, NULL), add_interval(paper, 10 * to, 30, 10, 100, NULL);
     for (int way = 0; way < N_WAYS; way++) {
         if (mlm->refused[way] || ntp->refused[way]) continue;
-        Trace *line =
-            add_trace(p, way_lines[way], group_colour(way + 2), way ? "by the minima" : "by the laws");
+        Trace *line = add_trace(p, way_lines[way], group_colour(way + 2), way_legends[way]);
         line->from = from, line->to = to;
         for (int k = 0; k < SAMPLES; k++) {
-            double C = sample(from, 10 * to, k), lo, hi;
-            ratio_interval(mlm, way, ntp, way, C, &lo, &hi);
-            add_interval(line, C, split_ratio(mlm, way, C) / split_ratio(ntp, way, C), lo, hi, NULL);
+            double C = sample(from, 10 * to, k), quotient = ratio_interval(mlm, way, ntp, way, C, &lo, &hi);
+            add_interval(line, C, quotient, lo, hi, NULL);
         }
     }
     fprintf(p->caption, "With 95%% intervals. Pale: beyond the runs of one of them.");
@@ -285,13 +220,12 @@ static void figure_isoflop(Plots *all, const Group *g, size_t n) {
         if (q->verdict != USED && q->verdict != COPY) add_mark(out, q->F, q->loss, point_words(q));
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
         const char *colour = budget_colour(g, b);
-        double low, high;
-        range_of(g->F + b->use, b->n_use, &low, &high);
+        Range sizes = range_of(g->F + b->use, b->n_use);
         for (int law = 0; law < 2 && !reading.with_head; law++) {
             if (law ? !g->has_law : b->open || b->sizes < 3) continue;
             Trace *curve = add_trace(p, law ? "dash" : "hair", colour, "");
             for (int k = 0; k < SAMPLES; k++) {
-                double F = sample(low, high, k), z = log(F) - b->center;
+                double F = sample(sizes.lo, sizes.hi, k), z = log(F) - b->center;
                 double parabola = b->c[0] + z * (b->c[1] + z * b->c[2]);
                 add_mark(curve, F, law ? law_loss(&g->law, F, b->C / F) : parabola, NULL);
             }
@@ -307,7 +241,8 @@ static void figure_isoflop(Plots *all, const Group *g, size_t n) {
     Trace *rings = add_trace(p, "ring", "ink", inside ? "minimum" : "");
     for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++)
         if (has_minimum(b)) add_mark(rings, b->F_opt, b->loss, NULL);
-    add_levels(p, g);
+    add_level(p, "hair", mean_floor(g), "exact floor,");
+    if (!reading.all) add_level(p, "dots", 0.9 * g->plateau, "no run counts above");
     fprintf(p->caption, "%zu of %zu budgets have their minimum within the sizes tried", inside, g->n_budgets);
     if (off) fprintf(p->caption, ", %zu of them off centre, where parabolas are biased", off);
     if (reading.with_head) fprintf(p->caption, ". No curves: with the head, C varies within a budget");
@@ -324,96 +259,21 @@ static void figure_residuals(Plots *all, const Group *g, size_t n) {
                        "measured loss over the law’s, %", 0);
     Trace *dots = add_trace(p, "dot", "ink", g->repeats ? "mean and range of seeds" : "run");
     for (size_t i = 0; i < g->n_use; i++) {
-        double best = g->refused[way] ? 1 : split_F(g, way, g->C[i]);
+        double size = g->F[i] / (g->refused[way] ? 1 : split_F(g, way, g->C[i]));
         double law = law_loss(&g->law, g->F[i], g->D[i]);
         Range seeds = seeds_range(g, i);
         const Budget *b = g->budget;
         while (b < g->budget + g->n_budgets && i - b->use >= b->n_use) b++; // one ends where another begins
-        range_add(&x, g->F[i] / best);
-        Mark *m = add_interval(dots, g->F[i] / best, 100 * residual(g, i), 100 * log(seeds.lo / law),
+        range_add(&x, size);
+        Mark *m = add_interval(dots, size, 100 * residual(g, i), 100 * log(seeds.lo / law),
                                100 * log(seeds.hi / law), point_words(&g->point[g->use[i]]));
         m->colour = budget_colour(g, b);
     }
-    Trace *noise = add_trace(p, "band", "soft", g->repeats ? "noise of a seed" : "");
-    for (int end = 0; end < 2 && g->repeats; end++)
-        add_interval(noise, end ? x.hi : x.lo, 0, -100 * g->noise, 100 * g->noise, NULL);
-    Trace *zero = add_trace(p, "hair", "ink", "");
-    add_mark(zero, x.lo, 0, NULL), add_mark(zero, x.hi, 0, NULL);
+    if (g->repeats) add_rule(add_trace(p, "band", "soft", "noise of a seed"), x, 0, 100 * g->noise);
+    add_rule(add_trace(p, "hair", "ink", ""), x, 0, 0);
     fprintf(p->caption, "Root-mean-square %s%%", number_text(100 * root_mean_square(g), 2));
     if (g->repeats) fprintf(p->caption, "; seeds differ by %s%%", number_text(100 * g->noise, 2));
     fprintf(p->caption, g->n_budgets ? ". Colours are those of the budgets." : ".");
-}
-
-// ----------------------------------------------------------------------------
-// the loss surface
-
-// The point on the line of equal loss `level` where A/F^alpha and B/D^beta divide the loss above E at these
-// log odds.
-static void iso_loss(const Law *law, double level, double odds, double *F, double *D) {
-    *F = pow(law->A * (1 + exp(-odds)) / (level - law->E), 1 / law->alpha);
-    *D = pow(law->B * (1 + exp(odds)) / (level - law->E), 1 / law->beta);
-}
-
-// Levels from lo to hi, evenly spaced in the log of the loss above E, and rounded to as few digits as tell
-// them apart.
-enum { LEVELS = 7 };
-static void iso_levels(double level[LEVELS], double E, double lo, double hi) {
-    for (int digits = 2, apart = 0; !apart && digits < 8; digits++) {
-        apart = 1;
-        for (int k = 0; k < LEVELS; k++) {
-            char text[32];
-            double exact = E + (lo - E) * pow((hi - E) / (lo - E), k / (LEVELS - 1.0));
-            snprintf(text, sizeof text, "%.*e", digits - 1, exact);
-            level[k] = atof(text);
-            apart &= k == 0 || level[k] > level[k - 1];
-        }
-    }
-}
-
-// The used cells by F and D, in the colours of their losses; lines of equal loss and of equal C; best splits.
-static void figure_surface(Plots *all, const Group *g, size_t n) {
-    const Law *law = &g->law;
-    double low, high, level[LEVELS];
-    Range C = range_of_C(g);
-    if (!g->has_law) return;
-    range_of(g->loss, g->n_use, &low, &high);
-    double above = fmax(low - law->E, 0.02 * (high - law->E)); // with noise a loss may be below E
-    Plot *p = add_plot(all, "surface", "loss surface", g, n, flops_label(), 1, tokens_label(), 1);
-    iso_levels(level, law->E, law->E + above, high);
-    for (int i = 0; i < LEVELS && !g->refused[BY_LAW]; i++) {
-        Trace *line = add_trace(p, "hair", ramp_colour(1 - i / (LEVELS - 1.0)),
-                                i == LEVELS / 2 ? "equal loss (law)" : "");
-        line->aside = 1;
-        strcpy(line->name, number_text(level[i], 6));
-        for (int k = 0; k < 4 * SAMPLES && level[i] > law->E; k++) {
-            double F, D;
-            iso_loss(law, level[i], 14 - 28 * k / (4 * SAMPLES - 1.0), &F, &D);
-            add_mark(line, F, D, NULL);
-        }
-    }
-    for (const Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        Trace *equal = add_trace(p, "dots", "soft", b == g->budget ? "equal C" : "");
-        equal->aside = 1;
-        add_mark(equal, 1, b->C, NULL), add_mark(equal, b->C, 1, NULL);
-    }
-    for (int way = 0; way < N_WAYS; way++) {
-        if (g->refused[way]) continue;
-        Trace *line = add_trace(p, way_lines[way], "ink", way ? "best by the minima" : "best by the law");
-        line->aside = 1, line->from = split_F(g, way, C.lo), line->to = split_F(g, way, C.hi);
-        for (int k = 0; k < SAMPLES; k++) {
-            double c = sample(C.lo / 1e3, C.hi * 1e3, k);
-            add_mark(line, split_F(g, way, c), c / split_F(g, way, c), NULL);
-        }
-        fprintf(p->caption, "By the %s: for ten times the compute, %s times the F and %s times the D. ",
-                way_names[way], number_text(pow(10, g->split[way].exponent), 2),
-                number_text(pow(10, 1 - g->split[way].exponent), 2));
-    }
-    Trace *dots = add_trace(p, "dot", "r4", "run");
-    for (size_t i = 0; i < g->n_use; i++) {
-        double share = log((high - law->E) / fmax(g->loss[i] - law->E, above)) / log((high - law->E) / above);
-        add_mark(dots, g->F[i], g->D[i], point_words(&g->point[g->use[i]]))->colour = ramp_colour(share);
-    }
-    if (g->refused[BY_LAW]) fprintf(p->caption, "By the law: %s.", g->refused[BY_LAW]);
 }
 
 // ----------------------------------------------------------------------------
@@ -425,12 +285,13 @@ static void add_rates(Plots *all, int of_batch, const Group *g, size_t n) {
     size_t offset = of_batch ? offsetof(Point, batch_tokens) : offsetof(Point, lr);
     Plot *p = NULL;
     for (const Group *h = g; h < g + n; h++) {
-        double C[h->n_budgets + 1], best[h->n_budgets + 1], use[h->n_budgets + 1];
+        double C[h->n_budgets + 1], best[h->n_budgets + 1], inside[h->n_budgets + 1];
+        const Budget *of[h->n_budgets + 1];
         size_t several = 0;
         for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++) {
             if ((of_batch ? b->batches : b->lrs) < 2) continue;
-            C[several] = b->C, best[several] = of_batch ? b->batch_tokens : b->lr;
-            use[several++] = !(of_batch ? b->batch_edge : b->lr_edge);
+            of[several] = b, C[several] = b->C, best[several] = of_batch ? b->batch_tokens : b->lr;
+            inside[several++] = !(of_batch ? b->batch_edge : b->lr_edge);
         }
         if (several < 2) continue; // one budget shows no trend
         if (!p) {
@@ -440,17 +301,15 @@ static void add_rates(Plots *all, int of_batch, const Group *g, size_t n) {
             add_trace(p, "tiny", "soft", "run"), add_trace(p, "line", "soft", "power law");
         }
         double aside = 1 + 0.06 * ((double)(h - g) - (double)(n - 1) / 2); // objectives side by side
-        Trace *tried = add_trace(p, "tiny", group_colour(h - g), "");
-        for (const Budget *b = h->budget; b < h->budget + h->n_budgets; b++)
-            for (const Point *q = h->point + b->first; q < h->point + b->first + b->n; q++)
-                if (q->F == b->F && (of_batch ? b->batches : b->lrs) > 1)
-                    add_mark(tried, b->C * aside, point_number(q, offset), point_words(q));
-        for (size_t k = 0; k < several; k++) {
-            Trace *found = add_trace(p, use[k] ? "dot" : "ring", group_colour(h - g), "");
-            add_mark(found, C[k] * aside, best[k], NULL);
-        }
-        PowerLaw law = power_law(C, best, use, several);
-        Trace *line = add_trace(p, "line", group_colour(h - g), "");
+        const char *colour = group_colour(h - g);
+        Trace *tried = add_trace(p, "tiny", colour, "");
+        for (size_t k = 0; k < several; k++)
+            for (const Point *q = h->point + of[k]->first; q < h->point + of[k]->first + of[k]->n; q++)
+                if (q->F == of[k]->F) add_mark(tried, C[k] * aside, point_number(q, offset), point_words(q));
+        for (size_t k = 0; k < several; k++)
+            add_mark(add_trace(p, inside[k] ? "dot" : "ring", colour, ""), C[k] * aside, best[k], NULL);
+        PowerLaw law = power_law(C, best, inside, several);
+        Trace *line = add_trace(p, "line", colour, "");
         strcpy(line->name, short_name(h));
         for (int k = 0; k < SAMPLES && law.n > 1; k++) {
             double c = sample(C[0], C[several - 1], k);
@@ -466,92 +325,6 @@ static void add_rates(Plots *all, int of_batch, const Group *g, size_t n) {
 
 static void figure_rates(Plots *all, const Group *g, size_t n) { add_rates(all, 0, g, n); }
 static void figure_batches(Plots *all, const Group *g, size_t n) { add_rates(all, 1, g, n); }
-
-// ----------------------------------------------------------------------------
-// training curves
-
-enum { MAX_CURVES = 8, BINS = 140 };
-
-// The log of a run, and how it ends: after this step, with this validation loss.
-typedef struct {
-    char *path;
-    double steps, val;
-} RunLog;
-
-static RunLog *logs; // (n_logs) --runs
-static size_t n_logs;
-
-// Find all DIR/NAME/main.log.
-static void find_logs(const char *dir) {
-    struct dirent *entry;
-    DIR *d = opendir(dir);
-    if (!d) die("--runs %s: cannot read this folder: %s", dir, strerror(errno));
-    while ((entry = readdir(d))) {
-        char path[PATH_MAX], line[256];
-        RunLog log = {.steps = NAN, .val = NAN};
-        struct stat st;
-        if (snprintf(path, sizeof path, "%s/%s/main.log", dir, entry->d_name) >= (int)sizeof path) continue;
-        FILE *f = stat(path, &st) == 0 && S_ISREG(st.st_mode) ? fopen(path, "r") : NULL;
-        if (!f) continue;
-        while (fgets(line, sizeof line, f)) sscanf(line, "s:%lf tel:%lf", &log.steps, &log.val);
-        fclose(f);
-        logs = realloc(logs, (n_logs + 1) * sizeof *logs);
-        if (!logs || !(log.path = strdup(path))) die("out of memory");
-        logs[n_logs++] = log;
-    }
-    closedir(d);
-}
-
-// The log that ends as a point does (logs have six decimals), or NULL.
-static const char *find_log(const Point *p) {
-    for (size_t i = 0; i < n_logs; i++)
-        if (logs[i].steps == p->steps && fabs(logs[i].val - p->loss) < 1e-6) return logs[i].path;
-    return NULL;
-}
-
-// Add a run's curve: the mean training loss in each of BINS equal parts, in log, of the tokens from lo to hi.
-static void read_curve(Trace *s, const char *path, double batch, double lo, double hi) {
-    char line[256];
-    double sum[BINS] = {0}, count[BINS] = {0}, step, trl;
-    FILE *f = fopen(path, "r");
-    if (!f) die("%s: cannot read: %s", path, strerror(errno));
-    while (fgets(line, sizeof line, f)) {
-        if (sscanf(line, "s:%lf trl:%lf", &step, &trl) != 2 || !(trl > 0) || !(step > 0)) continue;
-        double bin = fmin(floor(BINS * log(step * batch / lo) / log(hi / lo)), BINS - 1);
-        if (bin >= 0) sum[(int)bin] += trl, count[(int)bin]++;
-    }
-    fclose(f);
-    for (int k = 0; k < BINS; k++)
-        if (count[k] > 0) add_mark(s, lo * pow(hi / lo, (k + 0.5) / BINS), sum[k] / count[k], NULL);
-}
-
-// One curve for each size, from the largest budget whose runs have logs.
-static void figure_curves(Plots *all, const Group *g, size_t n) {
-    const Point *run[1000];
-    Range D = empty_range;
-    size_t sizes = 0;
-    for (size_t k = g->n_budgets; k-- > 0 && sizes == 0;)
-        for (size_t i = g->budget[k].use; i < g->budget[k].use + g->budget[k].n_use && sizes < 1000; i++) {
-            const Point *q = &g->point[g->use[i]];
-            if (q->batch_tokens > 0 && find_log(q)) run[sizes++] = q, range_add(&D, q->D);
-        }
-    if (sizes == 0) return;
-    Plot *p = add_plot(all, "curves", "training curves", g, n, "tokens trained on", 1,
-                       "training loss (nats per token)", -1);
-    size_t shown = MIN(sizes, MAX_CURVES);
-    add_trace(p, "hair", "ink", "training loss"), add_trace(p, "dot", "ink", "validation loss, at the end");
-    for (size_t k = 0; k < shown; k++) {
-        const Point *q = run[shown < sizes ? k * (sizes - 1) / (shown - 1) : k];
-        const char *colour = ramp_colour((double)k / (double)MAX(1, shown - 1));
-        read_curve(add_trace(p, "hair", colour, ""), find_log(q), q->batch_tokens, D.lo / 50, D.hi);
-        Trace *end = add_trace(p, "dot", colour, "");
-        add_mark(end, q->D, q->loss, point_words(q));
-        if (q->layers > 0) sprintf(end->name, "%g×%g", q->layers, q->channels);
-        else sprintf(end->name, "F %s", num3(q->F));
-    }
-    add_levels(p, g);
-    fprintf(p->caption, "%zu of %zu sizes at C = %s.", shown, sizes, num3(run[0]->C));
-}
 
 // ----------------------------------------------------------------------------
 // the page
@@ -580,14 +353,9 @@ static const struct {
     {"Loss against model size",
      "Each colour is one compute budget, spent on models of different sizes; its number of FLOPs stands at "
      "its end. The best size is where the curve is lowest.", 0, {figure_isoflop, figure_residuals}},
-    {"The best model size and amount of data",
-     "How F and D of the best run grow with compute, by the law and by the minima of the parabolas alone.",
-     1, {figure_fopt, figure_dopt}},
-    {"The loss surface", "Each point is a run, in the colour of its loss.", 0, {figure_surface, NULL}},
     {"Learning rate and batch",
      "All runs at the best size of each compute budget, and the geometric mean of those within 0.25% of the "
      "lowest loss.", 1, {figure_rates, figure_batches}},
-    {"Training curves", "From the largest compute budget whose runs have logs.", 0, {figure_curves, NULL}},
 };
 enum { N_SECTIONS = sizeof sections / sizeof *sections };
 
@@ -600,38 +368,34 @@ static void put_lead(FILE *html, const Group *g, size_t n) {
     int said = 0;
     for (int way = 0; way < N_WAYS && ntp; way++) {
         if (mlm->refused[way] || ntp->refused[way]) continue;
-        fprintf(f, said ? "; by the minima " : "By the %s, mlm’s best data/model ratio is ",
-                way ? "minima" : "laws");
+        fprintf(f, said++ ? "; %s " : "%s, mlm’s best data/model ratio over ntp’s is ", way_legends[way]);
         for (int end = 0; end < 2; end++) {
             double C = shared_budget(mlm, ntp, end * (RATIOS - 1)), lo, hi;
-            double quotient = split_ratio(mlm, way, C) / split_ratio(ntp, way, C);
-            ratio_interval(mlm, way, ntp, way, C, &lo, &hi);
-            fprintf(f, "%s%s", end ? " and " : "", interval_text(quotient, lo, hi));
-            if (!said) fprintf(f, end ? " times at %s" : " times ntp’s at C = %s", num3(C));
+            double quotient = ratio_interval(mlm, way, ntp, way, C, &lo, &hi);
+            fprintf(f, "%s%s at C = %s", end ? " and " : "", interval_text(quotient, lo, hi), num3(C));
         }
-        said = 1;
     }
     if (said) fprintf(f, ". The paper says 10 to 100. ");
-    for (const Group *h = g; h < g + n; h++) {
-        int ways = 0;
-        if (!said && n > 1) fprintf(f, "%s: ", short_name(h));
-        for (int way = 0; way < N_WAYS && !said; way++) {
+    for (const Group *h = g; h < g + n && !said; h++) {
+        if (n > 1) fprintf(f, "%s: ", short_name(h));
+        if (h->verdict == NEITHER)
+            fprintf(f, "no best split, by the law since %s, and by the minima since %s. ", h->refused[BY_LAW],
+                    h->refused[BY_MINIMA]);
+        for (int way = 0; way < N_WAYS; way++) {
             const PowerLaw *p = &h->split[way];
             double tenfold = pow(10, p->exponent), lo = pow(10, p->exponent_lo), hi = pow(10, p->exponent_hi);
             if (h->refused[way]) continue;
-            fprintf(f, ways++ ? "; by the %s %s and %s times" :
-                    "For ten times the compute, by the %s take %s times the model and %s times the data",
-                    way_names[way], interval_text(tenfold, lo, hi),
+            fprintf(f, "%s, ten times the compute wants %s times the model and %s times the data. ",
+                    way_legends[way], interval_text(tenfold, lo, hi),
                     interval_text(10 / tenfold, 10 / hi, 10 / lo));
         }
-        if (ways) fprintf(f, ". ");
-        else if (!said) fprintf(f, "No best split, by the law since %s, and by the minima since %s. ",
-                                h->refused[BY_LAW], h->refused[BY_MINIMA]);
+    }
+    for (const Group *h = g; h < g + n; h++)
         if (h->verdict == DISAGREE)
             fprintf(f, "Law and minima of %s do not agree, so at most one of them is right. ",
                     short_name(h));
-    }
     text_close(f);
+    *text = (char)toupper((unsigned char)*text);
     fputs("<p class=\"lead\">", html), put_rich(html, text, 0), fputs("</p>\n", html);
     free(text);
 }
@@ -654,14 +418,12 @@ static void put_report(FILE *html, const Group *g, void (*print)(FILE *, const G
 // Put the law of a group on the page, and what it is based on.
 static void put_numbers(FILE *html, const Group *g) {
     static const char *const names[N_LAW] = {"E", "A", "B", "α", "β", "", "a", "b", "G"};
-    const Fix *fix = &fit_opt.fixed;
-    const double given[N_LAW] = {fix->E, NAN, NAN, fix->alpha, fix->beta, NAN, NAN, NAN, NAN};
     char name[400];
     group_name(name, sizeof name, g->objective, g->data, 90);
     fputs("<div>\n<h3>", html), put_escaped(html, name, strlen(name)), fputs("</h3>\n", html);
     if (g->has_law) fputs("<table>\n<tr><th></th><th>value (95% interval)</th></tr>\n", html);
     for (int k = 0; g->has_law && k < N_LAW; k++) {
-        int free = isnan(given[k]);
+        int free = isnan(given(k));
         if (k == LAW_HUBER) continue;
         fprintf(html, "<tr><th>%s</th><td>%s%s</td></tr>\n", names[k], free ? "" : "given: ",
                 interval_text(g->law.v[k], free ? g->lo.v[k] : NAN, g->hi.v[k]));
@@ -721,14 +483,12 @@ static void put_page(const Page *page, const Fit *fit) {
 
 typedef struct {
     FitSettings fit; // first, so that the offsets in fit_options are right
-    const char *svg, *runs;
+    const char *svg;
 } PlotSettings;
 
 #define TO(field) .offset = offsetof(PlotSettings, field)
-static Option plot_options[2 + sizeof fit_options / sizeof *fit_options] = {
+static Option plot_options[1 + sizeof fit_options / sizeof *fit_options] = {
     {"svg", TEXT, FREE, TO(svg), 0, 0, "DIR", "write each plot also as DIR/FIGURE-OBJECTIVE-DATA.svg"},
-    {"runs", TEXT, FREE, TO(runs), 0, 0, "DIR",
-     "training curves from DIR/NAME/main.log of the points' runs (runs)"},
 }; // plot_main adds those of dev/fit
 #undef TO
 
@@ -736,7 +496,7 @@ int plot_main(int argc, char **argv) {
     PlotSettings s = {.fit = fit_opt};
     Page page = {0};
     char *text;
-    size_t size, n = 2;
+    size_t size, n = 1;
     program = "plot";
     for (const Option *o = fit_options; o->name; o++)
         if (strcmp(o->name, "json") && strcmp(o->name, "predict") && strcmp(o->name, "hours") &&
@@ -751,7 +511,6 @@ int plot_main(int argc, char **argv) {
         return 0;
     }
     settle_fit_settings();
-    if (s.runs || access("runs/.", R_OK) == 0) find_logs(s.runs ? s.runs : "runs");
     Fit fit = read_files(&fit_opt.points);
     for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
     if (page.dir && mkdir(page.dir, 0777) && errno != EEXIST)

@@ -20,9 +20,16 @@ enum { MAX_POINTS = 10000, MAX_COLUMNS = 1000, MIN_STEPS = 200 };
 // Is a point used for the law, and if not, why not?
 enum { USED, TOO_SHORT, ON_PLATEAU, OTHER_SETTING, COPY, N_VERDICTS };
 
+// A range of numbers, or an interval.
+typedef struct {
+    double lo, hi;
+} Range;
+
+static const Range empty_range = {INFINITY, -INFINITY};
+
 // One run, or one point of its learning curve. NAN: the file does not say.
 typedef struct {
-    double F_N, F_head, D, loss; // loss: on the validation set
+    double F_N, flops_per_token_head, D, loss; // loss: on the validation set
     double layers, channels, seq_len, vocab, batch_tokens, steps, lr, mask_rate, seed;
     double grad_clip, weight_decay, val_floor, val_rows, epochs, budget;
     double val_data, fingerprint; // hashes of these texts, to compare them by
@@ -51,7 +58,7 @@ static const struct {
     size_t offset;
     int alike;
 } fit_columns[] = {
-    {"flops_per_token_head", "", offsetof(Point, F_head), 0}, COLUMN(layers), COLUMN(channels),
+    COLUMN(flops_per_token_head), COLUMN(layers), COLUMN(channels),
     ALIKE(seq_len), ALIKE(vocab), COLUMN(batch_tokens), COLUMN(steps), COLUMN(lr), ALIKE(mask_rate),
     COLUMN(seed), ALIKE(grad_clip), ALIKE(weight_decay), COLUMN(val_floor), ALIKE(val_rows), COLUMN(epochs),
     COLUMN(budget), ALIKE(val_data),
@@ -145,6 +152,7 @@ typedef struct {
     size_t *use;               // (n_use) the used cells: a run of each …
     double *F, *D, *C, *loss;  // (n_use) … and its numbers; loss: the mean over seeds
     double *runs;              // (n_use) how many seeds
+    double C_min, C_max;       // of the used cells
     size_t n_units, *unit;     // (n_use) what the bootstrap draws together: cells, or all cells of one size
     size_t *stratum;           // (n_units) the budget of each, or n_budgets
     size_t n_budgets;
@@ -171,30 +179,21 @@ typedef struct {
     Group *group;     // (n)
 } Fit;
 
-// The text of a file as UTF-8, with "\n" at the end of each line and no byte-order mark. UTF-16, which
-// spreadsheets write, is known by that mark.
+// The text of a file, without a byte-order mark. UTF-16, which spreadsheets write, is known by that mark; of
+// its characters only the ASCII ones, which have a byte of 0, are kept.
 static char *read_text(const char *path) {
     Reader r;
     reader_open(&r, path);
     size_t n = (size_t)r.size, out = 0;
-    unsigned char *in = alloc_or_die(n + 4);
-    char *text = alloc_or_die(2 * n + 4);
-    reader_get(&r, in, n), fclose(r.file);
-    int little = n >= 2 && in[0] == 0xff && in[1] == 0xfe, big = n >= 2 && in[0] == 0xfe && in[1] == 0xff;
-    size_t bytes = little || big ? 2 : 1, i = bytes == 2 ? 2 : !memcmp(in, "\xef\xbb\xbf", 3) ? 3 : 0;
-    for (unsigned c, last = 0; i < n; i += bytes, last = c) {
-        c = bytes == 1 ? in[i] : (unsigned)in[i + (size_t)little] << 8 | in[i + (size_t)big];
-        if (c == '\n' && last == '\r') continue; // that line has ended
-        if (bytes == 1 || c < 0x80) {
-            text[out++] = (char)(c == '\r' ? '\n' : c ? c : '?');
-            continue;
-        }
-        if (c >= 0x800) text[out++] = (char)(0xe0 | c >> 12);
-        text[out++] = (char)(c >= 0x800 ? 0x80 | (c >> 6 & 63) : 0xc0 | c >> 6);
-        text[out++] = (char)(0x80 | (c & 63));
+    unsigned char *text = alloc_or_die(n + 4);
+    reader_get(&r, text, n), fclose(r.file);
+    int wide = !memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2);
+    for (size_t i = wide ? 2 : memcmp(text, "\xef\xbb\xbf", 3) ? 0 : 3; i < n; i += wide ? 2 : 1) {
+        unsigned c = !wide ? text[i] : text[i] && text[i + 1] ? '?' : text[i] | text[i + 1];
+        text[out++] = (unsigned char)(c ? c : '?');
     }
-    free(in);
-    return text;
+    text[out] = 0;
+    return (char *)text;
 }
 
 // The sign between the fields of a table: the first of a semicolon, a tab or a bar in its header, or else a
@@ -203,6 +202,9 @@ static char find_separator(const char *header) {
     char sign = header[strcspn(header, ";\t|")];
     return sign ? sign : strchr(header, ',') ? ',' : ' ';
 }
+
+// Is there nothing more on a line?
+static int is_blank(const char *line) { return line[strspn(line, " \t\r")] == 0; }
 
 // Split a line into fields, in place, without quotes and the blanks around a field. Returns how many there
 // are, but stores only the first max. Between blanks there is no empty field.
@@ -216,7 +218,7 @@ size_t csv_split(char *line, char separator, char **field, size_t max) {
             else if (quoted && line[1] == '"') *end++ = *line++;
             else quoted = !quoted;
         }
-        int last = *line == 0 || (separator == ' ' && line[strspn(line, " \t")] == 0);
+        int last = *line == 0 || (separator == ' ' && is_blank(line));
         while (end > start && isspace((unsigned char)end[-1])) end--;
         *end = 0;
         if (n < max) field[n] = start;
@@ -253,21 +255,25 @@ double csv_number(const char *text, char point) {
     return end > plain && *end == 0 && isfinite(x) ? x : NAN;
 }
 
+// The list with room for one element more than the n that it has.
+static void *make_room(void *list, size_t n, size_t element) {
+    int full = (n & (n - 1)) == 0; // at every power of two
+    if (full && !(list = realloc(list, MAX(2 * n, 1) * element))) die("out of memory");
+    return list;
+}
+
 // The group for this objective and data, made if there is none yet.
 static Group *find_group(Fit *fit, const char *objective, const char *data) {
-    for (size_t i = 0; i < fit->n; i++)
-        if (!strcmp(fit->group[i].objective, objective) && !strcmp(fit->group[i].data, data))
-            return &fit->group[i];
-    fit->group = realloc(fit->group, (fit->n + 1) * sizeof *fit->group);
-    if (!fit->group) die("out of memory");
+    for (Group *g = fit->group; g < fit->group + fit->n; g++)
+        if (!strcmp(g->objective, objective) && !strcmp(g->data, data)) return g;
+    fit->group = make_room(fit->group, fit->n, sizeof *fit->group);
     fit->group[fit->n] = (Group){.objective = strdup(objective), .data = strdup(data)};
     return &fit->group[fit->n++];
 }
 
 // Add a copy of a point to a group.
 static void add_point(Group *g, const Point *p) {
-    if (g->n % 256 == 0) g->point = realloc(g->point, (g->n + 256) * sizeof *g->point);
-    if (!g->point) die("out of memory");
+    g->point = make_room(g->point, g->n, sizeof *g->point);
     g->point[g->n++] = *p;
 }
 
@@ -292,19 +298,20 @@ typedef struct {
 
 // A table lacks a column: say which, what it has, and what to do.
 __attribute__((noreturn))
-static void die_missing(const char *path, const char *quote, const char *what, char **field, size_t n) {
+static void die_missing(const char *path, const char *what, char **field, size_t n) {
     char list[400] = "";
     for (size_t k = 0, used = 0; k < n && used < sizeof list - 60; k++)
         used += (size_t)snprintf(list + used, 60, "%s%.50s", k ? ", " : "", field[k]);
     for (char *c = list; *c; c++)
         if ((unsigned char)*c < ' ') *c = '?';
-    die("%s: no column %s%s%s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per "
-        "token; N: parameters; D: tokens; C: total FLOPs; L: loss)", path, quote, what, quote, list);
+    die("%s: no column %s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per token; "
+        "N: parameters; D: tokens; C: total FLOPs; L: loss)", path, what, list);
 }
 
 // Find our columns in the first line of a table; with `commas` its decimals may have them.
 static Table read_header(const char *path, char *line, int commas) {
-    char *field[MAX_COLUMNS];
+    char *field[MAX_COLUMNS], name[100];
+    int has[N_ROLES];
     Table t = {.separator = find_separator(line), .point = commas && find_separator(line) != ',' ? ',' : '.'};
     size_t n = t.n = csv_split(line, t.separator, field, MAX_COLUMNS);
     if (n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
@@ -312,11 +319,13 @@ static Table read_header(const char *path, char *line, int commas) {
     for (int k = 0; k < N_ROLES; k++) {
         const char *named = reading.column[k];
         t.role[k] = reading.columns && !named ? n : find_column(field, n, named ? named : roles[k].names);
-        if (named && t.role[k] == n) die_missing(path, "\"", named, field, n);
+        has[k] = t.role[k] < n;
+        snprintf(name, sizeof name, "\"%s\"", named);
+        if (named && !has[k]) die_missing(path, name, field, n);
     }
-    int size = t.role[COL_F] < n || t.role[COL_N] < n, D = t.role[COL_D] < n, C = t.role[COL_C] < n;
-    if (t.role[COL_LOSS] == n) die_missing(path, "", "of losses", field, n);
-    if (size + D + C < 2) die_missing(path, "", size ? "of tokens" : "of sizes", field, n);
+    int size = has[COL_F] || has[COL_N];
+    if (!has[COL_LOSS]) die_missing(path, "of losses", field, n);
+    if (size + has[COL_D] + has[COL_C] < 2) die_missing(path, size ? "of tokens" : "of sizes", field, n);
     for (int k = 0; k < N_FIT_COLUMNS; k++) t.number[k] = find_column(field, n, fit_columns[k].name);
     if (reading.with_head && t.number[0] == n)
         die("%s: no column \"%s\"; leave out --with-head", path, fit_columns[0].name);
@@ -340,7 +349,7 @@ static int read_point(Point *p, const Table *t, char **field) {
     p->F_N = t->role[COL_F] < t->n ? role[COL_F] * (isnan(per) ? 1 : per) :
              t->role[COL_N] < t->n ? role[COL_N] * (isnan(per) ? 6 : per) : role[COL_C] / role[COL_D];
     p->D = t->role[COL_D] < t->n ? role[COL_D] : role[COL_C] / p->F_N, p->loss = role[COL_LOSS];
-    p->F = reading.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = USED;
+    p->F = p->F_N + (reading.with_head ? p->flops_per_token_head : 0), p->C = p->F * p->D, p->verdict = USED;
     return p->F > 0 && p->D > 0 && p->loss > 0 && isfinite(p->C);
 }
 
@@ -350,7 +359,7 @@ static void note_oddities(const char *path, const Table *t) {
         t->role[COL_F] == t->n && t->role[COL_N] < t->n && isnan(reading.flops_per) ?
             "sizes are parameters: F = 6 N (--flops-per says otherwise)" : NULL,
         t->fractions ? "steps do not count steps (fractions, or 5e7 tokens in each): not read" : NULL,
-        t->rows && 2 * t->compute > t->rows ?
+        2 * t->compute > t->rows ?
             "D is over 10^7 times F: if it is the compute, say so with --columns …,C=NAME" : NULL,
         t->negative ? "some losses are 0 or less: the law is of their logarithms; give losses in nats, not "
                       "normalised ones" : NULL,
@@ -392,7 +401,7 @@ void read_points(Fit *fit, const char *path) {
     int commas = has_decimal_commas(text);
     for (size_t number = 1; (line = strsep(&rest, "\n")); number++) {
         line += strspn(line, " ");
-        if (line[strspn(line, " \t")] == 0 || *line == '#') continue;
+        if (is_blank(line) || *line == '#') continue;
         if (t.n == 0) t = read_header(path, line, commas);
         else read_row(fit, path, &t, line, number);
     }
@@ -426,8 +435,7 @@ void read_columns(void) {
 // Groups in order of their data, then objective.
 static int compare_groups(const void *a, const void *b) {
     const Group *g = a, *h = b;
-    int by_data = strcmp(g->data, h->data);
-    return by_data ? by_data : strcmp(g->objective, h->objective);
+    return strcmp(g->data, h->data) ?: strcmp(g->objective, h->objective);
 }
 
 // Read these files; the groups are sorted by data, then objective.
@@ -466,10 +474,16 @@ PowerLaw power_law(const double *C, const double *y, const double *w, size_t n) 
 
 double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent); }
 
+// Widen a range so that it includes x, unless x is NAN or infinite.
+static void range_add(Range *r, double x) {
+    if (isfinite(x)) r->lo = fmin(r->lo, x), r->hi = fmax(r->hi, x);
+}
+
 // The smallest and the largest of n numbers.
-void range_of(const double *x, size_t n, double *least, double *greatest) {
-    *least = INFINITY, *greatest = -INFINITY;
-    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
+static Range range_of(const double *x, size_t n) {
+    Range r = empty_range;
+    for (size_t i = 0; i < n; i++) range_add(&r, x[i]);
+    return r;
 }
 
 // ----------------------------------------------------------------------------
@@ -608,14 +622,14 @@ static void find_budgets(Group *g) {
 // How many different positive values a column has in the points with this F. *edge: x has no smaller or no
 // larger one beside it.
 static size_t count_tried(const Point *all, size_t n, double F, size_t offset, double x, int *edge) {
-    size_t count = 0, less = 0, more = 0;
+    size_t count = 0;
+    int less = 0, more = 0;
     for (size_t i = 0; i < n; i++) {
         double value = point_number(&all[i], offset);
-        int is_new = all[i].F == F && value > 0;
-        for (size_t j = 0; j < i && is_new; j++)
-            is_new = all[j].F != F || point_number(&all[j], offset) != value;
-        int off = value < x * (1 - 1e-9) ? -1 : value > x * (1 + 1e-9);
-        count += (size_t)is_new, less += is_new && off < 0, more += is_new && off > 0;
+        if (all[i].F != F || !(value > 0)) continue;
+        int is_new = 1;
+        for (size_t j = 0; j < i; j++) is_new &= all[j].F != F || point_number(&all[j], offset) != value;
+        count += (size_t)is_new, less |= value < x * (1 - 1e-9), more |= value > x * (1 + 1e-9);
     }
     *edge = !less || !more;
     return count;
@@ -660,17 +674,16 @@ static double setting_loss(const Group *g, size_t from, size_t to, const Point *
 // sizes. The loss is so flat around its minimum that noise would choose, so it is the geometric mean of all
 // within 0.25% of the best, as in DeepSeek LLM (arXiv 2401.02954, section 3.1).
 static Point best_setting(const Group *g, size_t from, size_t to) {
-    double *mean = alloc_or_die((to - from) * sizeof *mean), least = INFINITY, lr = 0, batch = 0, near = 0;
+    double *mean = alloc_or_die(to * sizeof *mean), least = INFINITY, lr = 0, batch = 0, near = 0;
     Point best = {0};
     for (size_t i = from; i < to; i++) {
-        const Point *p = &g->point[g->cell[i].point], *last = &g->point[g->cell[i - (i > from)].point];
-        int same = last != p && setting_gap(p, last) == 0 && p->F == last->F;
-        mean[i - from] = same ? mean[i - from - 1] : setting_loss(g, from, to, p, i);
-        if (mean[i - from] < least) least = mean[i - from], best = *p;
+        const Point *p = &g->point[g->cell[i].point];
+        mean[i] = setting_loss(g, from, to, p, i);
+        if (mean[i] < least) least = mean[i], best = *p;
     }
     for (size_t i = from; i < to; i++) {
         const Point *p = &g->point[g->cell[i].point];
-        if (mean[i - from] <= least + 0.0025) lr += log(bare_rate(p)), batch += log(p->batch_tokens), near++;
+        if (mean[i] <= least + 0.0025) lr += log(bare_rate(p)), batch += log(p->batch_tokens), near++;
     }
     best.lr *= exp(lr / near) / bare_rate(&best), best.batch_tokens = exp(batch / near);
     free(mean);
@@ -704,8 +717,8 @@ static void choose_setting(Group *g, Budget *b) {
 static void drop_beaten(Group *g) {
     for (Point *p = g->point; p < g->point + g->n; p++)
         for (Point *q = p; p->verdict == USED && q-- > g->point && q->C > 0.97 * p->C;) {
-            if (q->verdict != USED || p->F != q->F || same_setting(p, q)) continue;
-            if (fabs(log(p->D / q->D)) > 0.02) continue;
+            int rivals = q->verdict == USED && p->F == q->F && fabs(log(p->D / q->D)) <= 0.02;
+            if (!rivals || same_setting(p, q)) continue;
             const Cell *a = &g->cell[p->cell], *b = &g->cell[q->cell];
             int worse = a->runs < b->runs || (a->runs == b->runs && a->loss > b->loss);
             (worse ? p : q)->verdict = OTHER_SETTING;
@@ -731,6 +744,7 @@ static void gather_used(Group *g) {
             b->n_use++, b->C += log(g->C[i]);
         b->C = exp(b->C / (double)b->n_use);
     }
+    g->C_min = range_of(g->C, g->n_use).lo, g->C_max = range_of(g->C, g->n_use).hi;
 }
 
 // See Rates.
@@ -773,7 +787,6 @@ double mean_floor(const Group *g) {
 
 // Write which points there are, and why some are left out.
 void print_points(FILE *f, const Group *g) {
-    double low, high;
     const size_t *n = g->count;
     fprintf(f, "%s%s%s: %zu points, %zu of them used", *g->objective ? g->objective : "all rows",
             *g->data ? " on " : "", g->data, g->n, n[USED]);
@@ -781,18 +794,16 @@ void print_points(FILE *f, const Group *g) {
     fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", reading.all ? "" : " (unless --all)",
             n[TOO_SHORT], MIN_STEPS);
     if (isnan(g->plateau))
-        fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)");
-    else
-        fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
-                g->plateau_from);
-    if (n[OTHER_SETTING]) fprintf(f, "\n  left out: %zu of a rate or batch not chosen", n[OTHER_SETTING]);
-    if (n[COPY]) fprintf(f, "\n  left out: %zu exact copies of other rows", n[COPY]);
-    fprintf(f, "\n");
+        fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)\n");
+    else fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)\n", n[ON_PLATEAU],
+                 g->plateau, g->plateau_from);
+    if (n[OTHER_SETTING]) fprintf(f, "  left out: %zu of a rate or batch not chosen\n", n[OTHER_SETTING]);
+    if (n[COPY]) fprintf(f, "  left out: %zu exact copies of other rows\n", n[COPY]);
     const char *const names[] = {reading.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
     const double *const axis[] = {g->F, g->D, g->C, g->loss};
     for (int k = 0; k < 4 && g->n_use > 0; k++) {
-        range_of(axis[k], g->n_use, &low, &high);
-        fprintf(f, "%s%s %.4g … %.4g%s", k ? ", " : "  ", names[k], low, high, k == 3 ? "\n" : "");
+        Range r = range_of(axis[k], g->n_use);
+        fprintf(f, "%s%s %.4g … %.4g%s", k ? ", " : "  ", names[k], r.lo, r.hi, k == 3 ? "\n" : "");
     }
 }
 
@@ -800,14 +811,10 @@ void print_points(FILE *f, const Group *g) {
 void print_mixed(FILE *f, const Group *g) {
     int any = 0;
     for (int k = 0; k < N_FIT_COLUMNS; k++) {
-        double first = NAN;
-        int differ = 0;
-        for (const Point *p = g->point; p < g->point + g->n && fit_columns[k].alike; p++) {
-            double x = is_sound(p) ? point_number(p, fit_columns[k].offset) : NAN;
-            if (isnan(first)) first = x;
-            differ |= !may_be_equal(first, x);
-        }
-        if (differ)
+        Range r = empty_range;
+        for (const Point *p = g->point; p < g->point + g->n && fit_columns[k].alike; p++)
+            if (is_sound(p)) range_add(&r, point_number(p, fit_columns[k].offset));
+        if (r.lo < r.hi)
             fprintf(f, "%s%s", any++ ? ", " : "  warning: these runs differ in ", fit_columns[k].meaning);
     }
     if (any) fprintf(f, ": one law may not describe them all\n");

@@ -2059,65 +2059,7 @@ static void test_plot_places(void) {
     free(text);
 }
 
-// Lines of equal loss have that loss, and levels can be told apart.
-static void test_plot_iso_loss(void) {
-    Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
-    double worst = 0, level[LEVELS], F, D;
-    for (uint64_t i = 0; i < 200; i++) {
-        double L = 1.2 + exp(4 * uniform(6, 1, i) - 3), share = 0.01 + 0.98 * uniform(6, 2, i);
-        iso_loss(&law, L, log(share / (1 - share)), &F, &D);
-        worst = larger(worst, fabs(law_loss(&law, F, D) / L - 1));
-        worst = larger(worst, fabs(300 * pow(F, -0.45) / (L - 1.2) - share));
-    }
-    check(worst < 1e-12, "lines of equal loss are %g off", worst);
-    iso_levels(level, 1.2, 2, 6);
-    check(level[0] == 2 && level[LEVELS - 1] == 6, "levels from %g to %g", level[0], level[LEVELS - 1]);
-    iso_levels(level, 1.2, 3.1234, 3.1244);
-    for (int k = 1; k < LEVELS; k++) check(level[k] > level[k - 1], "levels %g, %g", level[k - 1], level[k]);
-}
-
-// Figures measured back from their coordinates: on the surface the runs are where they should be, and so is the
-// best split, where the loss at the same F D is lowest.
-static void test_plot_surface(void) {
-    Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
-    Group g = make_group(law, 4, 5, 10, 1, 0, 1);
-    Range of_F = empty_range, of_D = empty_range;
-    double left, top, width, height, cx[40], cy[40], px, py;
-    int points = 0, inside = 0, used;
-    fit_opt.draws = 0, fit_group(&g), fit_opt.draws = 1000;
-    for (size_t i = 0; i < g.n_use; i++) range_add(&of_F, g.F[i]), range_add(&of_D, g.D[i]);
-    char *text;
-    draw_figure(figure_surface, &g, 1, &text);
-    const char *s = strstr(text, "<svg x="), *path = "<path class=\"line ink\" d=\"M0 0";
-    sscanf(s, "<svg x=\"%lf\" y=\"%lf\" width=\"%lf\" height=\"%lf\"", &left, &top, &width, &height);
-    // the axes show 5% more than the range at each end, in logs
-    double x0 = log(of_F.lo) - 0.05 * log(of_F.hi / of_F.lo), y1 = log(of_D.hi) + 0.05 * log(of_D.hi / of_D.lo);
-    double per_x = 1.1 * log(of_F.hi / of_F.lo) / width, per_y = 1.1 * log(of_D.hi / of_D.lo) / height;
-    int dots = numbers_after(s, "cx=\"", cx, 40);
-    numbers_after(s, "cy=\"", cy, 40);
-    check(dots == 20, "surface: %d points", dots);
-    for (int i = 0; i < dots; i++)
-        check(fabs(log(g.F[i]) - x0 - (cx[i] - left) * per_x) < 0.06 * per_x &&
-              fabs(y1 - log(g.D[i]) - (cy[i] - top) * per_y) < 0.06 * per_y, "surface: point %d", i);
-    s = strstr(text, path);
-    for (; s && sscanf(s += points ? 1 : strlen(path) + 1, "%lf %lf%n", &px, &py, &used) == 2; points++) {
-        check(s[-1] == (points ? 'L' : 'M'), "the best split is not one line");
-        s += used;
-        double F = exp(x0 + (px - left) * per_x), D = exp(y1 - (py - top) * per_y), here = law_loss(&law, F, D);
-        check(here < law_loss(&law, F * 1.1, D / 1.1) && here < law_loss(&law, F / 1.1, D * 1.1),
-              "F = %g, D = %g is not the best split", F, D);
-        inside += px >= left && px <= left + width && py >= top && py <= top + height;
-    }
-    check(inside > 10, "surface: %d points of the best split", inside);
-    check(count_parts(text, "<path class=\"hair r") == LEVELS + 1, "%d lines of equal loss", count_parts(text, "<path class=\"hair r"));
-    free(text);
-    g.law.A = 0, g.law.G = 0, g.refused[BY_LAW] = "A is 0";
-    draw_figure(figure_surface, &g, 1, &text);
-    check(strstr(text, "By the law: A is 0") && !strstr(text, "nan"), "without a best split: %s", text);
-    free(text);
-}
-
-// The isoFLOP curves of points exactly on a law, two seeds of one of them apart; and the residuals of those.
+// Figures measured back from their coordinates: the isoFLOP curves of points exactly on a law, two seeds of one of them apart; and the residuals of those.
 static void test_plot_curves(void) {
     Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
     Group g = make_group(law, 4, 5, 10, 1, 0, 1);
@@ -2171,7 +2113,7 @@ static void test_plot_quotient(void) {
     check(none.n == 0, "a quotient of one");
 }
 
-// The rows of one group, and for the largest budget logs of its runs in @/runs.
+// The rows of one group.
 static void put_plot_rows(FILE *f, Law law, const char *objective, const char *data, const char *floor_text) {
     for (int i = 0; i < 18; i++) {
         double C = 1e11 * pow(10, i / 6), F = law_F_opt(&law, C) * pow(2, i % 6 - 2);
@@ -2183,15 +2125,6 @@ static void put_plot_rows(FILE *f, Law law, const char *objective, const char *d
             row.loss += 0.1, row.lr = 6e-3, put_row(f, row);
             row.lr = 3e-3, row.batch = 8192, put_row(f, row);
         }
-        if (i < 12) continue;
-        char path[32];
-        shell("mkdir -p @/runs/%s%d", objective, i);
-        snprintf(path, sizeof path, "runs/%s%d/main.log", objective, i);
-        FILE *log = fopen(scratch(path), "w");
-        fprintf(log, "s:0 tel:7\n");
-        for (int s = 1; s <= 1000; s++) fprintf(log, "s:%d trl:%.6f lr:1e-3 norm:1\n", s, loss + 3.0 / s);
-        fprintf(log, "s:1000 tel:%.6f\n", loss);
-        fclose(log);
     }
 }
 
@@ -2203,19 +2136,15 @@ static void test_plot_pages(void) {
     put_plot_rows(f, make_law(1.4, 300, 1e4, 0.5, 0.6), "ntp", odd, "");
     put_row(f, (Row){.objective = "ntp", .data = "one", .F = 1e5, .D = 1e6, .loss = 3});
     fclose(f);
-    char *page = plot_page("@/plot.csv --draws 30 --svg @/svg --runs @/runs"), text[150];
-    check(shell("p=$PWD/dev/plot; cd @; \"$p\" plot.csv --draws 30 >here.html") == 0, "plot in a folder with runs");
-    char *here = slurp(scratch("here.html"), NULL);
-    check(!strcmp(here, page), "plot does not find runs by itself");
-    free(here);
+    char *page = plot_page("@/plot.csv --draws 30 --svg @/svg"), text[150];
     check(!strstr(page, "<script") && !strstr(page, "http") && !strstr(page, "url(") && !strstr(page, "x<b>"),
           "the page is not alone, or not escaped");
     check(strstr(page, "isoFLOP curves: mlm on x&lt;b&gt;&amp;, &quot;y&quot;") && strstr(page, "exact floor, 0.9"),
           "the page does not name the data or the floor");
     check(strstr(page, "<h1>mlm and ntp on x&lt;b&gt;&amp;") && strstr(page, "No best split, by the law since too few points"),
           "the page does not lead with what was found");
-    int figures = count_parts(page, "<figure"); // 2 in the lead, isoFLOP, residuals, 2 best, surface, 2 rates, curves
-    check(figures == 2 + 4 + 2 + 2 + 2 + 2 && count_parts(page, "<figure class=\"c1\"") == 4, "%d figures", figures);
+    int figures = count_parts(page, "<figure"); // 2 in the lead, isoFLOP, residuals, 2 rates
+    check(figures == 2 + 4 + 2 && count_parts(page, "<figure class=\"c1\"") == 2, "%d figures", figures);
     check(count_parts(page, "<circle") > 36 && !strstr(page, "left out: the points"), "no dots, or an empty figure");
     Fit fit = {0};
     read_points(&fit, scratch("plot.csv"));
@@ -2230,8 +2159,7 @@ static void test_plot_pages(void) {
     const char *a = interval_text(split->exponent, split->exponent_lo, split->exponent_hi), *after = strchr(a, ' ');
     snprintf(text, sizeof text, "mlm: F<sub>opt</sub> ∝ C<sup>%.*s</sup>%s by the law", (int)(after - a), a, after);
     check(strstr(page, text) != NULL, "no caption has %s", text);
-    static const char *const names[] = {"isoflop-mlm", "fopt", "dopt", "surface-ntp", "ratio", "quotient", "residuals-ntp", "lr", "batch",
-                                        "curves-mlm", "curves-ntp"};
+    static const char *const names[] = {"isoflop-mlm", "ratio", "quotient", "residuals-ntp", "lr", "batch"};
     for (size_t k = 0; k < LENGTH(names); k++) {
         snprintf(text, sizeof text, "svg/%s-x~3cb~3e~26~2c~20~22y~22.svg", names[k]);
         char *svg = slurp(scratch(text), NULL);
@@ -2241,7 +2169,7 @@ static void test_plot_pages(void) {
     }
     free(page);
     page = plot_page("@/plot.csv --draws 0");
-    check(!strstr(page, "training curves") && !strstr(page, "95% interval</text>"), "--draws 0");
+    check(!strstr(page, "95% interval</text>"), "--draws 0");
     free(page);
     page = plot_page("@/plot.csv --draws 9 --with-head --all --objective mlm");
     check(strstr(page, "FLOPs per token F<tspan") && strstr(page, "No curves: with the head") && !strstr(page, "ntp"),
@@ -2260,20 +2188,18 @@ static void test_plot_table(void) {
     }
     fclose(f);
     char *page = plot_page("@/table.csv --columns size,D,L --draws 9 --svg @/table");
-    check(strstr(page, "loss surface: all runs") != NULL, "the page of a table");
-    check(access(scratch("table/surface.svg"), R_OK) == 0, "no surface.svg");
+    check(strstr(page, "what the law misses: all runs") != NULL, "the page of a table");
+    check(access(scratch("table/residuals.svg"), R_OK) == 0, "no residuals.svg");
     free(page);
     static const Refusal refusals[] = {
         {2, "no file", "dev/plot"},
         {2, "--colour", "dev/plot @/table.csv --colour"},
         {2, "--svg", "dev/plot @/table.csv --svg"},
-        {2, "--runs", "dev/plot @/table.csv --runs"},
         {2, "--json", "dev/plot @/table.csv --json x"},
         {2, "--predict", "dev/plot @/table.csv --predict 1e12"},
         {1, "nowhere.csv", "dev/plot nowhere.csv"},
         {1, "no column", "dev/plot @/table.csv"},
         {1, "/nowhere/o", "dev/plot @/table.csv --draws 0 --columns size,D,L --svg /nowhere/o"},
-        {1, "/nowhere", "dev/plot @/table.csv --draws 0 --columns size,D,L --runs /nowhere"},
         {1, "cannot write", "dev/plot @/table.csv --draws 0 --columns size,D,L --svg @/table.csv"},
         {1, "stdout", "dev/plot @/table.csv --draws 0 --columns size,D,L >/dev/full"},
     };
@@ -2325,9 +2251,7 @@ static const Test tests[] = {
     {"plot axes", test_plot_axes, 0},
     {"plot ticks", test_plot_ticks, 0},
     {"plot well formed", test_plot_well_formed, 0},
-    {"plot iso-loss", test_plot_iso_loss, 0},
     {"plot places", test_plot_places, 0},
-    {"plot surface", test_plot_surface, 0},
     {"plot curves", test_plot_curves, 0},
     {"plot quotient", test_plot_quotient, 0},
     {"plot pages", test_plot_pages, 0},
