@@ -74,21 +74,20 @@ static double grid_exponent(double low, double high, int i) {
 // The caller frees x, which holds y and l too.
 Surface surface_make(const double *F, const double *D, const double *loss, size_t n, const Fix *fix) {
     Surface s = {.n = n, .tied = fix->tied, .x = alloc_or_die(3 * n * sizeof(double))};
+    Range losses = range_of(loss, n);
+    double low = log(losses.lo) - 40, high = log(losses.hi) + 1;
+    double E = fix->E > 0 ? log(fix->E) : isnan(fix->E) ? NAN : -1000;
+    const double fixed[NP] = {E, NAN, NAN, fix->alpha, fix->beta};
     s.y = s.x + n, s.l = s.y + n;
-    double least = INFINITY, greatest = -INFINITY;
     for (size_t i = 0; i < n; i++) {
         s.x[i] = log(F[i]), s.y[i] = log(D[i]), s.l[i] = log(loss[i]);
         s.mean_x += s.x[i] / (double)n, s.mean_y += s.y[i] / (double)n;
-        least = fmin(least, s.l[i]), greatest = fmax(greatest, s.l[i]);
     }
     for (size_t i = 0; i < n; i++) s.x[i] -= s.mean_x, s.y[i] -= s.mean_y;
     for (int k = 0; k < NP; k++) {
-        s.low[k] = k < 3 ? least - 40 : EXPONENT_MIN;
-        s.high[k] = k < 3 ? greatest + 1 : EXPONENT_MAX;
+        s.low[k] = !isnan(fixed[k]) ? fixed[k] : k < 3 ? low : EXPONENT_MIN;
+        s.high[k] = !isnan(fixed[k]) ? fixed[k] : k < 3 ? high : EXPONENT_MAX;
     }
-    if (!isnan(fix->E)) s.low[0] = s.high[0] = fix->E > 0 ? log(fix->E) : -1000;
-    if (!isnan(fix->alpha)) s.low[3] = s.high[3] = fix->alpha;
-    if (!isnan(fix->beta)) s.low[4] = s.high[4] = fix->beta;
     return s;
 }
 
@@ -1258,13 +1257,16 @@ static void read_fixed(void) {
         die_usage("--fix alpha=beta: give no number for them beside it");
 }
 
-// Check what concerns several options, and take those that hold lists apart.
-static void settle_fit_settings(void) {
+// Check what concerns several options, take those that hold lists apart, and read and fit all points.
+static Fit fit_all(void) {
     if (fit_opt.points.n == 0) die_usage("no file of loss points; give one or more, or see --help");
     if (!isnan(fit_opt.hours) && !isnan(fit_opt.predict)) die_usage("--hours, --predict: give one of them");
     reading = fit_opt.reading;
     if (reading.columns) read_columns();
     if (fit_opt.fix) read_fixed();
+    Fit fit = read_files(&fit_opt.points);
+    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
+    return fit;
 }
 
 int fit_main(int argc, char **argv) {
@@ -1278,9 +1280,7 @@ int fit_main(int argc, char **argv) {
         fputs(fit_notes, stdout);
         return 0;
     }
-    settle_fit_settings();
-    Fit fit = read_files(&fit_opt.points);
-    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
+    Fit fit = fit_all();
     if (fit_opt.json) json = text_open(&text, &size), fputc('[', json);
     for (size_t i = 0; i < fit.n; i++) {
         const Group *g = &fit.group[i];

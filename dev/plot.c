@@ -166,8 +166,8 @@ static void figure_ratio(Plots *all, const Group *g, size_t n) {
             line->from = h->C_min, line->to = h->C_max;
             if (banded) strcpy(line->name, short_name(h));
             for (int k = 0; k < SAMPLES; k++) {
-                double c = sample(C.lo, C.hi, k), lo, hi, ratio = ratio_interval(h, way, NULL, 0, c, &lo, &hi);
-                add_interval(line, c, ratio, banded ? lo : NAN, banded ? hi : NAN, NULL);
+                double c = sample(C.lo, C.hi, k), lo, hi, y = ratio_interval(h, way, NULL, 0, c, &lo, &hi);
+                add_interval(line, c, y, banded ? lo : NAN, banded ? hi : NAN, NULL);
             }
             fprintf(p->caption, "%s C^%s %s", banded ? "" : ",",
                     interval_text(split->exponent, split->exponent_lo, split->exponent_hi), way_legends[way]);
@@ -510,9 +510,7 @@ int plot_main(int argc, char **argv) {
         fputs(fit_notes, stdout);
         return 0;
     }
-    settle_fit_settings();
-    Fit fit = read_files(&fit_opt.points);
-    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
+    Fit fit = fit_all();
     if (page.dir && mkdir(page.dir, 0777) && errno != EEXIST)
         die("--svg %s: cannot make this folder: %s", page.dir, strerror(errno));
     page.html = text_open(&text, &size); // so that a page is printed whole or not at all

@@ -320,8 +320,8 @@ static Table read_header(const char *path, char *line, int commas) {
         const char *named = reading.column[k];
         t.role[k] = reading.columns && !named ? n : find_column(field, n, named ? named : roles[k].names);
         has[k] = t.role[k] < n;
-        snprintf(name, sizeof name, "\"%s\"", named);
-        if (named && !has[k]) die_missing(path, name, field, n);
+        if (!named || has[k]) continue;
+        snprintf(name, sizeof name, "\"%s\"", named), die_missing(path, name, field, n);
     }
     int size = has[COL_F] || has[COL_N];
     if (!has[COL_LOSS]) die_missing(path, "of losses", field, n);
