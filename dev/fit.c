@@ -997,8 +997,11 @@ static void report_fit(const Group *g) {
 static void report_power(const char *name, const char *key, const PowerLaw *p) {
     json_number(p->k, "%s_k", key), json_number(p->exponent, "%s_exponent", key);
     json_number(p->exponent_lo, "%s_exponent_lo", key), json_number(p->exponent_hi, "%s_exponent_hi", key);
-    if (p->n < 2) printf("  %s: nothing, from fewer than two budgets\n", name);
-    else printf("  %s: F_opt = %.4g C^%.4f from %zu budgets\n", name, p->k, p->exponent, p->n);
+    printf(p->n < 2 ? "  %s: nothing, from fewer than two budgets\n" : "  %s: F_opt = ", name);
+    if (p->n < 2) return;
+    printf("%.4g C^%.4f", p->k, p->exponent);
+    if (!isnan(p->exponent_lo)) printf(" (%.4f … %.4f)", p->exponent_lo, p->exponent_hi);
+    printf(" from %zu budgets\n", p->n);
 }
 
 // Print the budgets with their minima, rates and batches, and the power laws through them.
