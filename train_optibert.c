@@ -1417,8 +1417,7 @@ static void show_guesses(Run *r) {
 // 1. A tile of the output, MR rows of NR columns, stays in registers for the whole sum. Each p then reads MR
 //    numbers of a and NR of b and makes MR * NR multiply-adds of them, none of which waits for another.
 // 2. What the tile reads of b is copied ("packed") to where it is read in order. A panel is NR columns wide
-// and
-//    KC rows long, and small enough to stay in the fastest cache while all the tiles below each other use it.
+//    and up to KC rows long, and stays in a fast cache while all the tiles below each other use it.
 // 3. The rows of the output are divided among the threads.
 //
 //            b (k,n)                a (m,k)            out (m,n)
@@ -1430,8 +1429,9 @@ static void show_guesses(Run *r) {
 //
 //     packed:  | panel 1: row 0, row 1, … row KC-1 | panel 2: row 0, … | …   each row NR numbers
 //
-// Long sums are cut into pieces of KC; a later piece adds to what is there. Every element of the output is
-// summed in the same order (pieces of KC, each from its first p to its last) whoever computes it.
+// Long sums are cut into equal pieces of at most KC; a later piece adds to what is there. Every element of
+// the output is summed in the same order (piece after piece, each from its first p to its last) whoever
+// computes it.
 
 // A vector of VW floats is one register, by the vector extension of GCC and clang: + and * work element by
 // element, and a scalar operand is broadcast. vec_u is the same in memory of any alignment.
@@ -1456,24 +1456,30 @@ typedef float vec __attribute__((vector_size(4 * VW), may_alias));
 typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 
 #define NR (VW * NV) // a tile is MR rows of NR columns, in MR * NV registers
-#define KC 256       // rows of a panel: (KC,NR) fits the L1 cache
+#define KC 512       // most rows of a panel: (KC,NR) fits the L1 or the L2 cache
 #define MC (MR * 16) // rows of the output that share one pass over the panels
 #define NC 2048      // columns packed at once by all threads together: (KC,NC) fits the L2 or L3 cache
-#define WIDE (8 * NR) // columns packed at once by a thread alone
+#define WIDE (12 * NR) // columns packed at once by a thread alone, in panels of KC/2 rows: what it packs next
+                       // then fits the L2 cache too
+#define TILE(kc) ((kc) * MR + 16) // from one packed tile to the next: a power of two would crowd the cache
+#define LINE 16      // floats of a cache line
 
 // One tile: out (MR, n vectors) = add + a · panel, with a(i,p) at a[i*row + p*col] and rows of out and add ld
 // apart. The loops over i and j have constant bounds, so the compiler unrolls them and keeps acc in
-// registers. (Inlined: n and one of row and col are constants.)
+// registers. (Inlined: n and one of row and col are constants.) Meanwhile kc cache lines, one from each row of
+// `next`, come from memory to the L2 cache.
 static inline __attribute__((always_inline))
 void matmul_tile(float *out, const float *add, size_t ld, const float *a, size_t row, size_t col,
-                 const float *panel, size_t kc, const int n) {
+                 const float *panel, size_t kc, const int n, Matrix next) {
     vec acc[MR][NV];
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < n; j++) acc[i][j] = (vec){0};
-    for (size_t p = 0; p < kc; p++)
+    for (size_t p = 0; p < kc; p++) {
+        __builtin_prefetch(next.p + p * next.row, 0, 2);
         for (int i = 0; i < MR; i++)
             for (int j = 0; j < n; j++)
                 acc[i][j] += a[i * row + p * col] * *(const vec *)(panel + p * NR + j * VW);
+    }
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < n; j++) {
             if (add) acc[i][j] += *(const vec_u *)(add + i * ld + j * VW);
@@ -1485,14 +1491,20 @@ void matmul_tile(float *out, const float *add, size_t ld, const float *a, size_t
 // rows side by side (row = 1): packed, with col = MR, or the columns of a matrix.
 static inline __attribute__((always_inline))
 void matmul_any_tile(float *out, const float *add, size_t ld, Matrix a, const float *panel, size_t kc,
-                            size_t cols) {
-    if (cols == NR && a.col == 1) matmul_tile(out, add, ld, a.p, a.row, 1, panel, kc, NV);
-    else if (cols == NR) matmul_tile(out, add, ld, a.p, 1, a.col, panel, kc, NV);
+                     size_t cols, Matrix next) {
+    if (cols == NR && a.col == 1) matmul_tile(out, add, ld, a.p, a.row, 1, panel, kc, NV, next);
+    else if (cols == NR) matmul_tile(out, add, ld, a.p, 1, a.col, panel, kc, NV, next);
     else
         for (size_t j = 0; j < cols; j += VW) {
-            if (a.col == 1) matmul_tile(out + j, add ? add + j : NULL, ld, a.p, a.row, 1, panel + j, kc, 1);
-            else matmul_tile(out + j, add ? add + j : NULL, ld, a.p, 1, a.col, panel + j, kc, 1);
+            const float *plus = add ? add + j : NULL;
+            if (a.col == 1) matmul_tile(out + j, plus, ld, a.p, a.row, 1, panel + j, kc, 1, next);
+            else matmul_tile(out + j, plus, ld, a.p, 1, a.col, panel + j, kc, 1, next);
         }
+}
+
+// Element (i,j) of a matrix begins a smaller one.
+static Matrix submatrix(Matrix a, size_t i, size_t j) {
+    return (Matrix){a.p + i * a.row + j * a.col, a.row, a.col};
 }
 
 // Copy n ≤ NR columns of b (kc rows) into a panel (kc,NR), padded with zeros.
@@ -1507,28 +1519,44 @@ static void pack_panel(float *panel, Matrix b, size_t kc, size_t n) {
             for (size_t j = 0; j < n; j++) panel[p * NR + j] = b.p[p * b.row + j * b.col];
 }
 
-// Copy rows of a (m,kc) to tiles (kc,MR), side by side. The last rows of a block, if they are fewer than MR,
-// are always packed, with zeros; the others if `all`.
-static void pack_rows(float *tiles, Matrix a, size_t m, size_t kc, int all) {
-    for (size_t i = 0; i < m; i += MR) {
-        size_t rows = MIN(MR, m - i);
-        if (rows == MR && !all) continue;
-        const float *from = a.p + i * a.row;
-        float *to = tiles + i * kc;
-        if (a.row == 1 && rows == MR)
-            for (size_t p = 0; p < kc; p++) memcpy(to + p * MR, from + p * a.col, MR * sizeof *to);
-        else
-            for (size_t p = 0; p < kc; p++)
-                for (size_t r = 0; r < MR; r++) to[p * MR + r] = r < rows ? from[r * a.row + p * a.col] : 0;
+// Copy n columns of b (kc rows) into panels. Rows that are whole in memory are read in order, and what comes
+// 8 rows later is fetched meanwhile, so that the memory keeps up.
+static void pack_panels(float *panels, Matrix b, size_t kc, size_t n) {
+    size_t whole = b.col == 1 ? n / NR * NR : 0;
+    for (size_t p = 0; p < kc && whole; p++) {
+        const float *from = b.p + p * b.row;
+        for (size_t j = 0; j < whole; j += LINE) __builtin_prefetch(from + 8 * b.row + j);
+        for (size_t j = 0; j < whole; j += NR) memcpy(panels + j * kc + p * NR, from + j, NR * sizeof *from);
     }
+    for (size_t j = whole; j < n; j += NR)
+        pack_panel(panels + j * kc, submatrix(b, 0, j), kc, MIN(NR, n - j));
+}
+
+// Copy rows of a (m,kc) to tiles (kc,MR), TILE(kc) apart. The last rows of a block, if they are fewer than
+// MR, are always packed, with zeros; the others if `all`, and then a is transposed (a.row = 1): what lies
+// side by side in memory is read together, for all tiles.
+static void pack_rows(float *tiles, Matrix a, size_t m, size_t kc, int all) {
+    size_t whole = m / MR * MR;
+    for (size_t p = 0; p < kc && all; p++) {
+        const float *from = a.p + p * a.col;
+        for (size_t i = 0; i < whole; i += LINE) __builtin_prefetch(from + 8 * a.col + i);
+        for (size_t i = 0; i < whole; i += MR)
+            memcpy(tiles + i / MR * TILE(kc) + p * MR, from + i, MR * sizeof *from);
+    }
+    float *last = tiles + whole / MR * TILE(kc);
+    for (size_t p = 0; p < kc && whole < m; p++)
+        for (size_t r = 0; r < MR; r++)
+            last[p * MR + r] = whole + r < m ? a.p[(whole + r) * a.row + p * a.col] : 0;
 }
 
 // out (m,n) = add + a (m,kc) · b, with m ≤ MC and b in panels. A panel stays in the L1 cache while the tiles
 // of the block pass over it, the block itself in L2. A transposed a (as for weight gradients), whose steps
 // lie far apart, is packed first into tiles (MC,KC), unless the panels are so few that this costs more than
-// it saves.
+// it saves. next_a and next_b, if their p is not NULL, are what will be packed after this, of the same sizes
+// as a and b: each tile fetches one line of each of their rows.
 static void matmul_block(float *out, const float *add, size_t ld, Matrix a, const float *panels, size_t m,
-                         size_t n, size_t kc, float *tiles) {
+                         size_t n, size_t kc, float *tiles, Matrix next_a, Matrix next_b) {
+    size_t a_lines = next_a.p ? m / LINE : 0, b_lines = next_b.p ? n / LINE : 0, t = 0; // tiles
     float edge[MR * NR] __attribute__((aligned(64))); // a tile of which a part sticks out of the matrix
     int in_place = a.col == 1 || (a.row == 1 && n <= 2 * NR);
     pack_rows(tiles, a, m, kc, !in_place);
@@ -1537,13 +1565,17 @@ static void matmul_block(float *out, const float *add, size_t ld, Matrix a, cons
         size_t cols = MIN(NR, n - j);
         for (size_t i = 0; i < m; i += MR) {
             size_t rows = MIN(MR, m - i), at = i * ld + j;
-            Matrix from = {tiles + i * kc, 1, MR};
+            Matrix from = {tiles + i / MR * TILE(kc), 1, MR};
+            Matrix next = {panel, 0, 1}; // nothing to fetch
+            if (t < b_lines) next = (Matrix){next_b.p + LINE * t, next_b.row, 1};
+            else if (t < b_lines + a_lines) next = (Matrix){next_a.p + LINE * (t - b_lines), next_a.col, 1};
+            t++;
             if (in_place && rows == MR) from = (Matrix){a.p + i * a.row, a.row, a.col};
             if (rows == MR && cols % VW == 0) {
-                matmul_any_tile(out + at, add ? add + at : NULL, ld, from, panel, kc, cols);
+                matmul_any_tile(out + at, add ? add + at : NULL, ld, from, panel, kc, cols, next);
                 continue;
             }
-            matmul_any_tile(edge, NULL, NR, from, panel, kc, cols);
+            matmul_any_tile(edge, NULL, NR, from, panel, kc, cols, next);
             for (size_t r = 0; r < rows; r++)
                 for (size_t c = 0; c < cols; c++)
                     out[at + r * ld + c] = (add ? add[at + r * ld + c] : 0) + edge[r * NR + c];
@@ -1551,17 +1583,18 @@ static void matmul_block(float *out, const float *add, size_t ld, Matrix a, cons
     }
 }
 
-// Each thread's own scratch: tiles (MC,KC), then panels (KC,WIDE). Allocated when the thread first needs it.
-enum { THREAD_SCRATCH = MC * KC + KC * WIDE }; // floats
+// Each thread's own scratch: tiles, then panels (KC/2,WIDE). Allocated when the thread first needs it.
+enum { TILES = MC / MR * TILE(KC), THREAD_SCRATCH = TILES + KC / 2 * WIDE }; // floats
 static float *thread_scratch(void) {
     static _Thread_local float *scratch;
     if (!scratch) scratch = alloc_or_die(THREAD_SCRATCH * sizeof *scratch);
     return scratch;
 }
 
-// Element (i,j) of a matrix begins a smaller one.
-static Matrix submatrix(Matrix a, size_t i, size_t j) {
-    return (Matrix){a.p + i * a.row + j * a.col, a.row, a.col};
+// The length of the pieces of a sum of k: at most `most`, equal but for the last one, whole cache lines.
+static size_t piece_length(size_t k, size_t most) {
+    size_t pieces = (k + most - 1) / most, length = pieces ? (k + pieces - 1) / pieces : most;
+    return (length + LINE - 1) / LINE * LINE;
 }
 
 // out (m,n) = add + a (m,k) · b (k,n): called by all threads together, which share the panels of b. Row
@@ -1570,10 +1603,11 @@ static Matrix submatrix(Matrix a, size_t i, size_t j) {
 static void matmul(float *out, const float *add, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
     static float panels[KC * NC] __attribute__((aligned(64))); // one product is computed at a time
     size_t rows = MIN(MC, MAX(MR, m / (4 * (size_t)omp_get_num_threads()) / MR * MR));
+    size_t piece = piece_length(k, KC);
     for (size_t j = 0; j < n; j += NC) {
         size_t cols = MIN(NC, n - j);
-        for (size_t p = 0; p < k; p += KC) {
-            size_t kc = MIN(KC, k - p);
+        for (size_t p = 0; p < k; p += piece) {
+            size_t kc = MIN(piece, k - p);
             const float *plus = p == 0 ? add : out; // later pieces add to what is there
             #pragma omp for schedule(static)
             for (size_t c = 0; c < cols; c += NR)
@@ -1581,23 +1615,27 @@ static void matmul(float *out, const float *add, Matrix a, Matrix b, size_t m, s
             #pragma omp for schedule(dynamic)
             for (size_t i = 0; i < m; i += rows)
                 matmul_block(out + i * n + j, plus ? plus + i * n + j : NULL, n, submatrix(a, i, p), panels,
-                             MIN(rows, m - i), cols, kc, thread_scratch());
+                             MIN(rows, m - i), cols, kc, thread_scratch(), (Matrix){0}, (Matrix){0});
         }
     }
 }
 
 void matmul_alone(float *out, const float *add, size_t ld, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
-    float *tiles = thread_scratch(), *panels = tiles + MC * KC;
+    float *tiles = thread_scratch(), *panels = tiles + TILES;
+    size_t piece = piece_length(k, KC / 2);
     for (size_t j = 0; j < n; j += WIDE) {
         size_t cols = MIN(WIDE, n - j);
-        for (size_t p = 0; p < k; p += KC) {
-            size_t kc = MIN(KC, k - p);
+        for (size_t p = 0; p < k; p += piece) {
+            size_t kc = MIN(piece, k - p);
             const float *plus = p == 0 ? add : out;
-            for (size_t c = 0; c < cols; c += NR)
-                pack_panel(panels + c * kc, submatrix(b, p, j + c), kc, MIN(NR, cols - c));
-            for (size_t i = 0; i < m; i += MC)
+            pack_panels(panels, submatrix(b, p, j), kc, cols);
+            for (size_t i = 0; i < m; i += MC) {
+                Matrix next_a = i + MC < m ? submatrix(a, i + MC, p) : submatrix(a, 0, p + kc);
+                Matrix next_b = submatrix(b, p + kc, j);
+                if (a.row != 1 || p + kc >= k) next_a.p = next_b.p = NULL;
                 matmul_block(out + i * ld + j, plus ? plus + i * ld + j : NULL, ld, submatrix(a, i, p),
-                             panels, MIN(MC, m - i), cols, kc, tiles);
+                             panels, MIN(MC, m - i), cols, kc, tiles, next_a, next_b);
+            }
         }
     }
 }
@@ -1616,7 +1654,8 @@ void matmul_backward_inp(float *dinp, const float *add, const float *dout, const
 // rows. So each works alone on a share of the output rows.
 void matmul_backward_weight(float *dweight, const float *dout, const float *inp,
                             size_t N, size_t C, size_t OC) {
-    size_t share = (OC / (size_t)omp_get_num_threads() + MR) / MR * MR;
+    size_t tiles = (OC + MR - 1) / MR, threads = (size_t)omp_get_num_threads();
+    size_t share = (tiles + threads - 1) / threads * MR;
     #pragma omp for schedule(dynamic)
     for (size_t o = 0; o < OC; o += share)
         matmul_alone(dweight + o * C, dweight + o * C, C, (Matrix){dout + o, 1, OC}, (Matrix){inp, C, 1},
