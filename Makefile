@@ -57,7 +57,7 @@ endif
 
 BUILD = $(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS)
 TESTS := test_optibert data/test dev/test
-TOOLS := $(filter-out $(TESTS),$(patsubst %.c,%,$(wildcard data/*.c dev/*.c)))
+TOOLS := $(filter-out $(TESTS) dev/points dev/draw,$(patsubst %.c,%,$(wildcard data/*.c dev/*.c)))
 
 .PHONY: all tools test check bench clean FORCE
 all: train_optibert dev/eval data/village_train.bin
@@ -68,13 +68,14 @@ train_optibert: train_optibert.c .flags
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
 dev/eval dev/export data/village: data/tokenize.c
-dev/sweep dev/plot: dev/fit.c
+dev/sweep dev/fit dev/plot: dev/points.c
+dev/plot: dev/fit.c dev/draw.c
 test_optibert: test_optibert.c train_optibert.c .flags
 	$(BUILD)
 data/test: data/test.c data/village.c data/tokenize.c test_optibert.c train_optibert.c .flags
 	$(BUILD)
-dev/test: dev/test.c dev/eval.c dev/export.c dev/fit.c dev/plot.c dev/sweep.c data/tokenize.c test_optibert.c \
-          train_optibert.c .flags
+dev/test: dev/test.c dev/draw.c dev/eval.c dev/export.c dev/fit.c dev/plot.c dev/points.c dev/sweep.c \
+          data/tokenize.c test_optibert.c train_optibert.c .flags
 	$(BUILD)
 
 data/village_train.bin: data/village

@@ -1245,8 +1245,8 @@ static Option eval_options[] = {
     {"finetune", FLAG, FREE, TO(finetune), 0, 0, "", "score models that are trained further for each task"},
     {"contrastive", TEXT, FREE, TO(contrastive), 0, 0, "FILE",
      "first train on pairs: a .tsv, or any text's sentences"},
-    {"steps", COUNT, FREE, TO(steps), 1, 1e9, "N", "… for so many steps (three epochs, at most 500)"},
-    {"lr", REAL, FREE, TO(lr), 1e-9, 1, "LR", "… at this peak rate (1/16 / channels)"},
+    {"steps", COUNT, FREE, TO(steps), 1, 1e9, "N", "… for so many steps (six epochs, at most 500)"},
+    {"lr", REAL, FREE, TO(lr), 1e-9, 1, "LR", "… at this peak rate (1/2 / channels)"},
     {"embed", TEXT, FREE, TO(embed), 0, 0, "FILE", "a vector for each line of FILE, to --out X.npy"},
     {"out", TEXT, FREE, TO(out), 0, 0, "NAME", "where --embed and --contrastive write: X.npy, a folder"},
     {"scores", TEXT, FREE, TO(scores), 0, 0, "FILE", "write all scores as a CSV file"},
@@ -1423,8 +1423,8 @@ int eval_main(int argc, char **argv) {
     for (size_t i = 0; i < n; i++)
         load_embedders(model[i], s.finetune || s.contrastive ? NEED_BACKWARD : 0, by + KINDS * i);
     for (size_t i = 0; i < (tasks ? KINDS * n : 1) && s.contrastive; i++)
-        contrastive_train(&by[i], &pairs, s.lr > 0 ? s.lr : default_lr(by[i].m->c.C) / 8,
-                          s.steps ? s.steps : MIN(500, (3 * pairs.n + 127) / 128));
+        contrastive_train(&by[i], &pairs, s.lr > 0 ? s.lr : default_lr(by[i].m->c.C),
+                          s.steps ? s.steps : MIN(500, (6 * pairs.n + 127) / 128));
     embedder_begin(by);
     if (s.contrastive && s.out) {
         make_folders(s.out);

@@ -18,12 +18,7 @@ assumes no law: the minima of the isoFLOP curves (approach 2). The report begins
 */
 #ifndef FIT_C
 #define FIT_C
-#ifndef OPTIBERT_NO_MAIN
-#define OPTIBERT_NO_MAIN
-#endif
-#include "../train_optibert.c"
-#include <ctype.h>
-#include <strings.h>
+#include "points.c"
 
 // What --fix says of the law. NAN: nothing. tied: alpha = beta.
 typedef struct {
@@ -32,408 +27,17 @@ typedef struct {
 } Fix;
 
 typedef struct {
+    Reading reading;       // becomes the one of points.c
     Files points;
-    const char *columns, *column[5]; // --columns, and the name in it of each of the roles below; NULL: none
-    const char *objective, *data;    // only these rows; NULL: all
     const char *json, *fix;
-    double plateau, predict, hours, flops_per; // NAN: not given
-    size_t draws, seed;              // of the bootstrap
+    double predict, hours; // NAN: not given
+    size_t draws, seed;    // of the bootstrap
     Fix fixed;
-    int with_head, all, residuals, help;
+    int residuals, help;
 } FitSettings;
 
-static FitSettings fit_opt = {.plateau = NAN, .predict = NAN, .hours = NAN, .flops_per = NAN, .draws = 1000,
-                              .seed = 1, .fixed = {NAN, NAN, NAN, 0}};
-
-// ----------------------------------------------------------------------------
-// points: rows of tables, grouped by objective and data
-
-enum { MAX_POINTS = 10000, MAX_COLUMNS = 1000, MIN_STEPS = 200 };
-
-// Is a point used for the law, and if not, why not?
-enum { USED, TOO_SHORT, ON_PLATEAU, OTHER_SETTING, COPY, N_VERDICTS };
-
-// One run, or one point of its learning curve. NAN: the file does not say.
-typedef struct {
-    double F_N, F_head, D, loss; // loss: on the validation set
-    double layers, channels, seq_len, vocab, batch_tokens, steps, lr, mask_rate, seed;
-    double grad_clip, weight_decay, val_floor, val_rows, epochs, budget;
-    double val_data, fingerprint; // hashes of these texts, to compare them by
-    double F, C;                  // F_N, or with --with-head F_N + F_head; F D
-    int verdict;
-    size_t cell;                  // if it is sound
-    const char *file;
-} Point;
-
-// The columns that every point needs, each with its usual names: its size, as F or N (parameters, of which F
-// is 6 times); its data, as D, or as C; or instead of the size, C and D; and its loss.
-enum { COL_F, COL_N, COL_D, COL_C, COL_LOSS, N_ROLES };
-static const struct {
-    const char *key, *names;
-} roles[N_ROLES] = {
-    {"F=", "flops_per_token,f"}, {"N=", "params,n,parameters,model size"},
-    {"D=", "tokens,d,training tokens"}, {"C=", "flops,c,compute,training flops"},
-    {"L=", "val_loss,loss,l,validation loss"},
-};
-
-// The other columns that are read.
-#define COLUMN(name) {#name, offsetof(Point, name)}
-static const struct {
-    const char *name;
-    size_t offset;
-} fit_columns[] = {
-    {"flops_per_token_head", offsetof(Point, F_head)}, COLUMN(layers), COLUMN(channels), COLUMN(seq_len),
-    COLUMN(vocab), COLUMN(batch_tokens), COLUMN(steps), COLUMN(lr), COLUMN(mask_rate), COLUMN(seed),
-    COLUMN(grad_clip), COLUMN(weight_decay), COLUMN(val_floor), COLUMN(val_rows), COLUMN(epochs),
-    COLUMN(budget), COLUMN(val_data), COLUMN(fingerprint),
-};
-#undef COLUMN
-enum { N_FIT_COLUMNS = sizeof fit_columns / sizeof *fit_columns };
-
-static double point_number(const Point *p, size_t offset) {
-    return *(const double *)((const char *)p + offset);
-}
-
-// The runs that differ only in the seed: the first of them, how many there are, and their mean loss.
-typedef struct {
-    size_t point, runs;
-    double loss;
-} Cell;
-
-// E, A, B, alpha, beta of the law; huber: the objective at its minimum; a, b, G: of the best split that
-// follows.
-enum { LAW_E, LAW_A, LAW_B, LAW_ALPHA, LAW_BETA, LAW_HUBER, LAW_a, LAW_b, LAW_G, N_LAW };
-static const char *const law_names[N_LAW] = {"E", "A", "B", "alpha", "beta", "huber", "a", "b", "G"};
-typedef union {
-    struct {
-        double E, A, B, alpha, beta, huber, a, b, G;
-    };
-    double v[N_LAW];
-} Law;
-
-// y = k C^exponent, fitted to n points. The interval is the bootstrap's; NAN: there is none.
-typedef struct {
-    double k, exponent, exponent_lo, exponent_hi;
-    size_t n;
-} PowerLaw;
-
-// How rate and batch were tuned: the best peak rate times √channels by C, the best batch in tokens by D, from
-// so many budgets at which several were tried; from fewer than three they are flat. grids: at how many of
-// them three rates or batches were tried; without any, plans do not trust them.
-typedef struct {
-    PowerLaw lr, batch;
-    size_t known, grids;
-} Rates;
-
-// The points of one compute budget.
-typedef struct {
-    double C;                  // geometric mean of its used cells
-    size_t first, n;           // all its points, in Group.point
-    size_t use, n_use, sizes;  // the used cells, in Group.use, and how many different F they have
-    double center, c[3];       // the parabola: loss = c0 + c1 z + c2 z², z = log F - center
-    double F_opt, D_opt, loss; // at its minimum, or at the end of the sizes that is nearest to it
-    int open;                  // it has no minimum
-    int edge;                  // its minimum is not inside, or the lowest loss is at an end of the sizes
-    int off;                   // its minimum is nearer to an end than to their middle, and so biased
-    double F, channels;        // of the best size
-    double lr, batch_tokens;   // of the best setting, for that size
-    size_t lrs, batches;       // how many were tried at that size …
-    int lr_edge, batch_edge;   // … and whether the best one lacks a smaller or a larger neighbour
-} Budget;
-
-// The two ways to a best split, F_opt = k C^exponent: from the law, and from the minima of isoFLOP curves.
-enum { BY_LAW, BY_MINIMA, N_WAYS };
-static const char *const way_names[N_WAYS] = {"law", "minima"};
-enum { NEITHER, ONE_WAY, AGREE, DISAGREE }; // how the two compare
-static const char *const verdicts[] = {"neither", "one way", "agree", "disagree"};
-enum { MAX_ALTERNATIVES = 4 };
-
-// All runs with one objective on one data set, and what follows from them.
-typedef struct {
-    const char *objective, *data;
-    size_t n, n_cells, count[N_VERDICTS];
-    Point *point;              // (n) by budget, then F, then D
-    Cell *cell;                // (n_cells) in the same order
-    double plateau;            // the unigram plateau, or NAN
-    const char *plateau_from;
-    double noise;              // standard deviation of log loss over seeds …
-    size_t repeats;            // … from so many runs more than settings
-
-    size_t n_use;
-    size_t *use;               // (n_use) the used cells: a run of each …
-    double *F, *D, *C, *loss;  // (n_use) … and its numbers; loss: the mean over seeds
-    double *runs;              // (n_use) how many seeds
-    size_t n_units, *unit;     // (n_use) what the bootstrap draws together: cells, or all cells of one size
-    size_t *stratum;           // (n_units) the budget of each, or n_budgets
-    size_t n_budgets;
-    Budget *budget;            // (n_budgets) ascending C
-    Rates rates;
-
-    const char *refused[N_WAYS]; // why there is no best split this way; NULL: there is one
-    PowerLaw split[N_WAYS];
-    int verdict;               // of holding the two against each other
-    int has_law, converged;    // do the points determine a law; did the descent reach a minimum?
-    Law law, lo, hi;           // with 95% intervals
-    size_t n_alternatives;
-    Law alternative[MAX_ALTERNATIVES]; // other minima of the objective, within noise of the lowest
-    size_t n_draws, n_laws;    // bootstrap resamples; those that determine a law
-    Law *draw;                 // (n_draws) the law of each, NANs if there is none
-    PowerLaw *draw_minima;     // (n_draws)
-    size_t held_n;             // the points of the largest budget; 0: the others determine no law
-    double held_mean, held_rms; // errors of that law for these points in log loss, predicted - measured
-} Group;
-
-typedef struct {
-    size_t n, points; // points in all groups
-    Group *group;     // (n)
-} Fit;
-
-// The bytes of the UTF-8 character at the start of a text; 0 if it is not valid (U+FFFE and U+FFFF are not).
-size_t utf8_length(const char *text) {
-    return !strncmp(text, "\xef\xbf\xbe", 3) || !strncmp(text, "\xef\xbf\xbf", 3) ? 0 : utf8_bytes(text, 4);
-}
-
-// Open a stream that writes to memory. After text_close, *text holds what was written; the caller frees it.
-static FILE *text_open(char **text, size_t *size) {
-    FILE *f = open_memstream(text, size);
-    if (!f) die("out of memory");
-    return f;
-}
-
-static void text_close(FILE *f) {
-    if (fclose(f)) die("out of memory");
-}
-
-// The text of a file as UTF-8, with "\n" at the end of each line and no byte-order mark. UTF-16, which
-// spreadsheets write, is known by that mark.
-static char *read_text(const char *path) {
-    Reader r;
-    reader_open(&r, path);
-    size_t n = (size_t)r.size, out = 0;
-    unsigned char *in = alloc_or_die(n + 4);
-    char *text = alloc_or_die(2 * n + 4);
-    reader_get(&r, in, n), fclose(r.file);
-    int little = n >= 2 && in[0] == 0xff && in[1] == 0xfe, big = n >= 2 && in[0] == 0xfe && in[1] == 0xff;
-    size_t bytes = little || big ? 2 : 1, i = bytes == 2 ? 2 : !memcmp(in, "\xef\xbb\xbf", 3) ? 3 : 0;
-    for (unsigned c, last = 0; i < n; i += bytes, last = c) {
-        c = bytes == 1 ? in[i] : (unsigned)in[i + (size_t)little] << 8 | in[i + (size_t)big];
-        if (c == '\n' && last == '\r') continue; // that line has ended
-        if (bytes == 1 || c < 0x80) {
-            text[out++] = (char)(c == '\r' ? '\n' : c ? c : '?');
-            continue;
-        }
-        if (c >= 0x800) text[out++] = (char)(0xe0 | c >> 12);
-        text[out++] = (char)(c >= 0x800 ? 0x80 | (c >> 6 & 63) : 0xc0 | c >> 6);
-        text[out++] = (char)(0x80 | (c & 63));
-    }
-    free(in);
-    return text;
-}
-
-// The sign between the fields of a table: the first of a semicolon, a tab or a bar in its header, or else a
-// comma, or else a blank.
-static char find_separator(const char *header) {
-    char sign = header[strcspn(header, ";\t|")];
-    return sign ? sign : strchr(header, ',') ? ',' : ' ';
-}
-
-// Split a line into fields, in place, without quotes and the blanks around a field. Returns how many there
-// are, but stores only the first max. Between blanks there is no empty field.
-size_t csv_split(char *line, char separator, char **field, size_t max) {
-    for (size_t n = 0;; line++) {
-        while (*line == ' ' || (*line == '\t' && separator != '\t')) line++;
-        char *start = line, *end = line;
-        int quoted = 0;
-        for (; *line && (quoted || *line != separator); line++) {
-            if (*line != '"') *end++ = *line;
-            else if (quoted && line[1] == '"') *end++ = *line++;
-            else quoted = !quoted;
-        }
-        int last = *line == 0 || (separator == ' ' && line[strspn(line, " \t")] == 0);
-        while (end > start && isspace((unsigned char)end[-1])) end--;
-        *end = 0;
-        if (n < max) field[n] = start;
-        n++;
-        if (last) return n;
-    }
-}
-
-// Has a table a comma that cannot be there to group digits, so that commas are its decimal points?
-static int has_decimal_commas(const char *text) {
-    for (const char *s = text; (s = strchr(s, ',')); s++) {
-        size_t after = strspn(s + 1, "0123456789");
-        if (s > text && isdigit((unsigned char)s[-1]) && after && after != 3 && s[1 + after] != ',') return 1;
-    }
-    return 0;
-}
-
-// The number that a field holds; NAN if it is none. Digits may be grouped in threes ("633,111,399"), and it
-// may end in K, M, B or T, for thousands to 10^12.
-double csv_number(const char *text, char point) {
-    static const char units[] = "KkMmBbTt";
-    char plain[64], group = point == ',' ? '.' : ',', *end;
-    size_t n = 0;
-    for (const char *s = text; *s; s++) {
-        int between = s > text && isdigit((unsigned char)s[-1]) && strspn(s + 1, "0123456789") == 3;
-        if (n == sizeof plain - 1) return NAN;
-        if (strchr(" _'\xc2\xa0", *s) || (*s == group && between && !strchr(text, 'e'))) continue;
-        plain[n++] = *s == point ? '.' : *s;
-    }
-    plain[n] = 0;
-    double x = strtod(plain, &end);
-    const char *unit = end > plain && *end ? strchr(units, *end) : NULL;
-    if (unit) end++, x *= pow(10, 3.0 + 3.0 * (double)((unit - units) / 2));
-    return end > plain && *end == 0 && isfinite(x) ? x : NAN;
-}
-
-// The group for this objective and data, made if there is none yet.
-static Group *find_group(Fit *fit, const char *objective, const char *data) {
-    for (size_t i = 0; i < fit->n; i++)
-        if (!strcmp(fit->group[i].objective, objective) && !strcmp(fit->group[i].data, data))
-            return &fit->group[i];
-    fit->group = realloc(fit->group, (fit->n + 1) * sizeof *fit->group);
-    if (!fit->group) die("out of memory");
-    fit->group[fit->n] = (Group){.objective = strdup(objective), .data = strdup(data)};
-    return &fit->group[fit->n++];
-}
-
-static void add_point(Group *g, const Point *p) {
-    if (g->n % 256 == 0) g->point = realloc(g->point, (g->n + 256) * sizeof *g->point);
-    if (!g->point) die("out of memory");
-    g->point[g->n++] = *p;
-}
-
-// The number of the first column with one of these names, separated by commas; n if there is none. Capitals
-// do not matter.
-static size_t find_column(char **field, size_t n, const char *names) {
-    for (size_t length; *names; names += length + (names[length] == ',')) {
-        length = strcspn(names, ",");
-        for (size_t k = 0; k < n; k++)
-            if (strlen(field[k]) == length && !strncasecmp(field[k], names, length)) return k;
-    }
-    return n;
-}
-
-// How a table is written, the numbers of the columns that we read (n for one that it does not have), and what
-// was odd about its rows.
-typedef struct {
-    char separator, point; // of fields, and of decimals
-    size_t n, role[N_ROLES], number[N_FIT_COLUMNS], objective, data;
-    size_t rows, bad, first_bad, negative, fractions, compute;
-} Table;
-
-// A table lacks a column: say which, what it has, and what to do.
-__attribute__((noreturn))
-static void die_missing(const char *path, const char *quote, const char *what, char **field, size_t n) {
-    char list[400] = "";
-    for (size_t k = 0, used = 0; k < n && used < sizeof list - 60; k++)
-        used += (size_t)snprintf(list + used, 60, "%s%.50s", k ? ", " : "", field[k]);
-    for (char *c = list; *c; c++)
-        if ((unsigned char)*c < ' ') *c = '?';
-    die("%s: no column %s%s%s among: %s; name yours, as in --columns N=size,D=tokens,L=loss (F: FLOPs per "
-        "token; N: parameters; D: tokens; C: total FLOPs; L: loss)", path, quote, what, quote, list);
-}
-
-static Table read_header(const char *path, char *line, int commas) {
-    char *field[MAX_COLUMNS];
-    Table t = {.separator = find_separator(line), .point = commas && find_separator(line) != ',' ? ',' : '.'};
-    size_t n = t.n = csv_split(line, t.separator, field, MAX_COLUMNS);
-    if (n > MAX_COLUMNS) die("%s: more than %d columns; give a file of loss points", path, MAX_COLUMNS);
-    t.objective = find_column(field, n, "objective"), t.data = find_column(field, n, "data");
-    for (int k = 0; k < N_ROLES; k++) {
-        const char *named = fit_opt.column[k];
-        t.role[k] = fit_opt.columns && !named ? n : find_column(field, n, named ? named : roles[k].names);
-        if (named && t.role[k] == n) die_missing(path, "\"", named, field, n);
-    }
-    int size = t.role[COL_F] < n || t.role[COL_N] < n, D = t.role[COL_D] < n, C = t.role[COL_C] < n;
-    if (t.role[COL_LOSS] == n) die_missing(path, "", "of losses", field, n);
-    if (size + D + C < 2) die_missing(path, "", size ? "of tokens" : "of sizes", field, n);
-    for (int k = 0; k < N_FIT_COLUMNS; k++) t.number[k] = find_column(field, n, fit_columns[k].name);
-    if (fit_opt.with_head && t.number[0] == n)
-        die("%s: no column \"%s\"; leave out --with-head", path, fit_columns[0].name);
-    return t;
-}
-
-// Read the fields of a row. Returns 0 if F, D or the loss is not a positive number. Any other field that is
-// not a number counts as missing.
-static int read_point(Point *p, const Table *t, char **field) {
-    double role[N_ROLES], per = fit_opt.flops_per;
-    for (int k = 0; k < N_ROLES; k++)
-        role[k] = t->role[k] < t->n ? csv_number(field[t->role[k]], t->point) : NAN;
-    for (int k = 0; k < N_FIT_COLUMNS; k++) {
-        size_t offset = fit_columns[k].offset;
-        const char *text = t->number[k] < t->n ? field[t->number[k]] : "";
-        double x = csv_number(text, t->point);
-        if (*text && (offset == offsetof(Point, val_data) || offset == offsetof(Point, fingerprint)))
-            x = (double)(checksum_add(CHECKSUM_START, text, strlen(text)) >> 11);
-        *(double *)((char *)p + offset) = x;
-    }
-    p->F_N = t->role[COL_F] < t->n ? role[COL_F] * (isnan(per) ? 1 : per) :
-             t->role[COL_N] < t->n ? role[COL_N] * (isnan(per) ? 6 : per) : role[COL_C] / role[COL_D];
-    p->D = t->role[COL_D] < t->n ? role[COL_D] : role[COL_C] / p->F_N, p->loss = role[COL_LOSS];
-    p->F = fit_opt.with_head ? p->F_N + p->F_head : p->F_N, p->C = p->F * p->D, p->verdict = USED;
-    return p->F > 0 && p->D > 0 && p->loss > 0 && isfinite(p->C);
-}
-
-// Say on stderr what is odd about a table.
-static void note_oddities(const char *path, const Table *t) {
-    const char *said[] = {
-        t->role[COL_F] == t->n && t->role[COL_N] < t->n && isnan(fit_opt.flops_per) ?
-            "sizes are parameters: F = 6 N (--flops-per says otherwise)" : NULL,
-        t->fractions ? "steps do not count steps (fractions, or 5e7 tokens in each): not read" : NULL,
-        t->rows && 2 * t->compute > t->rows ?
-            "D is over 10^7 times F: if it is the compute, say so with --columns …,C=NAME" : NULL,
-        t->negative ? "some losses are 0 or less: the law is of their logarithms; give losses in nats, not "
-                      "normalised ones" : NULL,
-    };
-    for (int k = 0; k < 4; k++)
-        if (said[k]) fprintf(stderr, "%s: %s: %s\n", program, path, said[k]);
-    if (t->bad)
-        fprintf(stderr, "%s: %s: skipped %zu rows, the first on line %zu: each needs %zu fields, with "
-                "positive numbers for F, D and the loss\n", program, path, t->bad, t->first_bad, t->n);
-}
-
-// Read a row of a table, and add it to the points of its group.
-static void read_row(Fit *fit, const char *path, Table *t, char *line, size_t number) {
-    char *field[MAX_COLUMNS];
-    Point p;
-    int whole = csv_split(line, t->separator, field, MAX_COLUMNS) == t->n;
-    const char *objective = whole && t->objective < t->n ? field[t->objective] : "";
-    const char *data = whole && t->data < t->n ? field[t->data] : "";
-    if (whole && fit_opt.objective && strcmp(objective, fit_opt.objective)) return;
-    if (whole && fit_opt.data && strcmp(data, fit_opt.data)) return;
-    if (!whole || !read_point(&p, t, field)) {
-        t->negative += whole && p.F > 0 && p.D > 0 && p.loss <= 0;
-        if (t->bad++ == 0) t->first_bad = number;
-        return;
-    }
-    if (fit->points++ == MAX_POINTS)
-        die("%s: more than %d points; select some with --objective and --data, or remove rows", path,
-            MAX_POINTS);
-    int no_steps = p.steps > 0 && (p.steps != rint(p.steps) || p.D > 5e7 * p.steps);
-    t->rows++, t->compute += p.D > 1e7 * p.F, t->fractions += no_steps;
-    p.file = path, add_point(find_group(fit, objective, data), &p);
-}
-
-// Add the rows of a table, whose first line names the columns, to the points of their groups. Empty lines and
-// comments (# …) do not count.
-void read_points(Fit *fit, const char *path) {
-    Table t = {0};
-    char *text = read_text(path), *rest = text, *line;
-    int commas = has_decimal_commas(text);
-    for (size_t number = 1; (line = strsep(&rest, "\n")); number++) {
-        line += strspn(line, " ");
-        if (line[strspn(line, " \t")] == 0 || *line == '#') continue;
-        if (t.n == 0) t = read_header(path, line, commas);
-        else read_row(fit, path, &t, line, number);
-    }
-    if (t.n == 0) die("%s: empty; give a file of loss points", path);
-    for (size_t i = 0; i < fit->n && t.fractions; i++)
-        for (Point *p = fit->group[i].point; p < fit->group[i].point + fit->group[i].n; p++)
-            if (p->file == path) p->steps = NAN;
-    note_oddities(path, &t);
-    free(text);
-}
+static FitSettings fit_opt = {.reading = {.plateau = NAN, .flops_per = NAN}, .predict = NAN, .hours = NAN,
+                              .draws = 1000, .seed = 1, .fixed = {NAN, NAN, NAN, 0}};
 
 // ----------------------------------------------------------------------------
 // the law
@@ -705,13 +309,13 @@ static void law_close(Law *law, double log_A, double log_B) {
     law->G = exp((log(law->alpha) + log_A - log(law->beta) - log_B) / sum);
 }
 
+// The loss that a law expects.
 double law_loss(const Law *law, double F, double D) {
     return law->E + law->A * pow(F, -law->alpha) + law->B * pow(D, -law->beta);
 }
 
-double law_F_opt(const Law *law, double C) { return law->G * pow(C, law->a); }
-double law_D_opt(const Law *law, double C) { return pow(C, law->b) / law->G; }
-double law_ratio(const Law *law, double C) { return law_D_opt(law, C) / law_F_opt(law, C); }
+// F_opt as a power law in C.
+static PowerLaw law_split(const Law *law) { return (PowerLaw){law->G, law->a, NAN, NAN, !isnan(law->a)}; }
 
 // The law that the parameters t stand for, with this value of the objective.
 static Law law_of(const Surface *s, const double t[NP], double value) {
@@ -768,28 +372,6 @@ static void find_alternatives(Group *g, const Law *end) {
 // ----------------------------------------------------------------------------
 // minima of isoFLOP curves (Hoffmann et al., approach 2), and power laws
 
-static const PowerLaw no_power_law = {NAN, NAN, NAN, NAN, 0};
-
-// The least-squares power law y = k C^exponent through points with weights w. If they are all at one C it is
-// flat. Without points, n = 0.
-PowerLaw power_law(const double *C, const double *y, const double *w, size_t n) {
-    double sum = 0, mean_x = 0, mean_y = 0, xx = 0, xy = 0;
-    PowerLaw p = no_power_law;
-    for (size_t i = 0; i < n; i++)
-        if (w[i] > 0) sum += w[i], mean_x += w[i] * log(C[i]), mean_y += w[i] * log(y[i]), p.n++;
-    mean_x /= sum, mean_y /= sum;
-    for (size_t i = 0; i < n; i++) {
-        if (w[i] <= 0) continue;
-        xx += w[i] * pow(log(C[i]) - mean_x, 2);
-        xy += w[i] * (log(C[i]) - mean_x) * (log(y[i]) - mean_y);
-    }
-    if (p.n == 0) return p;
-    p.exponent = xx < 1e-6 ? 0 : xy / xx, p.k = exp(mean_y - p.exponent * mean_x);
-    return p;
-}
-
-double power_at(const PowerLaw *p, double C) { return p->k * pow(C, p->exponent); }
-
 // The parabola of one budget through its used cells, with weights w (n_use of the group). A minimum outside
 // the sizes is clipped to their nearest end: where it really is cannot be told, but that it is on that side
 // can, and a budget left out would say less.
@@ -811,7 +393,7 @@ static void fit_parabola(Budget *b, const Group *g, const double *w) {
     }
     int solved = b->sizes >= 3 && high - low > 1e-9 && solve_symmetric(3, A, c);
     memcpy(b->c, c, sizeof c);
-    b->open = !solved || !(c[2] > 0) || fit_opt.with_head; // with the head, C varies within a budget
+    b->open = !solved || !(c[2] > 0) || reading.with_head; // with the head, C varies within a budget
     double z = b->open ? best : -c[1] / (2 * c[2]);
     b->edge = !b->open && (z <= low || z >= high || best < low + 1e-9 || best > high - 1e-9);
     b->off = !b->open && fabs(z - (low + high) / 2) > (high - low) / 4; // (arXiv 2603.22339)
@@ -859,24 +441,10 @@ static PowerLaw fit_pooled(const Group *g) {
     return p;
 }
 
-// See Rates.
-Rates tuned_rates(const Group *g) {
-    size_t n = g->n_budgets;
-    double C[n + 1], D[n + 1], lr[n + 1], batch[n + 1], w[n + 1];
-    Rates r = {no_power_law, no_power_law, 0, 0};
-    for (size_t i = 0; i < n; i++) {
-        const Budget *b = &g->budget[i];
-        C[i] = b->C, D[i] = b->C / b->F, lr[i] = b->lr * sqrt(b->channels), batch[i] = b->batch_tokens;
-        w[i] = (b->lrs > 1 || b->batches > 1) && lr[i] > 0 && batch[i] > 0;
-        r.known += w[i] > 0, r.grids += w[i] > 0 && (b->lrs > 2 || b->batches > 2);
-    }
-    for (size_t i = 0; i < n && r.known < 3; i++) C[i] = D[i] = 1;
-    r.lr = power_law(C, lr, w, n), r.batch = power_law(D, batch, w, n);
-    return r;
-}
-
 // ----------------------------------------------------------------------------
-// statistics
+// the bootstrap, and what it says of the best split
+
+enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
 
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -902,271 +470,6 @@ static void interval_95(double *x, size_t n, double *lo, double *hi) {
     *lo = quantile(x, kept, 0.025), *hi = quantile(x, kept, 0.975);
 }
 
-// The smallest and the largest of n numbers.
-void range_of(const double *x, size_t n, double *least, double *greatest) {
-    *least = INFINITY, *greatest = -INFINITY;
-    for (size_t i = 0; i < n; i++) *least = fmin(*least, x[i]), *greatest = fmax(*greatest, x[i]);
-}
-
-// ----------------------------------------------------------------------------
-// groups: which points are used, and the budgets
-
-static double budget_key(const Point *p) { return p->budget > 0 ? p->budget : p->C; }
-
-static int compare_points(const void *a, const void *b) {
-    const Point *p = a, *q = b;
-    double x[] = {budget_key(p), p->F, p->D, p->lr, p->batch_tokens, p->seed, p->loss};
-    double y[] = {budget_key(q), q->F, q->D, q->lr, q->batch_tokens, q->seed, q->loss};
-    for (int k = 0; k < 7; k++)
-        if (x[k] < y[k] || x[k] > y[k]) return x[k] < y[k] ? -1 : 1;
-    return 0;
-}
-
-// The entropy, in nats, of the token frequencies in a shard; `all`: with end of text. NAN if the vocabulary
-// of the shard is not V.
-double unigram_entropy(const char *path, size_t V, int all) {
-    uint16_t token[4096];
-    int eot;
-    Reader r;
-    reader_open(&r, path);
-    size_t shard_V, n = shard_header(&r, &shard_V, &eot), *count = alloc_or_die(65536 * sizeof *count);
-    double sum = 0, total = 0;
-    for (size_t k; n > 0; n -= k) {
-        reader_get(&r, token, (k = MIN(n, 4096)) * sizeof *token);
-        for (size_t i = 0; i < k; i++) count[token[i]]++;
-    }
-    fclose(r.file);
-    if (!all && eot >= 0) count[eot] = 0;
-    for (size_t i = 0; i < 65536; i++)
-        if (count[i]) total += (double)count[i], sum += (double)count[i] * log((double)count[i]);
-    free(count);
-    return shard_V == V && total > 0 ? log(total) - sum / total : NAN;
-}
-
-// Can this name be part of a command without quotes?
-static int is_plain_name(const char *name) {
-    const char *plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    return *name && name[strspn(name, plain)] == 0;
-}
-
-// The path of the group's training shard, if it is in data/. Returns whether it is.
-static int find_shard(const Group *g, char path[PATH_MAX]) {
-    int n = snprintf(path, PATH_MAX, "data/%s.bin", g->data);
-    return is_plain_name(g->data) && n < PATH_MAX && access(path, R_OK) == 0;
-}
-
-// The unigram plateau: the loss of a run that has learned only how frequent each token is. The points do not
-// show it (the highest loss in a good set is a good point). So it is what --plateau says, or the entropy of
-// the training shard, or else ln V. That is an upper bound, so too few points may be left out but never too
-// many.
-static void find_plateau(Group *g) {
-    char path[PATH_MAX];
-    double V = g->point[0].vocab;
-    g->plateau = fit_opt.plateau, g->plateau_from = "given";
-    if (isnan(g->plateau) && V >= 2 && find_shard(g, path))
-        g->plateau = unigram_entropy(path, (size_t)V, !strcmp(g->objective, "ntp")),
-        g->plateau_from = "from the training shard";
-    if (isnan(g->plateau) && V >= 2) g->plateau = log(V), g->plateau_from = "at most: ln V";
-}
-
-// Are two numbers equal, where NAN is one too? And are they as far as is known?
-static int same_number(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
-static int may_be_equal(double a, double b) { return a == b || isnan(a) || isnan(b); }
-
-// Do two runs of the same size and data differ in nothing that may make one better? (What a file does not
-// tell is not assumed.)
-static int same_setting(const Point *p, const Point *q) {
-    return same_number(p->lr, q->lr) && same_number(p->batch_tokens, q->batch_tokens) &&
-           same_number(p->grad_clip, q->grad_clip) && same_number(p->weight_decay, q->weight_decay);
-}
-
-// Not a copy, not too short and not on the plateau.
-static int is_sound(const Point *p) { return p->verdict == USED || p->verdict == OTHER_SETTING; }
-
-// Find the copies, and the runs that tell nothing.
-static void find_unsound(Group *g) {
-    find_plateau(g);
-    for (size_t i = 0; i < g->n; i++) {
-        Point *p = &g->point[i];
-        if (i && !memcmp(p, p - 1, offsetof(Point, verdict))) p->verdict = COPY;
-        else if (fit_opt.all) continue;
-        else if (p->steps < MIN_STEPS) p->verdict = TOO_SHORT;
-        else if (p->loss > 0.9 * g->plateau) p->verdict = ON_PLATEAU;
-    }
-}
-
-// Gather the sound runs that differ only in the seed into cells, and see how much seeds differ.
-static void make_cells(Group *g) {
-    double squares = 0, sound = 0;
-    g->cell = alloc_or_die(g->n * sizeof *g->cell);
-    for (size_t i = 0; i < g->n; i++) {
-        Point *p = &g->point[i];
-        if (!is_sound(p)) continue;
-        p->cell = g->n_cells;
-        for (const Point *q = p; q-- > g->point && q->F == p->F && q->D == p->D;)
-            if (is_sound(q) && same_setting(p, q)) p->cell = q->cell;
-        Cell *c = &g->cell[p->cell];
-        if (p->cell == g->n_cells) g->n_cells++, c->point = i;
-        c->runs++, c->loss += p->loss, sound++;
-    }
-    for (Cell *c = g->cell; c < g->cell + g->n_cells; c++) c->loss /= (double)c->runs;
-    for (const Point *p = g->point; p < g->point + g->n; p++)
-        if (is_sound(p)) squares += pow(log(p->loss / g->cell[p->cell].loss), 2);
-    g->repeats = (size_t)sound - g->n_cells, g->noise = sqrt(squares / (double)g->repeats);
-}
-
-// A budget is three or more points, at least one of them sound, with the same number in the budget column (or
-// the same F D, if there is no such column). Without such a column, numbers may also be near: within 2% from
-// one to the next and 10% in all, with no other point within 20% and three different F among the sound ones.
-// So points scattered at random have no budgets.
-static void find_budgets(Group *g) {
-    g->budget = alloc_or_die((g->n / 3 + 1) * sizeof *g->budget);
-    for (size_t i = 0, end; i < g->n; i = end) {
-        Budget b = {.first = i};
-        double from = budget_key(&g->point[i]), to = from, next = INFINITY;
-        double before = i ? budget_key(&g->point[i - 1]) : 0;
-        size_t sound = 0;
-        for (end = i + 1; end < g->n; end++, to = next, next = INFINITY)
-            if ((next = budget_key(&g->point[end])) > 1.02 * to) break;
-        b.n = end - i;
-        for (const Point *p = g->point + i, *q; p < g->point + end; sound += is_sound(p++)) {
-            for (q = g->point + i; q < p && !(is_sound(q) && fabs(q->F / p->F - 1) < 1e-9);) q++;
-            b.sizes += q == p && is_sound(p);
-        }
-        int alone = to < 1.1 * from && before < from / 1.2 && next > 1.2 * to;
-        int is_one = from == to ? b.n >= 3 : b.sizes >= 3 && alone;
-        if (is_one && sound > 0) g->budget[g->n_budgets++] = b;
-    }
-}
-
-// How many different positive values a column has in the points with this F. *edge: x has no smaller or no
-// larger one beside it.
-static size_t count_tried(const Point *all, size_t n, double F, size_t offset, double x, int *edge) {
-    size_t count = 0, less = 0, more = 0;
-    for (size_t i = 0; i < n; i++) {
-        double value = point_number(&all[i], offset);
-        int is_new = all[i].F == F && value > 0;
-        for (size_t j = 0; j < i && is_new; j++)
-            is_new = all[j].F != F || point_number(&all[j], offset) != value;
-        int off = value < x * (1 - 1e-9) ? -1 : value > x * (1 + 1e-9);
-        count += (size_t)is_new, less += is_new && off < 0, more += is_new && off > 0;
-    }
-    *edge = !less || !more;
-    return count;
-}
-
-// A peak rate as it would be at one channel, since the best one falls as 1/√channels (see dev/README.md).
-static double bare_rate(const Point *p) { return p->lr * (p->channels > 0 ? sqrt(p->channels) : 1); }
-
-// How far a setting is from another, in logs.
-static double setting_gap(const Point *p, const Point *q) {
-    double lr = fabs(log(bare_rate(p) / bare_rate(q))), batch = fabs(log(p->batch_tokens / q->batch_tokens));
-    return (isnan(lr) ? 0 : lr) + (isnan(batch) ? 0 : batch) + 9 * !same_number(p->grad_clip, q->grad_clip) +
-           9 * !same_number(p->weight_decay, q->weight_decay);
-}
-
-// Of the cells of one size that begin with number i, the one whose setting is nearest to that of p, among
-// those with most seeds: one lucky seed must not beat the mean of three. *end: where the next size begins.
-static size_t nearest_cell(const Group *g, size_t i, size_t limit, const Point *p, size_t *end) {
-    size_t best = i, most = 0;
-    double least = INFINITY, F = g->point[g->cell[i].point].F;
-    for (*end = i; *end < limit && g->point[g->cell[*end].point].F == F; ++*end)
-        most = MAX(most, g->cell[*end].runs);
-    for (size_t k = i; k < *end; k++) {
-        double gap = setting_gap(&g->point[g->cell[k].point], p);
-        if (g->cell[k].runs == most && gap < least) least = gap, best = k;
-    }
-    return best;
-}
-
-// The mean log loss of a budget's cells [from, to) if each size has the cell nearest to the setting of p;
-// infinite if the size of cell `own`, which has it, has another cell with more seeds.
-static double setting_loss(const Group *g, size_t from, size_t to, const Point *p, size_t own) {
-    double sum = 0, sizes = 0;
-    for (size_t i = from, end; i < to; i = end, sizes++) {
-        const Cell *c = &g->cell[nearest_cell(g, i, to, p, &end)];
-        sum += i <= own && own < end && c->runs > g->cell[own].runs ? INFINITY : log(c->loss);
-    }
-    return sum / sizes;
-}
-
-// The setting of a budget's cells [from, to), as of a made-up run: the one with the best mean over seeds and
-// sizes. The loss is so flat around its minimum that noise would choose, so it is the geometric mean of all
-// within 0.25% of the best, as in DeepSeek LLM (arXiv 2401.02954, section 3.1).
-static Point best_setting(const Group *g, size_t from, size_t to) {
-    double *mean = alloc_or_die((to - from) * sizeof *mean), least = INFINITY, lr = 0, batch = 0, near = 0;
-    Point best = {0};
-    for (size_t i = from; i < to; i++) {
-        const Point *p = &g->point[g->cell[i].point], *last = &g->point[g->cell[i - (i > from)].point];
-        int same = last != p && setting_gap(p, last) == 0 && p->F == last->F;
-        mean[i - from] = same ? mean[i - from - 1] : setting_loss(g, from, to, p, i);
-        if (mean[i - from] < least) least = mean[i - from], best = *p;
-    }
-    for (size_t i = from; i < to; i++) {
-        const Point *p = &g->point[g->cell[i].point];
-        if (mean[i - from] <= least + 0.0025) lr += log(bare_rate(p)), batch += log(p->batch_tokens), near++;
-    }
-    best.lr *= exp(lr / near) / bare_rate(&best), best.batch_tokens = exp(batch / near);
-    free(mean);
-    return best;
-}
-
-// Choose one rate and batch for a budget, and use it at every size: the best of several at each size would
-// flatter the sizes at which more were tried.
-static void choose_setting(Group *g, Budget *b) {
-    size_t from = SIZE_MAX, to = 0, end;
-    Point *all = g->point + b->first;
-    const Point *best = NULL;
-    double least = INFINITY;
-    for (Point *p = all; p < all + b->n; p++)
-        if (is_sound(p)) from = MIN(from, p->cell), to = MAX(to, p->cell + 1);
-    Point want = best_setting(g, from, to);
-    for (size_t i = from; i < to; i = end) {
-        const Cell *c = &g->cell[nearest_cell(g, i, to, &want, &end)];
-        const Point *chosen = &g->point[c->point];
-        if (c->loss < least) least = c->loss, best = chosen;
-        for (Point *p = all; p < all + b->n; p++)
-            if (p->F == chosen->F && is_sound(p) && !same_setting(p, chosen)) p->verdict = OTHER_SETTING;
-    }
-    b->F = best->F, b->channels = best->channels, b->batch_tokens = want.batch_tokens;
-    b->lr = best->lr * bare_rate(&want) / bare_rate(best);
-    b->lrs = count_tried(all, b->n, b->F, offsetof(Point, lr), b->lr, &b->lr_edge);
-    b->batches = count_tried(all, b->n, b->F, offsetof(Point, batch_tokens), b->batch_tokens, &b->batch_edge);
-}
-
-// Of points without a budget, drop those that another setting beats on (nearly) the same size and data.
-static void drop_beaten(Group *g) {
-    for (Point *p = g->point; p < g->point + g->n; p++)
-        for (Point *q = p; p->verdict == USED && q-- > g->point && q->C > 0.97 * p->C;) {
-            if (q->verdict != USED || p->F != q->F || same_setting(p, q)) continue;
-            if (fabs(log(p->D / q->D)) > 0.02) continue;
-            const Cell *a = &g->cell[p->cell], *b = &g->cell[q->cell];
-            int worse = a->runs < b->runs || (a->runs == b->runs && a->loss > b->loss);
-            (worse ? p : q)->verdict = OTHER_SETTING;
-        }
-}
-
-// Gather the cells that are used, and find each budget's among them.
-static void gather_used(Group *g) {
-    double **column[] = {&g->F, &g->D, &g->C, &g->loss, &g->runs};
-    for (int k = 0; k < 5; k++) *column[k] = alloc_or_die(g->n_cells * sizeof **column[k]);
-    g->use = alloc_or_die(g->n_cells * sizeof *g->use);
-    for (const Point *p = g->point; p < g->point + g->n; p++) g->count[p->verdict]++;
-    for (const Cell *c = g->cell; c < g->cell + g->n_cells; c++) {
-        const Point *p = &g->point[c->point];
-        if (p->verdict != USED) continue;
-        size_t i = g->n_use++;
-        g->use[i] = c->point, g->F[i] = p->F, g->D[i] = p->D, g->C[i] = p->C;
-        g->loss[i] = c->loss, g->runs[i] = (double)c->runs;
-    }
-    for (Budget *b = g->budget; b < g->budget + g->n_budgets; b++) {
-        while (b->use < g->n_use && g->use[b->use] < b->first) b->use++;
-        for (size_t i = b->use; i < g->n_use && g->use[i] < b->first + b->n; i++)
-            b->n_use++, b->C += log(g->C[i]);
-        b->C = exp(b->C / (double)b->n_use);
-    }
-}
-
 // What the bootstrap draws: cells, from each budget as many as it has; but where the points are learning
 // curves (no budgets, and more than eight points for a size), all of one size, since those of a run are not
 // independent.
@@ -1182,20 +485,6 @@ static void find_units(Group *g) {
     for (size_t b = 0; b < g->n_budgets; b++)
         for (size_t i = 0; i < g->budget[b].n_use; i++) g->stratum[g->budget[b].use + i] = b;
 }
-
-// Find which points are used, the budgets, and the best setting of each.
-void group_budgets(Group *g) {
-    qsort(g->point, g->n, sizeof *g->point, compare_points);
-    find_unsound(g), make_cells(g), find_budgets(g);
-    for (Budget *b = g->budget; b < g->budget + g->n_budgets; b++) choose_setting(g, b);
-    drop_beaten(g), gather_used(g), find_units(g);
-    g->rates = tuned_rates(g);
-}
-
-// ----------------------------------------------------------------------------
-// the bootstrap, and what it says of the best split
-
-enum { STREAM_BOOTSTRAP = 300, DRAW_STARTS = 6, DRAW_TRIES = 20 };
 
 // Draw a resample: w (n_use) becomes how often each used cell is in it. As many units are drawn from each
 // budget as it has, and from those without a budget. Each objective has its own random numbers, so that the
@@ -1222,13 +511,8 @@ void ratio_interval(const Group *g, int way, const Group *over, int over_way, do
     size_t n = over ? MIN(g->n_draws, over->n_draws) : g->n_draws;
     double *x = alloc_or_die(n * sizeof *x);
     for (size_t i = 0; i < n; i++) {
-        double F[2] = {NAN, NAN};
-        const Group *of[2] = {g, over};
-        for (int k = 0; k < (over ? 2 : 1); k++) {
-            int by_law = (k ? over_way : way) == BY_LAW;
-            F[k] = by_law ? law_F_opt(&of[k]->draw[i], C) : power_at(&of[k]->draw_minima[i], C);
-        }
-        x[i] = over ? pow(F[1] / F[0], 2) : C / (F[0] * F[0]);
+        double F = power_at(&g->draw_split[way][i], C);
+        x[i] = over ? pow(power_at(&over->draw_split[over_way][i], C) / F, 2) : C / (F * F);
     }
     interval_95(x, n, lo, hi);
     free(x);
@@ -1241,15 +525,15 @@ double split_ratio(const Group *g, int way, double C) { return C / pow(split_F(g
 // The intervals that the draws give.
 static void summarise_draws(Group *g) {
     double *x = alloc_or_die(g->n_draws * sizeof *x);
-    PowerLaw *law = &g->split[BY_LAW], *minima = &g->split[BY_MINIMA];
     for (size_t i = 0; i < g->n_draws; i++) g->n_laws += !isnan(g->draw[i].E);
     for (int k = 0; k < N_LAW; k++) {
         for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw[i].v[k];
         interval_95(x, g->n_draws, &g->lo.v[k], &g->hi.v[k]);
     }
-    for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw_minima[i].exponent;
-    interval_95(x, g->n_draws, &minima->exponent_lo, &minima->exponent_hi);
-    law->exponent_lo = g->lo.a, law->exponent_hi = g->hi.a;
+    for (int way = 0; way < N_WAYS; way++) {
+        for (size_t i = 0; i < g->n_draws; i++) x[i] = g->draw_split[way][i].exponent;
+        interval_95(x, g->n_draws, &g->split[way].exponent_lo, &g->split[way].exponent_hi);
+    }
     free(x);
 }
 
@@ -1270,7 +554,7 @@ static void bootstrap_group(Group *g, const Surface *s, const double t[NP]) {
     size_t draws = g->n_draws = fit_opt.draws, done = 0;
     double began = now_seconds(), shown = began;
     g->draw = alloc_or_die(draws * sizeof *g->draw);
-    g->draw_minima = alloc_or_die(draws * sizeof *g->draw_minima);
+    for (int way = 0; way < N_WAYS; way++) g->draw_split[way] = alloc_or_die(draws * sizeof(PowerLaw));
     #pragma omp parallel for schedule(dynamic)
     for (size_t i = 0; i < draws; i++) {
         double mine[NP], *w = alloc_or_die(g->n_use * sizeof *w);
@@ -1282,7 +566,7 @@ static void bootstrap_group(Group *g, const Surface *s, const double t[NP]) {
         memcpy(mine, t, sizeof mine);
         for (int k = 0; k < N_LAW; k++) g->draw[i].v[k] = NAN;
         if (possible && g->has_law) g->draw[i] = surface_fit(s, w, DRAW_STARTS, mine, 1, NULL, NULL);
-        g->draw_minima[i] = fit_minima(g, w);
+        g->draw_split[BY_LAW][i] = law_split(&g->draw[i]), g->draw_split[BY_MINIMA][i] = fit_minima(g, w);
         free(w);
         #pragma omp critical
         show_progress(g, ++done, began, &shown);
@@ -1318,7 +602,7 @@ static void find_refusals(Group *g) {
         g->law.B == 0 ? "no frontier: B is 0, so the loss does not depend on D" :
         !(g->law.G > 0 && isfinite(g->law.G)) ? "no frontier: G cannot be computed" : decade;
     g->refused[BY_MINIMA] =
-        fit_opt.with_head ? "no isoFLOP curves: with the head, C varies within a budget" :
+        reading.with_head ? "no isoFLOP curves: with the head, C varies within a budget" :
         g->n_budgets == 0 ? "no isoFLOP curves: the points do not form budgets" :
         usable < 3 ? "too few budgets: it takes three with three sizes or more" :
         inside < 2 ? "no interior minimum in two budgets or more: try smaller and larger sizes" :
@@ -1335,13 +619,14 @@ static double compared_C(const Group *g, int k) {
 
 // Do law and minima agree? Not if they are a factor of 2 apart anywhere, or 1.25 with all of the interval on
 // one side.
-static int compare_ways(const Group *g) {
+static int compare_ways(Group *g) {
     double lo, hi;
     int ways = !g->refused[BY_LAW] + !g->refused[BY_MINIMA], apart = 0;
     for (int k = 0; k < 3 && ways == 2; k++) {
         double C = compared_C(g, k), factor = split_F(g, BY_LAW, C) / split_F(g, BY_MINIMA, C);
         ratio_interval(g, BY_LAW, g, BY_MINIMA, C, &lo, &hi);
         int tells = g->n_draws && (lo > 1 || hi < 1);
+        g->apart = fmax(g->apart, fmax(factor, 1 / factor));
         apart |= !(fabs(log(factor)) < log(tells ? 1.25 : 2));
     }
     return ways < 2 ? (ways ? ONE_WAY : NEITHER) : apart ? DISAGREE : AGREE;
@@ -1349,7 +634,7 @@ static int compare_ways(const Group *g) {
 
 // Work out everything about a group.
 void fit_group(Group *g) {
-    group_budgets(g);
+    group_budgets(g), find_units(g);
     double *w = alloc_or_die(g->n_use * sizeof *w), t[NP] = {0};
     Law end[MAX_STARTS + 1];
     for (size_t i = 0; i < g->n_use; i++) w[i] = 1;
@@ -1362,7 +647,7 @@ void fit_group(Group *g) {
         find_alternatives(g, end);
         hold_out(g);
     }
-    g->split[BY_LAW] = (PowerLaw){g->law.G, g->law.a, NAN, NAN, (size_t)g->has_law};
+    g->split[BY_LAW] = law_split(&g->law);
     g->split[BY_MINIMA] = fit_minima(g, w);
     if (fit_opt.draws > 0 && g->n_use > 0) bootstrap_group(g, &s, t);
     find_refusals(g);
@@ -1373,43 +658,15 @@ void fit_group(Group *g) {
 // ----------------------------------------------------------------------------
 // plans: from a compute budget to a run
 
-typedef struct {
-    size_t L, C; // layers, channels
-} Shape;
-
-// The sizes that the sweep trains and that plans name. F_N grows by about 1.5 from one to the next: width
-// from 16 channels, depth from two layers (models with one stall), to the shape of BERT-base.
-static const Shape ladder[] = {
-    {2, 16},  {2, 24},  {2, 32},  {2, 40},  {2, 48},  {2, 64},  {2, 80},  {2, 96},
-    {2, 128}, {3, 128}, {3, 160}, {3, 192}, {4, 192}, {4, 224}, {5, 256}, {6, 288},
-    {6, 352}, {7, 384}, {7, 448}, {8, 512}, {9, 576}, {11, 640}, {12, 768},
-};
-enum { N_LADDER = sizeof ladder / sizeof *ladder };
-
-// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
-static double shape_flops(const Config *c, double head_rate) {
-    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
+// Open a stream that writes to memory. After text_close, *text holds what was written; the caller frees it.
+static FILE *text_open(char **text, size_t *size) {
+    FILE *f = open_memstream(text, size);
+    if (!f) die("out of memory");
+    return f;
 }
 
-// The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer
-// for every 64 channels.
-Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
-    Config best = {0};
-    double nearest = INFINITY;
-    for (size_t i = 0; i < 400; i++) {
-        Shape s = i < N_LADDER ? ladder[i] : (Shape){i - N_LADDER + 13, 64 * (i - N_LADDER + 13)};
-        Config c = {s.L, s.C, MAX(1, s.C / 32), default_hidden(s.C), T, V, causal};
-        double off = fabs(log(shape_flops(&c, head_rate) / F));
-        if (off < nearest) nearest = off, best = c;
-    }
-    return best;
-}
-
-// The rows in a step of a run of this many tokens: as wanted, but few enough for MIN_STEPS, and so many that
-// a step without a masked token, which cannot be trained on, comes once in 10^9 steps. (mask_rate 1: ntp)
-size_t choose_rows(double want, double tokens, double T, double mask_rate) {
-    double least = mask_rate < 1 ? fmin(1e6, ceil(log(1e-9) / log1p(-mask_rate) / T)) : 1;
-    return (size_t)fmax(fmax(1, least), floor(fmin(want, tokens / T / MIN_STEPS)));
+static void text_close(FILE *f) {
+    if (fclose(f)) die("out of memory");
 }
 
 // The best run at a compute C.
@@ -1449,7 +706,7 @@ Plan make_plan(const Group *g, int way, double C) {
     p.smaller = law_loss(law, p.F / 3, p.D * 3) - p.loss, p.larger = law_loss(law, p.F * 3, p.D / 3) - p.loss;
     double T = as->seq_len, V = as->vocab, mask = as->mask_rate > 0 ? fmin(as->mask_rate, 1) : 1;
     if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
-    double head_rate = fit_opt.with_head ? mask : 0;
+    double head_rate = reading.with_head ? mask : 0;
     p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
     p.shape_F = shape_flops(&p.shape, head_rate);
     p.shape_D = C / p.shape_F, p.params = parameter_count(&p.shape);
@@ -1479,7 +736,7 @@ static void put_plan_command(FILE *f, const Group *g, int way, const Plan *p, in
         fprintf(f, " --grad-clip %g", as->grad_clip);
     if (!may_be_equal(as->weight_decay, default_settings.weight_decay))
         fprintf(f, " --weight-decay %g", as->weight_decay);
-    if (fit_opt.with_head) fprintf(f, " --tokens %.9g", p->shape_D);
+    if (reading.with_head) fprintf(f, " --tokens %.9g", p->shape_D);
     else fprintf(f, " --flops %.9g", p->C);
     fprintf(f, " --out best-%s%s%s-%s%s%s", g->objective, is_plain_name(g->data) ? "-" : "",
             is_plain_name(g->data) ? g->data : "", compute, g->verdict == DISAGREE ? "-by-" : "",
@@ -1527,6 +784,12 @@ static double compute_of_hours(const Group *g, int way, double hours) {
 
 static FILE *json; // where to; NULL: not asked for
 
+// The bytes of the UTF-8 character at the start of a text; 0 if it is not valid (U+FFFE and U+FFFF are not).
+size_t utf8_length(const char *text) {
+    return !strncmp(text, "\xef\xbf\xbe", 3) || !strncmp(text, "\xef\xbf\xbf", 3) ? 0 : utf8_bytes(text, 4);
+}
+
+// Write text as a JSON string; what is not UTF-8 becomes U+FFFD.
 static void json_text(FILE *f, const char *text) {
     fputc('"', f);
     for (size_t n; *text; text += MAX(n, 1)) {
@@ -1539,6 +802,7 @@ static void json_text(FILE *f, const char *text) {
     fputc('"', f);
 }
 
+// Add a number to the JSON, if there is one, under this name; null if it is NAN or infinite.
 __attribute__((format(printf, 2, 3)))
 static void json_number(double x, const char *name, ...) {
     va_list args;
@@ -1586,62 +850,22 @@ static void put_line(const char *key, int number, const char *note, const Item *
     printf("%s%s\n", *note ? "  " : "", note);
 }
 
-// The mean of the exact floor over the used points that tell it; NAN if none does.
-double mean_floor(const Group *g) {
-    double sum = 0, n = 0;
-    for (size_t i = 0; i < g->n_use; i++) {
-        double x = g->point[g->use[i]].val_floor;
-        if (!isnan(x)) sum += x, n++;
-    }
-    return n > 0 ? sum / n : NAN;
-}
-
-static void print_points(FILE *f, const Group *g) {
-    double low, high;
-    const size_t *n = g->count;
-    fprintf(f, "%s%s%s: %zu points, %zu of them used", *g->objective ? g->objective : "all rows",
-            *g->data ? " on " : "", g->data, g->n, n[USED]);
-    if (n[USED] > g->n_use) fprintf(f, ", as %zu means over seeds", g->n_use);
-    fprintf(f, "\n  left out%s: %zu with fewer than %d steps, ", fit_opt.all ? "" : " (unless --all)",
-            n[TOO_SHORT], MIN_STEPS);
-    if (isnan(g->plateau))
-        fprintf(f, "none for its loss (the unigram plateau is not known; give it with --plateau)");
-    else
-        fprintf(f, "%zu with a loss above 90%% of the unigram plateau (%.4f, %s)", n[ON_PLATEAU], g->plateau,
-                g->plateau_from);
-    if (n[OTHER_SETTING]) fprintf(f, "\n  left out: %zu of a rate or batch not chosen", n[OTHER_SETTING]);
-    if (n[COPY]) fprintf(f, "\n  left out: %zu exact copies of other rows", n[COPY]);
-    fprintf(f, "\n");
-    if (g->n_units < g->n_use)
-        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",
-                g->n_units, g->n_units < 8 ? "; so few tell little" : "");
-    const char *const names[] = {fit_opt.with_head ? "F = F_N + F_head" : "F", "D", "C = F D", "loss"};
-    const double *const axis[] = {g->F, g->D, g->C, g->loss};
-    for (int k = 0; k < 4 && g->n_use > 0; k++) {
-        range_of(axis[k], g->n_use, &low, &high);
-        fprintf(f, "%s%s %.4g … %.4g%s", k ? ", " : "  ", names[k], low, high, k == 3 ? "\n" : "");
-    }
-}
-
 // What law and minima say of the best split, and whether that is the same.
 static void print_verdict(FILE *f, const Group *g) {
-    double worst = 1;
     for (int way = 0; way < N_WAYS; way++) {
         const PowerLaw *p = &g->split[way];
+        int digits = p->exponent_hi - p->exponent_lo > 0.1 ? 2 : 3;
         if (g->refused[way]) fprintf(f, "  no best split by the %s: %s\n", way_names[way], g->refused[way]);
-        else fprintf(f, "  F_opt ∝ C^a by the %s: a = %.3f", way_names[way], p->exponent);
-        if (!g->refused[way] && g->n_draws) fprintf(f, " (%.3f … %.3f)", p->exponent_lo, p->exponent_hi);
+        else fprintf(f, "  F_opt ∝ C^a by the %s: a = %.*f", way_names[way], digits, p->exponent);
+        if (!g->refused[way] && g->n_draws)
+            fprintf(f, " (%.*f … %.*f)", digits, p->exponent_lo, digits, p->exponent_hi);
         if (!g->refused[way]) fprintf(f, "\n");
     }
-    for (int k = 0; k < 3 && g->verdict >= AGREE; k++) {
-        double C = compared_C(g, k), factor = split_F(g, BY_LAW, C) / split_F(g, BY_MINIMA, C);
-        worst = fmax(worst, fmax(factor, 1 / factor));
-    }
     if (g->verdict == AGREE)
-        fprintf(f, "  verdict: law and minima agree: their F_opt are at most %.2g times apart\n", worst);
+        fprintf(f, "  verdict: law and minima agree: their F_opt are at most %.2g times apart\n", g->apart);
     else if (g->verdict == DISAGREE)
         fprintf(f, "  verdict: law and minima do not agree: their F_opt are up to %.2g times apart; both "
-                "are shown\n", worst);
+                "are shown\n", g->apart);
     else if (g->verdict == ONE_WAY)
         fprintf(f, "  verdict: by the %s alone: nothing to hold it against\n",
                 way_names[g->refused[BY_LAW] ? BY_MINIMA : BY_LAW]);
@@ -1687,10 +911,24 @@ static void report_identified(const Group *g) {
     }
 }
 
+// Two checks of a law: its E against the exact floor, and how it predicts the budget that it has not seen.
+static void print_checks(FILE *f, const Group *g) {
+    double floor_value = mean_floor(g);
+    if (!isnan(floor_value)) {
+        fprintf(f, "  the exact floor is %.4f: E - floor = %+.4f", floor_value, g->law.E - floor_value);
+        if (g->n_draws) fprintf(f, " (%+.4f … %+.4f)", g->lo.E - floor_value, g->hi.E - floor_value);
+        fprintf(f, "\n");
+    }
+    if (g->held_n)
+        fprintf(f, "  held out: a fit without C ≥ %.3g predicts its %zu points %+.2f%% off (rms %.2f%%)\n",
+                g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
+    else fprintf(f, "  held out: nothing; without the largest budget too few points would be left\n");
+}
+
+// Print the numbers of the law, and what is known of how good they are.
 static void report_law(const Group *g) {
     const Fix *fix = &fit_opt.fixed;
     const double fixed[N_LAW] = {fix->E, NAN, NAN, fix->alpha, fix->beta, NAN, NAN, NAN, NAN};
-    double floor_value = mean_floor(g);
     printf("\n  L = E + A/F^alpha + B/D^beta,  F_opt = G C^a,  D_opt = C^b / G;  Huber objective %.6g\n",
            g->law.huber);
     if (g->n_draws)
@@ -1703,19 +941,18 @@ static void report_law(const Group *g) {
         printf("\n");
     }
     report_identified(g);
-    if (!isnan(floor_value)) {
-        printf("  the exact floor is %.4f: E - floor = %+.4f", floor_value, g->law.E - floor_value);
-        if (g->n_draws) printf(" (%+.4f … %+.4f)", g->lo.E - floor_value, g->hi.E - floor_value);
-        printf("\n");
-    }
-    if (g->held_n)
-        printf("  held out: a fit without C ≥ %.3g predicts its %zu points %+.2f%% off (rms %.2f%%)\n",
-               g->budget[g->n_budgets - 1].C, g->held_n, 100 * g->held_mean, 100 * g->held_rms);
-    else printf("  held out: nothing; without the largest budget too few points would be left for a fit\n");
+    print_checks(stdout, g);
 }
 
 // The residual of a used cell, in log loss: measured - law.
 double residual(const Group *g, size_t i) { return log(g->loss[i] / law_loss(&g->law, g->F[i], g->D[i])); }
+
+// The root-mean-square of all residuals.
+static double root_mean_square(const Group *g) {
+    double squares = 0;
+    for (size_t i = 0; i < g->n_use; i++) squares += pow(residual(g, i), 2);
+    return sqrt(squares / (double)g->n_use);
+}
 
 // Line `number`: the residuals of cells [from, to) whose log F/F_opt is from lo to hi. Returns the next one.
 static int report_residuals(const Group *g, int number, const char *name, size_t from, size_t to, double lo,
@@ -1735,12 +972,10 @@ static int report_residuals(const Group *g, int number, const char *name, size_t
 
 // The test of fit: residuals by budget and by distance from the best size, against what seeds differ by.
 static void report_fit(const Group *g) {
-    double squares = 0, chi = 0, free = (double)g->n_use - 5, far = log(2);
+    double chi = 0, free = (double)g->n_use - 5, far = log(2), rms = root_mean_square(g);
     char name[32];
     int n = 1;
-    for (size_t i = 0; i < g->n_use; i++)
-        squares += pow(residual(g, i), 2), chi += g->runs[i] * pow(residual(g, i) / g->noise, 2) / free;
-    double rms = sqrt(squares / (double)g->n_use);
+    for (size_t i = 0; i < g->n_use; i++) chi += g->runs[i] * pow(residual(g, i) / g->noise, 2) / free;
     printf("\n  residuals: root-mean-square error of log loss %.3g; ", rms);
     int misfit = chi > 1 + 2 * sqrt(2 / free + 2 / (double)g->repeats);
     if (g->repeats == 0 || free <= 0)
@@ -1766,6 +1001,7 @@ static void report_fit(const Group *g) {
                   NUM("residual", 9, 2, residual(g, i)));
 }
 
+// Print the power law of some minima.
 static void report_power(const char *name, const char *key, const PowerLaw *p) {
     json_number(p->k, "%s_k", key), json_number(p->exponent, "%s_exponent", key);
     json_number(p->exponent_lo, "%s_exponent_lo", key), json_number(p->exponent_hi, "%s_exponent_hi", key);
@@ -1776,6 +1012,7 @@ static void report_power(const char *name, const char *key, const PowerLaw *p) {
                 p->exponent_hi, p->n);
 }
 
+// Print the budgets with their minima, rates and batches, and the power laws through them.
 static void report_minima(const Group *g) {
     PowerLaw pooled = fit_pooled(g);
     int wide = model_run(g)->lr > 0; // or there is nothing to show
@@ -1792,8 +1029,8 @@ static void report_minima(const Group *g) {
              NUM("batch", 7 * wide, 5, b->batch_tokens), NUM("batches", 7 * wide, 3, b->batches),
              HIDDEN("open", b->open), HIDDEN("edge", b->edge), HIDDEN("off", b->off),
              HIDDEN("lr_edge", b->lr_edge), HIDDEN("batch_edge", b->batch_edge));
-    if (!fit_opt.with_head) report_power("through these minima", "minima", &g->split[BY_MINIMA]);
-    if (!fit_opt.with_head) report_power("one model of all budgets", "pooled", &pooled);
+    if (!reading.with_head) report_power("through these minima", "minima", &g->split[BY_MINIMA]);
+    if (!reading.with_head) report_power("one model of all budgets", "pooled", &pooled);
     const Rates *r = &g->rates;
     if (r->grids)
         printf("  rate = %.3g C^%.3f / √channels, batch = %.3g D^%.3f tokens, from %zu budgets at which "
@@ -1804,9 +1041,7 @@ static void report_minima(const Group *g) {
     json_number(r->batch.k, "batch_k"), json_number(r->batch.exponent, "batch_exponent");
 }
 
-// Is there a best split by the law?
-int has_frontier(const Group *g) { return !g->refused[BY_LAW]; }
-
+// Print a plan as line `number` of the table.
 static void report_plan(const Group *g, int way, const Plan *p, int number) {
     char shape[32];
     double band[2], largest, known = p->shape.L ? 1 : NAN;
@@ -1869,28 +1104,6 @@ static void report_plans(const Group *g, int way) {
     if (one) report_command(g, way, &p);
 }
 
-// Warn of runs that differ in what one law takes for granted. A run that does not tell agrees with any.
-static void print_mixed(FILE *f, const Group *g) {
-#define ALIKE(name) {#name, offsetof(Point, name)}
-    static const struct { const char *name; size_t offset; } alike[] = {
-        ALIKE(seq_len), ALIKE(vocab), ALIKE(mask_rate), ALIKE(grad_clip), ALIKE(weight_decay),
-        ALIKE(val_rows), ALIKE(val_data), {"the data itself (fingerprint)", offsetof(Point, fingerprint)},
-    };
-#undef ALIKE
-    int any = 0;
-    for (size_t k = 0; k < sizeof alike / sizeof *alike; k++) {
-        double first = NAN;
-        int differ = 0;
-        for (const Point *p = g->point; p < g->point + g->n; p++) {
-            double x = is_sound(p) ? point_number(p, alike[k].offset) : NAN;
-            if (isnan(first)) first = x;
-            differ |= !may_be_equal(first, x);
-        }
-        if (differ) fprintf(f, "%s%s", any++ ? ", " : "  warning: these runs differ in ", alike[k].name);
-    }
-    if (any) fprintf(f, ": one law may not describe them all\n");
-}
-
 // What these points cannot support.
 static void print_warnings(FILE *f, const Group *g) {
     double low, high, least;
@@ -1898,6 +1111,9 @@ static void print_warnings(FILE *f, const Group *g) {
     const double *axis[] = {g->F, g->D, g->C};
     const Fix *fix = &fit_opt.fixed;
     print_mixed(f, g);
+    if (g->n_draws && g->n_units < g->n_use)
+        fprintf(f, "  learning curves: intervals are over the %zu sizes, not over points of one run%s\n",
+                g->n_units, g->n_units < 8 ? "; so few tell little" : "");
     if (!g->has_law) return;
     for (int k = 0; k < 3; k++) {
         range_of(axis[k], g->n_use, &low, &high);
@@ -1920,10 +1136,10 @@ static void print_warnings(FILE *f, const Group *g) {
         fprintf(f, "  warning: %zu runs read their data more than 4 times: not all of D is new\n", again);
 }
 
-// For a group with mlm, the group with ntp on the same data, if both have a best split; else NULL.
-static const Group *counterpart(const Fit *fit, size_t i) {
-    const Group *g = &fit->group[i], *next = g + 1; // groups are sorted by data, then objective
-    if (i + 1 == fit->n || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
+// For a group with mlm, the group before `end` with ntp on the same data, if both have a best split; or NULL.
+static const Group *counterpart(const Group *g, const Group *end) {
+    const Group *next = g + 1; // groups are sorted by data, then objective
+    if (next >= end || strcmp(g->objective, "mlm") || strcmp(next->objective, "ntp")) return NULL;
     return !strcmp(g->data, next->data) && g->verdict != NEITHER && next->verdict != NEITHER ? next : NULL;
 }
 
@@ -1942,7 +1158,7 @@ static void report_heads(const Group *mlm, const Group *ntp, double C) {
     int way = mlm->refused[BY_LAW] || ntp->refused[BY_LAW] ? BY_MINIMA : BY_LAW;
     Plan p = make_plan(mlm, way, C), q = make_plan(ntp, way, C);
     double mask = model_run(mlm)->mask_rate;
-    if (fit_opt.with_head) printf("  F includes the head\n");
+    if (reading.with_head) printf("  F includes the head\n");
     else if (p.shape.L && q.shape.L && mask > 0)
         printf("  F leaves out the head (--with-head includes it): at C = %.3g it is %.0f%% of F_N for mlm, "
                "%.0f%% for ntp\n", C, flops_per_token_head(&p.shape, mask) / p.shape_F * 100,
@@ -1990,7 +1206,7 @@ static void begin_json(const Group *g) {
         {"means_used", (double)g->n_use}, {"points_too_short", (double)g->count[TOO_SHORT]},
         {"points_on_plateau", (double)g->count[ON_PLATEAU]}, {"points_copied", (double)g->count[COPY]},
         {"points_of_other_settings", (double)g->count[OTHER_SETTING]}, {"plateau", g->plateau},
-        {"floor", mean_floor(g)}, {"with_head", fit_opt.with_head}, {"fix_E", fit_opt.fixed.E},
+        {"floor", mean_floor(g)}, {"with_head", reading.with_head}, {"fix_E", fit_opt.fixed.E},
         {"fix_alpha", fit_opt.fixed.alpha}, {"fix_beta", fit_opt.fixed.beta}, {"draws", (double)g->n_draws},
         {"seed", (double)fit_opt.seed}, {"C_min", low}, {"C_max", high}, {"converged", g->converged},
         {"held_points", (double)g->held_n}, {"held_mean", g->held_n ? g->held_mean : NAN},
@@ -2002,6 +1218,7 @@ static void begin_json(const Group *g) {
         fprintf(json, ",\n  \"%s_refused\": ", way_names[way]), json_text(json, g->refused[way] ?: "");
 }
 
+// Print all that there is to say about a group.
 static void report_group(const Group *g) {
     if (json) begin_json(g);
     print_points(stdout, g), print_verdict(stdout, g), report_ways(g);
@@ -2019,12 +1236,13 @@ static void report_group(const Group *g) {
 #define TO(field) .offset = offsetof(FitSettings, field)
 static Option fit_options[] = {
     {"", FILES, FREE, TO(points), 0, 0, "POINTS", ""},
-    {"columns", TEXT, FREE, TO(columns), 0, 0, "F,D,L",
+    {"columns", TEXT, FREE, TO(reading.columns), 0, 0, "F,D,L",
      "names of columns: F or N=params, D or C=compute, and the loss"},
-    {"flops-per", REAL, FREE, TO(flops_per), 1e-9, 1e12, "X", "F of a unit of the size (6 for N, else 1)"},
-    {"objective", TEXT, FREE, TO(objective), 0, 0, "NAME", "only rows with this objective"},
-    {"data", TEXT, FREE, TO(data), 0, 0, "NAME", "only rows with this data"},
-    {"with-head", FLAG, FREE, TO(with_head), 0, 0, "", "count the head: F is F_N + F_head"},
+    {"flops-per", REAL, FREE, TO(reading.flops_per), 1e-9, 1e12, "X",
+     "F of a unit of the size (6 for N, else 1)"},
+    {"objective", TEXT, FREE, TO(reading.objective), 0, 0, "NAME", "only rows with this objective"},
+    {"data", TEXT, FREE, TO(reading.data), 0, 0, "NAME", "only rows with this data"},
+    {"with-head", FLAG, FREE, TO(reading.with_head), 0, 0, "", "count the head: F is F_N + F_head"},
     {"fix", TEXT, FREE, TO(fix), 0, 0, "LIST", "what is known, as in E=0.9,alpha=0.35; or alpha=beta"},
     {"predict", REAL, FREE, TO(predict), 1, 1e40, "C", "the best run at this compute, and its command"},
     {"hours", REAL, FREE, TO(hours), 0.001, 1e5, "H", "the best run that takes so long here"},
@@ -2032,8 +1250,8 @@ static Option fit_options[] = {
     {"json", TEXT, FREE, TO(json), 0, 0, "FILE", "write all results at full precision"},
     {"draws", COUNT, FREE, TO(draws), 0, 1e5, "N", "bootstrap resamples (1000; 0: no intervals)"},
     {"seed", COUNT, FREE, TO(seed), 0, 1e15, "N", "of the bootstrap (1)"},
-    {"plateau", REAL, FREE, TO(plateau), 1e-6, 1e6, "X", "the unigram plateau: see below"},
-    {"all", FLAG, FREE, TO(all), 0, 0, "", "use runs whatever their length and loss"},
+    {"plateau", REAL, FREE, TO(reading.plateau), 1e-6, 1e6, "X", "the unigram plateau: see below"},
+    {"all", FLAG, FREE, TO(reading.all), 0, 0, "", "use runs whatever their length and loss"},
     {"help", FLAG, FREE, TO(help), 0, 0, "", "print this list"},
     {0},
 };
@@ -2046,25 +1264,6 @@ static const char fit_notes[] =
     "If not, give it with --plateau; without either, ln V is used, which is higher.\n"
     "Seeds are averaged. Of several rates and batches one is chosen for each budget, by its mean over seeds\n"
     "and sizes, and used at every size.\n";
-
-// Take --columns apart. A name without a key has its usual role, or else that of its place.
-static void read_columns(void) {
-    char *copy = strdup(fit_opt.columns), *name[3] = {NULL};
-    static const int place[3] = {COL_F, COL_D, COL_LOSS};
-    if (!copy || csv_split(copy, ',', name, 3) != 3 || !*name[0] || !*name[1] || !*name[2])
-        die_usage("--columns %s: give three names, of F, D and the loss", fit_opt.columns);
-    for (int i = 0; i < 3; i++) {
-        int role = place[i], keyed = 0;
-        for (int k = 0; k < N_ROLES; k++) {
-            if (!strncmp(name[i], roles[k].key, 2)) role = k, keyed = 2;
-            else if (!keyed && find_column(&name[i], 1, roles[k].names) == 0) role = k;
-        }
-        if (fit_opt.column[role])
-            die_usage("--columns %s: two are %s; tell them apart, as in F=NAME,D=NAME,L=NAME (or N=, C=)",
-                      fit_opt.columns, roles[role].key);
-        fit_opt.column[role] = name[i] + keyed;
-    }
-}
 
 // Take --fix apart.
 static void read_fixed(void) {
@@ -2090,26 +1289,9 @@ static void read_fixed(void) {
 static void settle_fit_settings(void) {
     if (fit_opt.points.n == 0) die_usage("no file of loss points; give one or more, or see --help");
     if (!isnan(fit_opt.hours) && !isnan(fit_opt.predict)) die_usage("--hours, --predict: give one of them");
-    if (fit_opt.columns) read_columns();
+    reading = fit_opt.reading;
+    if (reading.columns) read_columns();
     if (fit_opt.fix) read_fixed();
-}
-
-static int compare_groups(const void *a, const void *b) {
-    const Group *g = a, *h = b;
-    int by_data = strcmp(g->data, h->data);
-    return by_data ? by_data : strcmp(g->objective, h->objective);
-}
-
-// Read the files and fit every group, sorted by data, then objective.
-Fit fit_files(const Files *files) {
-    Fit fit = {0};
-    for (size_t i = 0; i < files->n; i++) read_points(&fit, files->path[i]);
-    if (fit.n == 0)
-        die("%s: no points%s", files->path[0], fit_opt.objective || fit_opt.data ?
-            " with this objective and data; look at these columns" : "; give a file with some rows");
-    qsort(fit.group, fit.n, sizeof *fit.group, compare_groups);
-    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
-    return fit;
 }
 
 int fit_main(int argc, char **argv) {
@@ -2124,14 +1306,15 @@ int fit_main(int argc, char **argv) {
         return 0;
     }
     settle_fit_settings();
-    Fit fit = fit_files(&fit_opt.points);
+    Fit fit = read_files(&fit_opt.points);
+    for (size_t i = 0; i < fit.n; i++) fit_group(&fit.group[i]);
     if (fit_opt.json) json = text_open(&text, &size), fputc('[', json);
     for (size_t i = 0; i < fit.n; i++) {
         const Group *g = &fit.group[i];
         if (json) fputs(i ? ", {" : "{", json);
         report_group(g);
         laws += g->has_law || g->verdict != NEITHER || g->rates.known > 0;
-        if (i > 0 && counterpart(&fit, i - 1)) report_ratios(g - 1, g);
+        if (i > 0 && counterpart(g - 1, g + 1)) report_ratios(g - 1, g);
         if (json) fputs("\n}", json);
     }
     if (json) {

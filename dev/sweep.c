@@ -15,10 +15,7 @@ share a folder. The rows of all results are gathered in points.csv.
 */
 #ifndef SWEEP_C
 #define SWEEP_C
-#ifndef FIT_NO_MAIN
-#define FIT_NO_MAIN
-#endif
-#include "fit.c"
+#include "points.c"
 #include <dirent.h>
 #include <sys/wait.h>
 #ifdef __linux__
@@ -77,13 +74,6 @@ typedef struct {
 } Sweep;
 
 static const char *const objective_names[] = {"mlm", "ntp"};
-
-// A number with this many significant digits, as names and commands have it.
-static double rounded(double x, int digits) {
-    char text[32];
-    snprintf(text, sizeof text, "%.*g", digits, x);
-    return strtod(text, NULL);
-}
 
 // ----------------------------------------------------------------------------
 // the settings of a run
@@ -175,7 +165,7 @@ static void fit_lr_points(Sweep *s, const char *path) {
     char data[256];
     size_t budgets = 0;
     data_name(data, &s->base.s.train);
-    fit_opt.plateau = unigram_entropy(s->base.s.train.path[0], s->base.train.V, 0);
+    reading.plateau = unigram_entropy(s->base.s.train.path[0], s->base.train.V, 0);
     read_points(&fit, path);
     for (Group *g = fit.group; g < fit.group + fit.n; g++) {
         if (strcmp(g->data, data)) continue;

@@ -30,6 +30,10 @@ static Law make_law(double E, double A, double B, double alpha, double beta) {
     return law;
 }
 
+// The best split from its definition.
+static double law_F_opt(const Law *law, double C) { return law->G * pow(C, law->a); }
+static double law_ratio(const Law *law, double C) { return C / pow(law_F_opt(law, C), 2); }
+
 static double random_normal(uint64_t seed, uint64_t i) { // Box-Muller
     return sqrt(-2 * log(1 - uniform(seed, 400, 2 * i))) * cos(2 * acos(-1) * uniform(seed, 400, 2 * i + 1));
 }
@@ -198,8 +202,7 @@ static void test_fit_closed_form(void) {
         }
         double F = law_F_opt(&law, C), ratio = pow(C, law.b - law.a) / (law.G * law.G);
         check(fabs(low - log(F)) < 1e-5, "F_opt %g, by search %g", F, exp(low));
-        check(fabs(F * law_D_opt(&law, C) / C - 1) < 1e-9, "F_opt D_opt is not C");
-        check(fabs(law_ratio(&law, C) / ratio - 1) < 1e-9, "D/F is %g, not %g", law_ratio(&law, C), ratio);
+        check(fabs(law.a + law.b - 1) < 1e-12 && fabs(C / F / F / ratio - 1) < 1e-9, "D/F is %g, not %g", C / F / F, ratio);
     }
 }
 
@@ -590,7 +593,7 @@ static void test_fit_simulation(void) {
     static const double at[2] = {1.6e12, 1.6e13};
     const Law laws[2] = {make_law(2.081, 29.79, 38750, 0.2491, 0.683), make_law(3.326, 55.31, 42240, 0.3357, 0.8279)};
     static const double noise[2] = {0.012, 0.0025};
-    fit_opt.draws = 100, fit_opt.plateau = 5.99;
+    fit_opt.draws = 100, reading.plateau = 5.99;
     for (int with = 0; with < 2; with++) {
         static double off[WAYS][2][SETS];
         int holds[2][2] = {{0}};
@@ -643,7 +646,7 @@ static void test_fit_simulation(void) {
                 if (way == BY_LAW) check(holds[0][k] >= 0.88 * SETS, "coverage by the law: %d", holds[0][k]);
             }
     }
-    fit_opt.draws = 1000, fit_opt.seed = 1, fit_opt.plateau = NAN;
+    fit_opt.draws = 1000, fit_opt.seed = 1, reading.plateau = NAN;
 }
 
 // Which points of a file are used, and what was tried of learning rates.
@@ -660,7 +663,7 @@ static void test_fit_rules(void) {
     put_row(f, (Row){.F = 5e5, .D = 2e6, .loss = 0.899 * 5});
     put_row(f, (Row){.objective = "ntp", .F = 5e5, .D = 2e6, .loss = 3});
     fclose(f);
-    fit_opt.plateau = 5;
+    reading.plateau = 5;
     read_points(&fit, scratch("rules.csv"));
     check(fit.n == 2 && fit.group[0].n == 10 && fit.group[1].n == 1, "groups");
     Group *g = &fit.group[0];
@@ -676,7 +679,7 @@ static void test_fit_rules(void) {
     check(g->n_budgets == 1 && b->sizes == 3 && b->lrs == 3 && !b->lr_edge && b->batches == 1 &&
           b->batch_edge && fabs(b->lr / 0.008 - 1) < 1e-12, "the rates of a budget");
     check(!g->has_law && isnan(g->law.E), "four points make a law");
-    fit_opt.plateau = NAN;
+    reading.plateau = NAN;
 }
 
 // The unigram entropy of a shard with the tokens 0 0 0 1 and two ends of text (2).
@@ -1030,7 +1033,7 @@ static void test_sweep_lr_points(void) {
     s.base.s.train = (Files){1, &path};
     fit_lr_points(&s, scratch("grid.csv"));
     check(s.lr_law[0].n == 0, "sweep: points of other data are used");
-    fit_opt.plateau = NAN;
+    reading.plateau = NAN;
     dup2(err, 2), close(err), close(null);
 }
 
@@ -1827,7 +1830,7 @@ static void test_plot_text(void) {
         {0, 3, "0"},        {1, 3, "1"},           {0.5, 3, "0.5"},         {2.346, 3, "2.35"},
         {99.96, 3, "100"},  {4096, 3, "4096"},     {0.00123, 3, "0.00123"}, {0.000123, 2, "1.2×10⁻⁴"},
         {1e5, 3, "10⁵"},    {2e5, 6, "2×10⁵"},     {9.999e11, 3, "10¹²"},   {1.5e-12, 3, "1.5×10⁻¹²"},
-        {-2.5, 3, "-2.5"},  {100, 3, "100"},       {10, 2, "10"},           {NAN, 3, "–"},
+        {-2.5, 3, "−2.5"},  {100, 3, "100"},       {10, 2, "10"},           {NAN, 3, "–"},
         {INFINITY, 3, "–"}, {1234.5, 6, "1234.5"}, {1e-300, 3, "10⁻³⁰⁰"},
     };
     for (size_t k = 0; k < LENGTH(numbers); k++) {
@@ -1846,9 +1849,30 @@ static void test_plot_text(void) {
         char *got;
         size_t size;
         FILE *f = text_open(&got, &size);
-        put_escaped(f, texts[k][0]), text_close(f);
+        put_escaped(f, texts[k][0], strlen(texts[k][0])), text_close(f);
         check(!strcmp(got, texts[k][1]), "text %zu is escaped as %s", k, got);
         free(got);
+    }
+    static const char *const rich[][2] = {
+        {"F_opt ∝ C^0.72.", "F<sub>opt</sub> ∝ C<sup>0.72</sup>."}, {"D_opt/F_opt", "D<sub>opt</sub>/F<sub>opt</sub>"},
+        {"C^-0.4, (-2)", "C<sup>−0.4</sup>, (−2)"}, {"C = 8.909e+04 … 5e-07", "C = 8.91×10⁴ … 5×10⁻⁷"},
+        {"books_train, x_opt, PDF_2, 3-4, e-5", "books_train, x_opt, PDF_2, 3-4, e-5"}, {"_^-<", "_^-&lt;"},
+    };
+    for (size_t k = 0; k < LENGTH(rich); k++) {
+        char *got;
+        size_t size;
+        FILE *f = text_open(&got, &size);
+        put_rich(f, rich[k][0], 0), text_close(f);
+        check(!strcmp(got, rich[k][1]), "\"%s\" is set as %s", rich[k][0], got);
+        free(got);
+    }
+    static const struct { double x, lo, hi; const char *want; } intervals[] = {
+        {29.31, 11.2, 281, "29 (11 … 280)"}, {0.718, 0.54, 0.9026, "0.72 (0.54 … 0.9)"},
+        {1.2346, 1.2341, 1.2352, "1.2346 (1.2341 … 1.2352)"}, {100.4, NAN, NAN, "100"}, {-0.44, -0.83, 0.067, "−0.44 (−0.83 … 0.067)"},
+    };
+    for (size_t k = 0; k < LENGTH(intervals); k++) {
+        const char *got = interval_text(intervals[k].x, intervals[k].lo, intervals[k].hi);
+        check(!strcmp(got, intervals[k].want), "%s, not %s", got, intervals[k].want);
     }
     char name[64];
     group_name(name, sizeof name, "mlm", "ééééé", 10);
@@ -1863,7 +1887,7 @@ static void test_plot_axes(void) {
     check(fabs(axis_place(&a, 10) - 100) < 1e-9 && fabs(axis_place(&a, 1000) - 300) < 1e-9 &&
           fabs(axis_place(&a, 0.1) + 100) < 1e-9, "places on a log axis");
     check(axis_place(&b, 2) == 100 && axis_place(&b, 3) == 50 && axis_place(&b, 5) == -50, "linear places");
-    check(fabs(axis_value(&a, 2 / 3.0) - 100) < 1e-9 && axis_value(&b, 0.25) == 2.5, "values");
+    check(sample(2, 200, 0) == 2 && fabs(sample(2, 200, SAMPLES / 2) - 20) < 1e-9, "samples");
     check(isnan(axis_place(&a, NAN)) && isnan(axis_place(&a, -1)) && axis_place(&a, 0) == -6000 &&
           axis_place(&b, INFINITY) == 100 - 2000, "places outside the axis");
     static const struct {
@@ -1877,14 +1901,14 @@ static void test_plot_axes(void) {
         {{9e4, 6e5, 0, 1, 1}, 7, 3, {1e5, 2e5, 5e5}},
         {{2.9, 4.1, 0, 1, 1}, 7, 6, {3, 3.2, 3.4, 3.6, 3.8, 4}},
         {{0.1, 1.05, 0, 1, 0}, 7, 5, {0.2, 0.4, 0.6, 0.8, 1}},
-        {{3.1, 3.9, 0, 1, 0}, 4, 4, {3.2, 3.4, 3.6, 3.8}},
+        {{3.1, 3.9, 0, 1, 0}, 4, 4, {3.2, 3.4, 3.6, 3.8}}, {{-7, 6, 0, 1, 0}, 5, 3, {-5, 0, 5}},
     };
     for (size_t k = 0; k < LENGTH(cases); k++) {
         double tick[MAX_TICKS];
         size_t n = axis_ticks(&cases[k].axis, tick, cases[k].most);
         check(n == cases[k].n, "axis %zu has %zu ticks, not %zu", k, n, cases[k].n);
         for (size_t i = 0; i < MIN(n, cases[k].n); i++)
-            check(fabs(tick[i] / cases[k].tick[i] - 1) < 1e-12, "axis %zu: tick %g", k, tick[i]);
+            check(fabs(tick[i] - cases[k].tick[i]) < 1e-12 * fabs(cases[k].tick[n - 1]), "axis %zu: tick %g", k, tick[i]);
     }
     check(axis_over((Range){2, 4}, -1).log == 0 && axis_over((Range){1, 9}, -1).log == 1, "log or linear");
     Axis poor[] = {axis_over((Range){3, 3}, 1), axis_over((Range){3, 3}, 0), axis_over(empty_range, 1),
@@ -1963,13 +1987,76 @@ static char *plot_page(const char *arguments) {
     return page;
 }
 
-// Draw a figure of one group, which must be well formed, into *text. The caller frees it.
-static void draw_figure(Figure *figure, const Group *g, char **text) {
+// Draw plots, which must be well formed, into *text. The caller frees it.
+static void draw_plots(Plots *all, char **text) {
     size_t size;
     Page page = {.html = text_open(text, &size)};
-    int drawn = figure(&page, g, 1);
+    draw(&page, all);
     text_close(page.html);
-    check(drawn && !ill_formed(*text), "a figure is not drawn, or not well formed: %s", *text);
+    check(all->n > 0 && !ill_formed(*text), "a figure is not drawn, or not well formed: %s", *text);
+}
+
+static void draw_figure(Figure *figure, const Group *g, size_t n, char **text) {
+    Plots all = {0};
+    figure(&all, g, n);
+    draw_plots(&all, text);
+}
+
+// How often this text begins with `part` or contains it.
+static int count_parts(const char *text, const char *part) {
+    int n = 0;
+    while ((text = strstr(text, part))) n++, text += strlen(part);
+    return n;
+}
+
+// The k-th number after each `part` of a text, up to max of them. Returns how many there are.
+static int numbers_after(const char *text, const char *part, double *x, int max) {
+    int n = 0;
+    for (; (text = strstr(text, part)) && n < max; n++) text += strlen(part), x[n] = atof(text);
+    return n;
+}
+
+// Two plots with places worked out by hand: x from 10 to 1000 takes up 2.2 decades with the margins, y from 0 to
+// 10 becomes -0.5 to 10.5, in all of them, since their labels are the same.
+static void test_plot_places(void) {
+    Group g = {.objective = "o", .data = "d"};
+    Plots all = {0};
+    for (int k = 0; k < 2; k++) {
+        Plot *p = add_plot(&all, "f", "title", &g, 1, "x", 1, "y", 0);
+        Trace *dots = add_trace(p, "dot", "s0", "");
+        add_mark(dots, k ? 100 : 10, 5, NULL), add_interval(dots, k ? 100 : 1000, k ? 5 : 10, 0, 10, "<words>");
+        if (k == 0) continue;
+        add_mark(dots, 100, 20, NULL)->y = 9; // inside
+        Trace *line = add_trace(p, "line", "s1", "");
+        line->aside = 1, line->to = 100, strcpy(line->name, "F_opt");
+        for (double x = 1; x < 1e5; x *= 10) add_interval(line, x, 5, 0, 10, NULL);
+        Trace *tiny = add_trace(p, "tiny", "s2", "tried");
+        tiny->aside = 1, add_mark(tiny, 100, 11, NULL), add_mark(tiny, 1, 5, NULL), add_mark(tiny, 1e4, 5, NULL);
+    }
+    char *text;
+    draw_plots(&all, &text);
+    char *second = strstr(text + 10, "<figure");
+    for (int k = 0; k < 2; k++) {
+        double left, top, width, height, cx[9], cy[9];
+        char *s = k ? second : text;
+        char kept = *second;
+        if (k == 0) *second = 0;
+        sscanf(strstr(s, "<svg x="), "<svg x=\"%lf\" y=\"%lf\" width=\"%lf\" height=\"%lf\"", &left, &top, &width, &height);
+        int n = numbers_after(strstr(s, "<svg x="), "cx=\"", cx, 9);
+        numbers_after(strstr(s, "<svg x="), "cy=\"", cy, 9);
+        check(n == (k ? 3 : 2), "plot %d: %d dots", k, n);
+        for (int i = 0; i < n; i++) {
+            double x = k ? 100 : i ? 1000 : 10, y = k && i == 2 ? 9 : !k && i ? 10 : 5;
+            check(fabs(cx[i] - left - width * (log10(x) - 0.9) / 2.2) < 0.11 &&
+                  fabs(cy[i] - top - height * (10.5 - y) / 11) < 0.11, "plot %d: dot %d at %g, %g", k, i, cx[i], cy[i]);
+        }
+        check(strstr(s, k ? "3 points are outside" : "&lt;words&gt;") != NULL, "plot %d: outside, words", k);
+        *second = kept;
+    }
+    check(count_parts(second, "<path class=\"line s1\"") == 1 && count_parts(second, "<path class=\"line s1 out\"") == 1 &&
+          count_parts(second, "<path class=\"band s1 out\"") == 1 && count_parts(second, "class=\"bar s0\"") == 1, "what is faded");
+    check(strstr(second, "class=\"name\">F<tspan") && strstr(second, "tried</text>"), "the name and the legend");
+    free(text);
 }
 
 // Lines of equal loss have that loss, and levels can be told apart.
@@ -1978,7 +2065,7 @@ static void test_plot_iso_loss(void) {
     double worst = 0, level[LEVELS], F, D;
     for (uint64_t i = 0; i < 200; i++) {
         double L = 1.2 + exp(4 * uniform(6, 1, i) - 3), share = 0.01 + 0.98 * uniform(6, 2, i);
-        iso_loss(&law, L, log_odds(share), &F, &D);
+        iso_loss(&law, L, log(share / (1 - share)), &F, &D);
         worst = larger(worst, fabs(law_loss(&law, F, D) / L - 1));
         worst = larger(worst, fabs(300 * pow(F, -0.45) / (L - 1.2) - share));
     }
@@ -1989,51 +2076,99 @@ static void test_plot_iso_loss(void) {
     for (int k = 1; k < LEVELS; k++) check(level[k] > level[k - 1], "levels %g, %g", level[k - 1], level[k]);
 }
 
-// Panels measured back from their coordinates: the runs are where they should be, and so is the frontier,
-// where the loss at the same F D is lowest.
-static void test_plot_panels(void) {
+// Figures measured back from their coordinates: on the surface the runs are where they should be, and so is the
+// best split, where the loss at the same F D is lowest.
+static void test_plot_surface(void) {
     Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
     Group g = make_group(law, 4, 5, 10, 1, 0, 1);
     Range of_F = empty_range, of_D = empty_range;
-    double left, top, width, height, cx, cy;
-    int dots = 0, points = 0, inside = 0, used;
+    double left, top, width, height, cx[40], cy[40], px, py;
+    int points = 0, inside = 0, used;
     fit_opt.draws = 0, fit_group(&g), fit_opt.draws = 1000;
     for (size_t i = 0; i < g.n_use; i++) range_add(&of_F, g.F[i]), range_add(&of_D, g.D[i]);
     char *text;
-    draw_figure(figure_surface, &g, &text);
+    draw_figure(figure_surface, &g, 1, &text);
     const char *s = strstr(text, "<svg x="), *path = "<path class=\"line ink\" d=\"M0 0";
     sscanf(s, "<svg x=\"%lf\" y=\"%lf\" width=\"%lf\" height=\"%lf\"", &left, &top, &width, &height);
-    Axis x = axis_over(of_F, 1), y = axis_over(of_D, 1);
-    double px = log(x.hi / x.lo) / width, py = log(y.hi / y.lo) / height; // logs per unit
-    for (; (s = strstr(s, "<circle class=\"dot")); dots++, s++) {
-        cx = atof(strstr(s, "cx=\"") + 4), cy = atof(strstr(s, "cy=\"") + 4);
-        check(dots < 20 && fabs(log(x.lo / g.F[dots]) + (cx - left) * px) < 0.06 * px &&
-              fabs(log(y.hi / g.D[dots]) - (cy - top) * py) < 0.06 * py, "surface: point %d", dots);
-    }
+    // the axes show 5% more than the range at each end, in logs
+    double x0 = log(of_F.lo) - 0.05 * log(of_F.hi / of_F.lo), y1 = log(of_D.hi) + 0.05 * log(of_D.hi / of_D.lo);
+    double per_x = 1.1 * log(of_F.hi / of_F.lo) / width, per_y = 1.1 * log(of_D.hi / of_D.lo) / height;
+    int dots = numbers_after(s, "cx=\"", cx, 40);
+    numbers_after(s, "cy=\"", cy, 40);
     check(dots == 20, "surface: %d points", dots);
+    for (int i = 0; i < dots; i++)
+        check(fabs(log(g.F[i]) - x0 - (cx[i] - left) * per_x) < 0.06 * per_x &&
+              fabs(y1 - log(g.D[i]) - (cy[i] - top) * per_y) < 0.06 * per_y, "surface: point %d", i);
     s = strstr(text, path);
-    for (; s && sscanf(s += points ? 1 : strlen(path) + 1, "%lf %lf%n", &cx, &cy, &used) == 2; points++) {
-        check(s[-1] == (points ? 'L' : 'M'), "the frontier is not one line");
+    for (; s && sscanf(s += points ? 1 : strlen(path) + 1, "%lf %lf%n", &px, &py, &used) == 2; points++) {
+        check(s[-1] == (points ? 'L' : 'M'), "the best split is not one line");
         s += used;
-        if (cx < left || cx > left + width || cy < top || cy > top + height) continue;
-        double F = x.lo * exp((cx - left) * px), D = y.hi * exp(-(cy - top) * py);
-        double here = law_loss(&law, F, D);
+        double F = exp(x0 + (px - left) * per_x), D = exp(y1 - (py - top) * per_y), here = law_loss(&law, F, D);
         check(here < law_loss(&law, F * 1.1, D / 1.1) && here < law_loss(&law, F / 1.1, D * 1.1),
-              "F = %g, D = %g is not on the frontier", F, D);
-        inside++;
+              "F = %g, D = %g is not the best split", F, D);
+        inside += px >= left && px <= left + width && py >= top && py <= top + height;
     }
-    check(inside > 10, "surface: %d points of the frontier", inside);
-    free(text);
-    draw_figure(figure_isoflop, &g, &text);
-    check(strstr(text, "C = 10¹¹") && strstr(text, "4 of 4 budgets") && !strstr(text, "tiny"), "isoFLOP: %s",
-          text);
-    for (s = text, dots = 0; (s = strstr(s, "<circle class=\"dot")); s++) dots++;
-    check(dots == 4 + 20, "isoFLOP: %d points and legends", dots);
+    check(inside > 10, "surface: %d points of the best split", inside);
+    check(count_parts(text, "<path class=\"hair r") == LEVELS + 1, "%d lines of equal loss", count_parts(text, "<path class=\"hair r"));
     free(text);
     g.law.A = 0, g.law.G = 0, g.refused[BY_LAW] = "A is 0";
-    draw_figure(figure_surface, &g, &text);
-    check(strstr(text, "does not depend on F") && !strstr(text, "nan"), "without a frontier: %s", text);
+    draw_figure(figure_surface, &g, 1, &text);
+    check(strstr(text, "By the law: A is 0") && !strstr(text, "nan"), "without a best split: %s", text);
     free(text);
+}
+
+// The isoFLOP curves of points exactly on a law, two seeds of one of them apart; and the residuals of those.
+static void test_plot_curves(void) {
+    Law law = make_law(1.2, 300, 1e4, 0.45, 0.6);
+    Group g = make_group(law, 4, 5, 10, 1, 0, 1);
+    double y[80];
+    g.point[7].loss *= 1.05, g.point[7].seed = 1;
+    Point twin = g.point[7];
+    twin.seed = 2, twin.loss /= 1.05 * 1.05, add_point(&g, &twin);
+    fit_opt.draws = 0, fit_group(&g), fit_opt.draws = 1000;
+    char *text;
+    draw_figure(figure_isoflop, &g, 1, &text);
+    check(strstr(text, "4 of 4 budgets") && !strstr(text, "tiny") && !strstr(text, "no run counts"), "isoFLOP: %s", text);
+    check(count_parts(text, "<path class=\"dash r") == 4 && count_parts(text, "<path class=\"hair r") == 4 &&
+          count_parts(text, "<circle class=\"dot r") == 20 && count_parts(text, "<circle class=\"ring ink\"") == 4 + 1 &&
+          count_parts(text, "<path class=\"bar r") == 1 && count_parts(text, "class=\"name\"") == 4, "isoFLOP: what is drawn");
+    check(strstr(text, ">10¹¹</text>") && strstr(text, ">4.6×10¹¹</text>") && strstr(text, ">10¹³</text>"), "isoFLOP: names");
+    free(text);
+    draw_figure(figure_residuals, &g, 1, &text);
+    const char *s = strstr(text, "<svg x=");
+    int n = numbers_after(s, "cy=\"", y, 80), level = 0;
+    double zero = atof(strchr(strstr(s, "<path class=\"hair ink\" d=\"M0 0M") + 32, ' '));
+    for (int i = 0; i < n; i++) level += fabs(y[i] - zero) < 2; // the mean of the twins is 0.1% off: a few points
+    check(n == 20 && level >= 19, "residuals: %d of %d points at 0 (%g)", level, n, zero);
+    check(count_parts(text, "<path class=\"bar r") == 1 && strstr(text, "noise of a seed"), "residuals: seeds");
+    free(text);
+}
+
+// The quotient of two laws, read from the picture with the paper's 10 and 100 as a ruler.
+static void test_plot_quotient(void) {
+    Law laws[2] = {make_law(1.2, 300, 1e5, 0.45, 0.55), make_law(1.5, 300, 5e3, 0.4, 0.55)};
+    Group g[2] = {make_group(laws[0], 4, 5, 10, 1, 0, 1), make_group(laws[1], 4, 5, 10, 1, 0, 1)};
+    g[1].objective = "ntp";
+    fit_opt.draws = 20;
+    for (int i = 0; i < 2; i++) fit_group(&g[i]);
+    fit_opt.draws = 1000;
+    char *text;
+    draw_figure(figure_quotient, g, 2, &text);
+    double x0, x1, y10, y100, x, y, out;
+    char *s = strstr(strstr(text, "<svg x="), "<path class=\"band soft\" d=\"");
+    check(s && sscanf(s, "<path class=\"band soft\" d=\"M%lf %lfL%lf %*fL%*f %lf", &x0, &y100, &x1, &y10) == 4, "no ruler");
+    s = s ? strstr(s, "<path class=\"line s2\" d=\"M0 0M") : NULL;
+    check(s && sscanf(s, "<path class=\"line s2\" d=\"M0 0M%lf %lf", &x, &y) == 2, "no line");
+    double got = 10 * pow(10, (y10 - y) / (y10 - y100)), want = law_ratio(&laws[0], 1e11) / law_ratio(&laws[1], 1e11);
+    check(fabs(x - x0) < 0.11 && fabs(got / want - 1) < 0.02, "at 1e11: %g, not %g", got, want);
+    s = s ? strstr(s, "<path class=\"line s2 out\" d=\"M0 0M") : NULL; // from 1e13 on, of 1e11 … 1e14
+    check(s && sscanf(s, "<path class=\"line s2 out\" d=\"M0 0M%lf", &out) == 1 && fabs((out - x0) / (x1 - x0) - 2.0 / 3) < 0.012,
+          "extrapolated from %g on, in %g … %g", out, x0, x1);
+    free(text);
+    g[1].verdict = NEITHER;
+    Plots none = {0};
+    figure_quotient(&none, g, 2), figure_quotient(&none, g, 1);
+    check(none.n == 0, "a quotient of one");
 }
 
 // The rows of one group, and for the largest budget logs of its runs in @/runs.
@@ -2075,25 +2210,27 @@ static void test_plot_pages(void) {
     free(here);
     check(!strstr(page, "<script") && !strstr(page, "http") && !strstr(page, "url(") && !strstr(page, "x<b>"),
           "the page is not alone, or not escaped");
-    check(strstr(page, "isoFLOP curves: mlm on x&lt;b&gt;&amp;, &quot;y&quot;") && strstr(page, "floor 0.9"),
+    check(strstr(page, "isoFLOP curves: mlm on x&lt;b&gt;&amp;, &quot;y&quot;") && strstr(page, "exact floor, 0.9"),
           "the page does not name the data or the floor");
-    check(strstr(page, "ntp on one: left out: the points do not form budgets") != NULL, "what is left out");
+    check(strstr(page, "<h1>mlm and ntp on x&lt;b&gt;&amp;") && strstr(page, "No best split, by the law since too few points"),
+          "the page does not lead with what was found");
+    int figures = count_parts(page, "<figure"); // 2 in the lead, isoFLOP, residuals, 2 best, surface, 2 rates, curves
+    check(figures == 2 + 4 + 2 + 2 + 2 + 2 && count_parts(page, "<figure class=\"c1\"") == 4, "%d figures", figures);
+    check(count_parts(page, "<circle") > 36 && !strstr(page, "left out: the points"), "no dots, or an empty figure");
     Fit fit = {0};
     read_points(&fit, scratch("plot.csv"));
     fit_opt.draws = 30, fit_group(&fit.group[0]), fit_opt.draws = 1000;
     const Group *mlm = &fit.group[0];
     for (int k = 0; k < N_LAW; k++) {
-        snprintf(text, sizeof text, "<td>%s</td><td>%s … %s</td>", number_text(mlm->law.v[k], 4),
-                 number_text(mlm->lo.v[k], 4), number_text(mlm->hi.v[k], 4));
+        double lo = mlm->lo.v[k], hi = mlm->hi.v[k], x = mlm->law.v[k];
+        snprintf(text, sizeof text, "<td>%s</td>", interval_text(x, lo, hi));
         check(k == LAW_HUBER || strstr(page, text), "the table lacks %s = %s", law_names[k], text);
     }
-    const double exponent[] = {mlm->law.a, mlm->law.b, mlm->law.b - mlm->law.a};
-    for (int k = 0; k < 3; k++) {
-        static const char *const of[] = {"F_opt", "D_opt", "D_opt/F_opt"};
-        snprintf(text, sizeof text, "mlm: %s ∝ C<sup>%.3f</sup>", of[k], exponent[k]);
-        check(strstr(page, text) != NULL, "no caption has %s", text);
-    }
-    static const char *const names[] = {"isoflop-mlm", "fopt", "dopt", "surface-ntp", "ratio", "lr", "batch",
+    const PowerLaw *split = &mlm->split[BY_LAW];
+    const char *a = interval_text(split->exponent, split->exponent_lo, split->exponent_hi), *after = strchr(a, ' ');
+    snprintf(text, sizeof text, "mlm: F<sub>opt</sub> ∝ C<sup>%.*s</sup>%s by the law", (int)(after - a), a, after);
+    check(strstr(page, text) != NULL, "no caption has %s", text);
+    static const char *const names[] = {"isoflop-mlm", "fopt", "dopt", "surface-ntp", "ratio", "quotient", "residuals-ntp", "lr", "batch",
                                         "curves-mlm", "curves-ntp"};
     for (size_t k = 0; k < LENGTH(names); k++) {
         snprintf(text, sizeof text, "svg/%s-x~3cb~3e~26~2c~20~22y~22.svg", names[k]);
@@ -2104,10 +2241,11 @@ static void test_plot_pages(void) {
     }
     free(page);
     page = plot_page("@/plot.csv --draws 0");
-    check(strstr(page, "no budget has runs with logs") && !strstr(page, "95% interval</text>"), "--draws 0");
+    check(!strstr(page, "training curves") && !strstr(page, "95% interval</text>"), "--draws 0");
     free(page);
     page = plot_page("@/plot.csv --draws 9 --with-head --all --objective mlm");
-    check(strstr(page, "FLOPs per token F_N + F_head") && !strstr(page, "ntp"), "a page with the head");
+    check(strstr(page, "FLOPs per token F<tspan") && strstr(page, "No curves: with the head") && !strstr(page, "ntp"),
+          "a page with the head");
     free(page);
 }
 
@@ -2188,7 +2326,10 @@ static const Test tests[] = {
     {"plot ticks", test_plot_ticks, 0},
     {"plot well formed", test_plot_well_formed, 0},
     {"plot iso-loss", test_plot_iso_loss, 0},
-    {"plot panels", test_plot_panels, 0},
+    {"plot places", test_plot_places, 0},
+    {"plot surface", test_plot_surface, 0},
+    {"plot curves", test_plot_curves, 0},
+    {"plot quotient", test_plot_quotient, 0},
     {"plot pages", test_plot_pages, 0},
     {"plot table", test_plot_table, 0},
     {"sweep ladder", test_sweep_ladder, 0},
