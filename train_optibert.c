@@ -1592,7 +1592,7 @@ static float *thread_scratch(void) {
 }
 
 // The length of the pieces of a sum of k: at most `most`, equal but for the last one, whole cache lines.
-static size_t piece_length(size_t k, size_t most) {
+static size_t sum_length(size_t k, size_t most) {
     size_t pieces = (k + most - 1) / most, length = pieces ? (k + pieces - 1) / pieces : most;
     return (length + LINE - 1) / LINE * LINE;
 }
@@ -1603,7 +1603,7 @@ static size_t piece_length(size_t k, size_t most) {
 static void matmul(float *out, const float *add, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
     static float panels[KC * NC] __attribute__((aligned(64))); // one product is computed at a time
     size_t rows = MIN(MC, MAX(MR, m / (4 * (size_t)omp_get_num_threads()) / MR * MR));
-    size_t piece = piece_length(k, KC);
+    size_t piece = sum_length(k, KC);
     for (size_t j = 0; j < n; j += NC) {
         size_t cols = MIN(NC, n - j);
         for (size_t p = 0; p < k; p += piece) {
@@ -1622,7 +1622,7 @@ static void matmul(float *out, const float *add, Matrix a, Matrix b, size_t m, s
 
 void matmul_alone(float *out, const float *add, size_t ld, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
     float *tiles = thread_scratch(), *panels = tiles + TILES;
-    size_t piece = piece_length(k, KC / 2);
+    size_t piece = sum_length(k, KC / 2);
     for (size_t j = 0; j < n; j += WIDE) {
         size_t cols = MIN(WIDE, n - j);
         for (size_t p = 0; p < k; p += piece) {
