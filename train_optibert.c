@@ -1462,7 +1462,7 @@ typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 #define WIDE (12 * NR) // columns packed at once by a thread alone, in panels of KC/2 rows: what it packs next
                        // then fits the L2 cache too
 #define TILE(kc) ((kc) * MR + 16) // from one packed tile to the next: a power of two would crowd the cache
-#define LINE 16      // floats of a cache line
+#define CACHE_LINE 16 // floats
 
 // One tile: out (MR, n vectors) = add + a · panel, with a(i,p) at a[i*row + p*col] and rows of out and add ld
 // apart. The loops over i and j have constant bounds, so the compiler unrolls them and keeps acc in
@@ -1525,7 +1525,7 @@ static void pack_panels(float *panels, Matrix b, size_t kc, size_t n) {
     size_t whole = b.col == 1 ? n / NR * NR : 0;
     for (size_t p = 0; p < kc && whole; p++) {
         const float *from = b.p + p * b.row;
-        for (size_t j = 0; j < whole; j += LINE) __builtin_prefetch(from + 8 * b.row + j);
+        for (size_t j = 0; j < whole; j += CACHE_LINE) __builtin_prefetch(from + 8 * b.row + j);
         for (size_t j = 0; j < whole; j += NR) memcpy(panels + j * kc + p * NR, from + j, NR * sizeof *from);
     }
     for (size_t j = whole; j < n; j += NR)
@@ -1539,7 +1539,7 @@ static void pack_rows(float *tiles, Matrix a, size_t m, size_t kc, int all) {
     size_t whole = m / MR * MR;
     for (size_t p = 0; p < kc && all; p++) {
         const float *from = a.p + p * a.col;
-        for (size_t i = 0; i < whole; i += LINE) __builtin_prefetch(from + 8 * a.col + i);
+        for (size_t i = 0; i < whole; i += CACHE_LINE) __builtin_prefetch(from + 8 * a.col + i);
         for (size_t i = 0; i < whole; i += MR)
             memcpy(tiles + i / MR * TILE(kc) + p * MR, from + i, MR * sizeof *from);
     }
@@ -1556,7 +1556,7 @@ static void pack_rows(float *tiles, Matrix a, size_t m, size_t kc, int all) {
 // as a and b: each tile fetches one line of each of their rows.
 static void matmul_block(float *out, const float *add, size_t ld, Matrix a, const float *panels, size_t m,
                          size_t n, size_t kc, float *tiles, Matrix next_a, Matrix next_b) {
-    size_t a_lines = next_a.p ? m / LINE : 0, b_lines = next_b.p ? n / LINE : 0, t = 0; // tiles
+    size_t a_lines = next_a.p ? m / CACHE_LINE : 0, b_lines = next_b.p ? n / CACHE_LINE : 0, t = 0; // tiles
     float edge[MR * NR] __attribute__((aligned(64))); // a tile of which a part sticks out of the matrix
     int in_place = a.col == 1 || (a.row == 1 && n <= 2 * NR);
     pack_rows(tiles, a, m, kc, !in_place);
@@ -1567,8 +1567,9 @@ static void matmul_block(float *out, const float *add, size_t ld, Matrix a, cons
             size_t rows = MIN(MR, m - i), at = i * ld + j;
             Matrix from = {tiles + i / MR * TILE(kc), 1, MR};
             Matrix next = {panel, 0, 1}; // nothing to fetch
-            if (t < b_lines) next = (Matrix){next_b.p + LINE * t, next_b.row, 1};
-            else if (t < b_lines + a_lines) next = (Matrix){next_a.p + LINE * (t - b_lines), next_a.col, 1};
+            if (t < b_lines) next = (Matrix){next_b.p + CACHE_LINE * t, next_b.row, 1};
+            else if (t - b_lines < a_lines)
+                next = (Matrix){next_a.p + CACHE_LINE * (t - b_lines), next_a.col, 1};
             t++;
             if (in_place && rows == MR) from = (Matrix){a.p + i * a.row, a.row, a.col};
             if (rows == MR && cols % VW == 0) {
@@ -1594,7 +1595,7 @@ static float *thread_scratch(void) {
 // The length of the pieces of a sum of k: at most `most`, equal but for the last one, whole cache lines.
 static size_t sum_length(size_t k, size_t most) {
     size_t pieces = (k + most - 1) / most, length = pieces ? (k + pieces - 1) / pieces : most;
-    return (length + LINE - 1) / LINE * LINE;
+    return (length + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
 // out (m,n) = add + a (m,k) · b (k,n): called by all threads together, which share the panels of b. Row
