@@ -1161,7 +1161,7 @@ static const char result_columns[] = // what dev/fit and users' scripts rely on
     "objective,layers,channels,heads,hidden,seq_len,vocab,params,params_nonemb,flops_per_token,"
     "flops_per_token_head,tokens,flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,"
     "seconds,threads,val_se,epochs,budget,data,val_rows,val_data,grad_clip,weight_decay,micro_batch,"
-    "fingerprint\n";
+    "fingerprint,mask_style,val_mask_rate\n";
 
 // The value in a column of a run's result.csv, in one of 16 static buffers.
 static const char *result(const char *dir, const char *column) {
@@ -1172,7 +1172,7 @@ static const char *result(const char *dir, const char *column) {
     snprintf(path, sizeof path, "%s/result.csv", dir);
     char *text = slurp(scratch(path), NULL), *row = text + strcspn(text, "\n") + 1;
     for (const char *p = text; *p; p++) lines += *p == '\n', commas += *p == ',';
-    int ok = lines == 2 && commas == 2 * 32 && strncmp(text, result_columns, strlen(result_columns)) == 0;
+    int ok = lines == 2 && commas == 2 * 34 && strncmp(text, result_columns, strlen(result_columns)) == 0;
     check(ok, "%s: not the header and one row: %s", path, text);
     const char *name = result_columns;
     while (ok && (strncmp(name, column, length) != 0 || !strchr(",\n", name[length])))
@@ -1339,7 +1339,7 @@ static void check_result(const double trl[41], const double tel[41]) {
     const char *train_loss = result("log", "train_loss"), *val_loss = result("log", "val_loss");
     const char *threads = result("log", "threads"), *val_se = result("log", "val_se");
     snprintf(want, sizeof want, "%smlm,2,20,2,24,16,931,24820,6180,44160,22344,3840,169574400,96,40,0.02,0.2,"
-             "3,%s,%s,2.5,%s,%s,%s,0.769231,169574400,t_train,9,t_val,1,0.1,6,%016llx\n", result_columns,
+             "3,%s,%s,2.5,%s,%s,%s,0.769231,169574400,t_train,9,t_val,1,0.1,6,%016llx,all,0.2\n", result_columns,
              train_loss, val_loss, result("log", "seconds"), threads, val_se,
              (unsigned long long)hash3(train.checksum, val.checksum, 931));
     char *csv = slurp(scratch("log/result.csv"), NULL);
@@ -1403,6 +1403,9 @@ static void test_result_rows(void) {
 #define ROW ROW_OF "@/t_train.bin "
     const struct { const char *column, *value, *command; } runs[] = {
         {"val_rows", "74", ROW "--steps 1 --val-rows 74"},
+        {"mask_style", "bert", ROW "--steps 1 --mask-style bert"},
+        {"val_mask_rate", "0.4", ROW "--steps 1 --mask-rate 0.4"},
+        {"val_mask_rate", "0.3", ROW "--steps 1 --val-mask-rate 0.3"},
         {"val_data", "v_val", ROW "--steps 1 --val @/v_val.bin"},
         {"val_data", "t_val+1", ROW "--steps 1 --val @/t_val.bin @/v_val.bin"},
         {"grad_clip", "0", ROW "--steps 1 --grad-clip 0"},
@@ -1448,6 +1451,14 @@ static void test_plan(void) {
         {"--layers 1 --channels 8 --hidden 32 --batch 6 --flops 7372800", "run         10 steps"},
         {"--layers 1 --channels 8 --hidden 32 --batch 6 --flops 7372800", "F_N 7680 a token"},
         {"--seed 5", "time        about "},
+        // The best F_N for 1e12 is 8.54e-4 · 1e12^0.68 = 123,000. In rows of 16 tokens 2 x 24 has
+        // 12 (4·24² + 3·24·64) + 24·24·16 = 92,160, and 2 x 32 has 12 (4·32² + 3·32·80) + 24·32·16 = 153,600: nearer.
+        {"--flops 1e12", "shape       2 layers of 32"},
+        {"--flops 1e12 --layers 3", "model       3 layers, 64 channels"},
+        // 0.0358 · 1e12^0.594 = 481,000; 2 x 48 has 350,208 and 2 x 64 626,688
+        {"--flops 1e12 --objective ntp", "shape       2 layers of 64"},
+        {"--flops 1e15", "beyond which this is a guess"},
+        {"--mask-rate 0.3 --mask-style bert --val-mask-rate 0.2", "0.3 of them masked as bert does; validation on 75 rows, 0.2 "},
     };
     make_data();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -1488,6 +1499,7 @@ static void test_refusals(void) {
         {2, "--tokens", REFUSED "--steps 3 --tokens 4"},
         {2, "--tokens", REFUSED "--tokens 1e18 --seq-len 16 --train @/t_train.bin"},
         {2, "--lr", REFUSED "--lr nan"},
+        {2, "--mask-style", REFUSED "--mask-style some"},
         {2, "--lr", REFUSED "--lr -1"},
         {2, "--flops 0", REFUSED "--flops 0"},
         {2, "--mask-rate", REFUSED "--mask-rate 1.5"},
@@ -1733,6 +1745,50 @@ static void test_finished_run_is_safe(void) {
 // faults that users met
 
 // A step in which no token would be masked masks the one that came closest to it; so a run of short rows and
+// --mask-style bert: what is selected and predicted stays the same; of the selected tokens about 80% are [MASK],
+// 10% any token and 10% as they were, whatever the micro-batches; the others are untouched.
+static void test_mask_style(void) {
+    enum { B = 400, T = 50, V = 10 };
+    const Config c = {1, 8, 1, 8, T, V, 0};
+    int32_t inputs[2][B * T];
+    double masked = 0, kept = 0, other[V] = {0}, n = 0;
+    for (int way = 0; way < 2; way++) {
+        Loader l, plain;
+        size_t micro = way ? 7 : B;
+        loader_alloc(&l, B, micro, T), loader_alloc(&plain, B, micro, T);
+        for (size_t i = 0; i < B * T; i++) plain.tokens[i] = l.tokens[i] = (uint16_t)(i % 9); // 9: end of text
+        loader_mask(&plain, &c, 9, micro, 3, STREAM_MASK, 40, B, 0.3);
+        loader_mask(&l, &c, 9, micro, 3, STREAM_MASK, 40, B, 0.3);
+        mask_as_bert(&l, &c, 3, 40);
+        memcpy(inputs[way], l.all.inputs, sizeof inputs[way]);
+        for (size_t i = 0; i < B * T; i++) {
+            int32_t was = l.tokens[i], is = l.all.inputs[i];
+            if (plain.all.inputs[i] != V) check(is == was, "bert: a token that was not selected is %d, not %d", is, was);
+            else if (way) n++, masked += is == V, kept += is == was, is < V && is != was ? other[is]++ : 0;
+        }
+        for (size_t i = 0; i < l.n_micro; i++)
+            check(l.micro[i].M == plain.micro[i].M && !memcmp(l.micro[i].targets, plain.micro[i].targets, l.micro[i].M * 4),
+                  "bert: micro-batch %zu predicts something else", i);
+        loader_free(&l), loader_free(&plain);
+    }
+    check(memcmp(inputs[0], inputs[1], sizeof inputs[0]) == 0, "bert: micro-batches change what is masked");
+    // kept: 10%, and where the random token is the same one: 1% more; six standard deviations
+    check(fabs(masked / n - 0.8) < 6 * sqrt(0.16 / n), "bert: %.3f masked", masked / n);
+    check(fabs(kept / n - 0.11) < 6 * sqrt(0.11 * 0.89 / n), "bert: %.3f kept", kept / n);
+    for (int k = 0; k < V; k++)
+        check(fabs(other[k] / n - (k < 9 ? 0.08 / 9 : 0.01)) < 6 * sqrt(0.01 / n), "bert: %.4f became %d",
+              other[k] / n, k);
+    make_data(); // validation is the same whatever training masks
+    char before[2][200];
+    for (int way = 0; way < 2; way++) {
+        check_exit(0, RUN TINY "--steps 1 --out @/style%d %s | grep before >@/loss", way,
+                   way ? "--mask-rate 0.5 --mask-style bert --val-mask-rate 0.2" : "");
+        char *line = slurp(scratch("loss"), NULL);
+        snprintf(before[way], sizeof before[way], "%s", line), free(line);
+    }
+    check(strlen(before[0]) > 20 && strcmp(before[0], before[1]) == 0, "validation: %s is not %s", before[0], before[1]);
+}
+
 // a tiny rate goes on to its end, and through every resume.
 static void test_mask_one(void) {
     Config c = {1, 4, 1, 16, 5, 9, 0};
@@ -1956,6 +2012,7 @@ static const Test tests[] = {
     {"plan", test_plan, 0},
     {"refusals", test_refusals, 0},
     {"mask one", test_mask_one, 0},
+    {"mask style", test_mask_style, 0},
     {"shard in use", test_shard_in_use, 0},
     {"vocabulary of a shard", test_vocab_of_shard, 0},
     {"nothing destroyed", test_nothing_destroyed, 0},

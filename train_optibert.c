@@ -431,6 +431,45 @@ double flops_per_token_head(const Config *c, double mask_rate) {
     return 6 * (c->causal ? 1 : mask_rate) * (double)c->C * (double)c->V;
 }
 
+// The sizes that --flops alone chooses from, that the sweep trains and that plans name. F_N grows by about 1.5
+// from one to the next: width from 16 channels, depth from two layers (models with one stall), to the shape of
+// BERT-base.
+typedef struct {
+    size_t L, C; // layers, channels
+} Shape;
+static const Shape ladder[] = {
+    {2, 16},  {2, 24},  {2, 32},  {2, 40},  {2, 48},  {2, 64},  {2, 80},  {2, 96},
+    {2, 128}, {3, 128}, {3, 160}, {3, 192}, {4, 192}, {4, 224}, {5, 256}, {6, 288},
+    {6, 352}, {7, 384}, {7, 448}, {8, 512}, {9, 576}, {11, 640}, {12, 768},
+};
+enum { N_LADDER = sizeof ladder / sizeof *ladder };
+
+// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
+double shape_flops(const Config *c, double head_rate) {
+    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
+}
+
+// The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer for
+// every 64 channels.
+Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
+    Config best = {0};
+    double nearest = INFINITY;
+    for (size_t i = 0; i < 400; i++) {
+        Shape s = i < N_LADDER ? ladder[i] : (Shape){i - N_LADDER + 13, 64 * (i - N_LADDER + 13)};
+        Config c = {s.L, s.C, MAX(1, s.C / 32), default_hidden(s.C), T, V, causal};
+        double off = fabs(log(shape_flops(&c, head_rate) / F));
+        if (off < nearest) nearest = off, best = c;
+    }
+    return best;
+}
+
+// The best F_N for a budget C is G C^a. Measured on English books, for mlm and ntp, between two budgets each:
+// see "What it found" in dev/README.md, and dev/fit for a law of your own text.
+typedef struct {
+    double G, a, least, most; // least, most: FLOPs
+} Optimum;
+static const Optimum optimum[2] = {{8.54e-4, 0.680, 4e11, 5e13}, {0.0358, 0.594, 4e11, 1.6e13}};
+
 // The multiply-adds, as FLOPs, that a pass over N tokens with M predictions really makes in its matrix
 // products and its attention, recomputation left out. It is less than F_N says because only M rows go all the
 // way through the last layer: see layer_forward. Attention is counted whole here too, T keys a query, though
@@ -582,7 +621,7 @@ void model_free(Model *m) { free(m->params), free(m->memory); }
 
 // Randomness is counter based: every random number of a run is a hash of (seed, stream, index). So it can be
 // drawn in any order, by any thread and after any restart, and is the same. `stream` says what it is for.
-enum { STREAM_INIT = 1, STREAM_MASK, STREAM_SHUFFLE, STREAM_VAL_MASK, STREAM_VILLAGE = 100 };
+enum { STREAM_INIT = 1, STREAM_MASK, STREAM_SHUFFLE, STREAM_VAL_MASK, STREAM_STYLE, STREAM_VILLAGE = 100 };
 
 // The finaliser of splitmix64 (Steele, Lea, Flood, 2014), applied once for each of the three numbers.
 uint64_t hash3(uint64_t seed, uint64_t stream, uint64_t index) {
@@ -1070,6 +1109,21 @@ static void mask_one(Loader *l, const Config *c, int eot, size_t micro, uint64_t
     in->M = l->M = 1;
 }
 
+// --mask-style bert (Devlin et al., arXiv 1810.04805, section 3.1): of the selected tokens 80% become [MASK],
+// 10% another token, any of the vocabulary, and 10% stay as they are. All of them are still predicted. `first`
+// is the number of the first row in the run.
+void mask_as_bert(Loader *l, const Config *c, uint64_t seed, uint64_t first) {
+    for (size_t i = 0; i < l->n_micro; first += l->micro[i++].B) {
+        Batch *in = &l->micro[i];
+        for (size_t j = 0; j < in->M; j++) {
+            uint64_t at = first * c->T + in->rows[j];
+            double u = uniform(seed, STREAM_STYLE, at);
+            if (u < 0.1) in->inputs[in->rows[j]] = in->targets[j];
+            else if (u < 0.2) in->inputs[in->rows[j]] = (int32_t)((u - 0.1) * 10 * (double)c->V);
+        }
+    }
+}
+
 // The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch has an order of its own.
 void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed,
                    size_t step, double mask_rate) {
@@ -1146,10 +1200,10 @@ typedef struct {
 // depends on others and is settled before training.
 typedef struct {
     Files train, val;
-    const char *vocab, *init, *objective, *out;
+    const char *vocab, *init, *objective, *mask_style, *out;
     size_t layers, channels, heads, hidden, seq_len;
     size_t batch, micro_batch, steps, seed, threads, val_every, val_rows, save_every;
-    double mask_rate, tokens, flops, lr, grad_clip, weight_decay;
+    double mask_rate, val_mask_rate, tokens, flops, lr, grad_clip, weight_decay;
     int keep, resume, overwrite, dry_run, help;
 } Settings;
 
@@ -1172,7 +1226,7 @@ typedef struct {
     Shards train, val;
     Vocab vocab;      // of the data, if there is one
     uint64_t data;    // checksum of the training and validation files, and of the model of --init
-    double mask_rate; // 1 for ntp
+    double mask_rate, val_mask_rate; // 1 for ntp
     double val_floor; // the lowest loss that is possible on the validation set; NAN if it is not known
     Model m;
     Loader loader;
@@ -1191,6 +1245,8 @@ static double train_step(Run *r, size_t step, double *norm) {
     Model *m = &r->m;
     double loss = 0, partial[PARTS], lr = learning_rate(s->lr, step, s->steps);
     load_training(&r->loader, &r->train, &r->c, s->batch, s->micro_batch, s->seed, step - 1, s->mask_rate);
+    if (!r->c.causal && strcmp(s->mask_style, "bert") == 0)
+        mask_as_bert(&r->loader, &r->c, s->seed, (step - 1) * s->batch);
     size_t M = r->loader.M;
     for (size_t i = 0; i < r->loader.n_micro; i++) {
         const Batch *in = &r->loader.micro[i];
@@ -1217,7 +1273,7 @@ static void validate(Run *r) {
     double *loss = alloc_or_die(n * sizeof *loss), *count = alloc_or_die(n * sizeof *count);
     double all_loss = 0, all_count = 0, squares = 0;
     for (size_t first = 0; first < n; first += micro) {
-        load_validation(&r->loader, &r->val, &r->c, first, MIN(micro, n - first), n, r->s.mask_rate);
+        load_validation(&r->loader, &r->val, &r->c, first, MIN(micro, n - first), n, r->val_mask_rate);
         const Batch *in = &r->loader.micro[0];
         model_pass(&r->m, in, 0);
         for (size_t i = 0; i < in->M; i++) {
@@ -1371,7 +1427,7 @@ static void show_guesses(Run *r) {
     printf("\nMasked text of the validation set, with the model's guesses in brackets "
            "(guess/truth where they differ):\n");
     for (size_t example = 0; example < MIN(3, r->s.val_rows); example++) {
-        load_validation(&r->loader, &r->val, &r->c, example, 1, r->s.val_rows, r->s.mask_rate);
+        load_validation(&r->loader, &r->val, &r->c, example, 1, r->s.val_rows, r->val_mask_rate);
         const Batch *in = &r->loader.micro[0];
         model_pass(&r->m, in, 0);
         size_t begin = in->docs[0].end + show <= T ? in->docs[0].end + 1 : 0; // after the first end of text
@@ -1924,7 +1980,7 @@ static const char result_header[] =
     "objective,layers,channels,heads,hidden,seq_len,vocab,params,params_nonemb,flops_per_token,"
     "flops_per_token_head,tokens,flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,"
     "seconds,threads,val_se,epochs,budget,data,val_rows,val_data,grad_clip,weight_decay,micro_batch,"
-    "fingerprint\n";
+    "fingerprint,mask_style,val_mask_rate\n";
 
 void print_result(FILE *f, const Run *r) {
     const Config *c = &r->c;
@@ -1943,8 +1999,9 @@ void print_result(FILE *f, const Run *r) {
     fprintf(f, "%.1f,%d,%s,%.6g,", done->seconds, omp_get_max_threads(),
             number_or_blank(val_se, "%.6g", done->val_se), run_epochs(r));
     fprintf(f, "%.9g,%s,", s->flops > 0 ? s->flops : F * D, data);
-    fprintf(f, "%zu,%s,%.9g,%.9g,%zu,%016llx\n", s->val_rows, val_data, s->grad_clip, s->weight_decay,
+    fprintf(f, "%zu,%s,%.9g,%.9g,%zu,%016llx,", s->val_rows, val_data, s->grad_clip, s->weight_decay,
             s->micro_batch, (unsigned long long)r->data);
+    fprintf(f, "%s,%.9g\n", c->causal ? "" : s->mask_style, r->val_mask_rate);
 }
 
 static void save_result(const char *path, const Run *r) {
@@ -2063,12 +2120,14 @@ static Option trainer_options[] = {
     {"vocab", TEXT, FREE, TO(vocab), 0, 0, "FILE", "their strings (X.vocab for X_train.bin, if there)"},
     {"init", TEXT, FREE, TO(init), 0, 0, "MODEL", "begin with the weights of this model.bin"},
     {"objective", TEXT, BIND, TO(objective), 0, 0, "NAME", "mlm: masked tokens; ntp: the next token (mlm)"},
-    {"layers", COUNT, BIND, TO(layers), 1, 1e4, "N", "(2)"},
-    {"channels", COUNT, BIND, TO(channels), 2, 1e5, "N", "(64)"},
+    {"layers", COUNT, BIND, TO(layers), 1, 1e4, "N", "(2, or with --flops the best for it)"},
+    {"channels", COUNT, BIND, TO(channels), 2, 1e5, "N", "(64, or with --flops the best for it)"},
     {"heads", COUNT, BIND, TO(heads), 1, 1e4, "N", "(channels / 32, or the next that divides them)"},
     {"hidden", COUNT, BIND, TO(hidden), 1, 1e6, "N", "(8/3 of the channels, to the nearest multiple of 16)"},
     {"seq-len", COUNT, BIND, TO(seq_len), 1, 1e6, "N", "tokens in a row (128)"},
     {"mask-rate", REAL, BIND, TO(mask_rate), 1e-9, 1, "R", "share of the tokens that mlm masks (0.2)"},
+    {"mask-style", TEXT, BIND, TO(mask_style), 0, 0, "NAME", "all: all of them as [MASK]; bert: 80% of them (all)"},
+    {"val-mask-rate", REAL, BIND, TO(val_mask_rate), 1e-9, 1, "R", "… in validation, always as [MASK] (--mask-rate)"},
     {"batch", COUNT, BIND, TO(batch), 1, 1e6, "N", "rows in a step (32)"},
     {"micro-batch", COUNT, BIND, TO(micro_batch), 1, 1e6, "N", "rows in memory at once (the whole batch)"},
     {"steps", COUNT, BIND, TO(steps), 1, 1e12, "N", "how long to train (2000), or:"},
@@ -2094,8 +2153,8 @@ static Option trainer_options[] = {
 
 // The defaults. What is 0 here depends on other settings, and settle() fills it in.
 static const Settings default_settings = {
-    .objective = "mlm", .out = "out", .layers = 2, .channels = 64, .seq_len = 128, .batch = 32,
-    .mask_rate = 0.2, .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
+    .objective = "mlm", .mask_style = "all", .out = "out", .layers = 2, .channels = 64, .seq_len = 128,
+    .batch = 32, .mask_rate = 0.2, .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
 };
 
 // The default peak learning rate for a width. It is measured: see "Learning rate" in dev/README.md.
@@ -2355,7 +2414,7 @@ static double find_floor(const Run *r) {
     size_t T, rows, seed;
     while (f && fgets(line, sizeof line, f))
         if (sscanf(line, "%7s %zu %lf %zu %zu %lf %lf", objective, &T, &rate, &rows, &seed, &sum, &n) == 7 &&
-            strcmp(objective, r->s.objective) == 0 && T == r->c.T && fabs(rate - r->mask_rate) < 1e-9 &&
+            strcmp(objective, r->s.objective) == 0 && T == r->c.T && fabs(rate - r->val_mask_rate) < 1e-9 &&
             rows == r->s.val_rows && seed == VAL_SEED)
             found = sum / n;
     if (f) fclose(f);
@@ -2399,6 +2458,8 @@ void settle(Run *r) {
     Settings *s = &r->s;
     int causal = strcmp(s->objective, "ntp") == 0;
     if (!causal && strcmp(s->objective, "mlm")) die_usage("--objective %s: must be mlm or ntp", s->objective);
+    if (strcmp(s->mask_style, "all") && strcmp(s->mask_style, "bert"))
+        die_usage("--mask-style %s: must be all or bert", s->mask_style);
     if (s->heads == 0) s->heads = default_heads(s->channels);
     if (s->hidden == 0) s->hidden = default_hidden(s->channels);
     r->c = (Config){s->layers, s->channels, s->heads, s->hidden, s->seq_len, r->train.V, causal};
@@ -2420,12 +2481,15 @@ void settle(Run *r) {
         die_usage("--val-rows %zu: %s holds only %zu rows of %zu tokens", s->val_rows, s->val.path[0], rows,
                   s->seq_len);
     s->val_rows = MIN(s->val_rows, rows);
-    r->mask_rate = causal ? 1 : s->mask_rate;
+    if (s->val_mask_rate == 0) s->val_mask_rate = s->mask_rate;
+    r->mask_rate = causal ? 1 : s->mask_rate, r->val_mask_rate = causal ? 1 : s->val_mask_rate;
     r->val_floor = find_floor(r);
 }
 
 // Predicted positions of a micro-batch that there must be room for.
-static size_t run_predicted(const Run *r) { return most_predicted(&r->c, r->s.micro_batch, r->mask_rate); }
+static size_t run_predicted(const Run *r) {
+    return most_predicted(&r->c, r->s.micro_batch, fmax(r->mask_rate, r->val_mask_rate));
+}
 
 // Print sizes, memory and FLOPs, before any of them is taken.
 static void print_plan(const Run *r) {
@@ -2452,7 +2516,9 @@ static void print_plan(const Run *r) {
            r->train.total, c->V, run_epochs(r));
     printf("objective   %s, %zu tokens a row", s->objective, c->T);
     if (!c->causal) printf(", %g of them masked", s->mask_rate);
+    if (!c->causal && strcmp(s->mask_style, "all")) printf(" as %s does", s->mask_style);
     printf("; validation on %zu rows", s->val_rows);
+    if (r->val_mask_rate != r->mask_rate) printf(", %g masked", r->val_mask_rate);
     if (isfinite(r->val_floor)) printf(", whose floor is %.4f", r->val_floor);
     printf("\nrun         %zu steps of %zu rows = %.4g tokens, peak learning rate %.3g, seed %zu\n", s->steps,
            s->batch, D, s->lr, s->seed);
@@ -2499,6 +2565,20 @@ static void open_init(Run *r, Reader *reader) {
     }
 }
 
+// --flops without --layers and --channels: take the shape that makes the best of this budget, and say why.
+static void choose_shape(Run *r) {
+    Settings *s = &r->s;
+    int causal = strcmp(s->objective, "ntp") == 0;
+    const Optimum *o = &optimum[causal];
+    double F = o->G * pow(s->flops, o->a);
+    Config c = ladder_shape(F, s->seq_len, r->train.V, causal, 0);
+    s->layers = c.L, s->channels = c.C;
+    printf("shape       %zu layers of %zu: the best F_N for C = %.3g is about %.2g C^%.2g = %.2g\n"
+           "            (measured on books from C = %.2g to %.2g%s; --layers and --channels overrule it)\n", c.L,
+           c.C, s->flops, o->G, o->a, F, o->least, o->most,
+           s->flops < o->least || s->flops > o->most ? ", beyond which this is a guess" : "");
+}
+
 // Set up DIR for a run that begins (unless it is a dry one), or take up the one that it holds. Returns 0 if
 // that one is finished already.
 static int open_run(Run *r) {
@@ -2524,6 +2604,7 @@ static int open_run(Run *r) {
     if (s->init) open_init(r, &reader);
     open_data(r);
     open_vocab(r);
+    if (s->flops > 0 && !kept && !s->init && !is_given("layers") && !is_given("channels")) choose_shape(r);
     if (kept && (is_given("tokens") || is_given("flops"))) s->steps = 0; // compare what they come to
     settle(r);
     if (kept) {

@@ -64,8 +64,8 @@ static void put_row(FILE *f, Row r) {
     fprintf(f, "%s,2,%g,2,176,128,931,160320,100672,%.17g,%.17g,%.17g,%.17g,%g,%g,%.17g,0.2,%g,%.17g,%.17g,",
             r.objective ?: "mlm", r.channels ?: 64, r.F, r.F / 9, r.D, C, r.batch ?: 4096, r.steps ?: 1000,
             r.lr ?: 0.008, r.seed ?: 1, r.loss, r.loss);
-    fprintf(f, "%s,1,1,0.01,0.3,%.17g,%s%s%s\n", r.floor ?: "", C, r.data ?: "village_train",
-            r.rest ? "," : "", r.rest ?: "");
+    fprintf(f, "%s,1,1,0.01,0.3,%.17g,%s%s%s%s\n", r.floor ?: "", C, r.data ?: "village_train",
+            r.rest ? "," : "", r.rest ?: "", r.rest ? ",all,0.2" : "");
 }
 
 // Open a file of points. `older`: without the columns that were added later.
@@ -981,7 +981,7 @@ static void test_sweep_quoting(void) {
 
 static void sweep_lr_row(FILE *f, const char *objective, double C, int rows, int steps, double lr, double loss) {
     fprintf(f, "%s,2,32,1,80,128,931,1,1,239616,1,%.9g,1,%d,%d,%g,0.2,1,9,%g,,1,1,,1,%g,x_train,512,x_val,1,0.1,"
-            "%d,0\n", objective, C / 239616, rows * 128, steps, lr, loss, C, rows);
+            "%d,0,all,0.2\n", objective, C / 239616, rows * 128, steps, lr, loss, C, rows);
 }
 
 // The laws of learning rate and batch, from a grid whose best runs are known.
