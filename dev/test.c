@@ -1333,7 +1333,7 @@ static void test_eval_vectors(void) {
     load_embedders(strdup(scratch("cats")), 0, by);
     for (size_t i = 0; i < TEXTS; i++) text[i] = strndup(words, i % 7 == 3 ? 0 : 1 + i * 7 % 60);
     Model *m = by->m;
-    size_t C = m->c.C, T = m->c.T;
+    size_t C = m->c.C, T = by->T;
     Encoded t = encode_texts(by->e, text, NULL, TEXTS, T);
     for (int kind = 0; kind < KINDS; kind++) {
         double worst = 0;
@@ -1344,6 +1344,7 @@ static void test_eval_vectors(void) {
             size_t rows[64], n = text_length(&t, i);
             Document docs[2] = {{0, n, 0, n}, {n, T, n, 0}};
             for (size_t k = 0; k < n; k++) in[k] = t.ids[t.begin[i] + k], rows[k] = k;
+            m->c.T = T;
             encoder_forward(m, &(Batch){1, n, 1 + (n < T), in, rows, NULL, docs});
             for (size_t c = 0; c < C; c++) {
                 double sum = 0, count = 0;
@@ -1385,7 +1386,7 @@ static void test_eval_gradients(void) {
     load_embedders(strdup(scratch("cats")), NEED_BACKWARD, by);
     Model *m = by->m;
     size_t C = m->c.C;
-    Encoded t = encode_texts(by->e, text, NULL, 6, m->c.T);
+    Encoded t = encode_texts(by->e, text, NULL, 6, by->T);
     const double y[2][6] = {{0, 2, 1, 2, 0, 1}, {0.3, -1, 0.7, 0, 2, -0.4}};
     for (int kind = 0; kind < 2; kind++)
         for (int what = 0; what < 4; what++) { // classes, scores, pairs, triples
