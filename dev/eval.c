@@ -1321,14 +1321,14 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
 }
 
 static void put_scores(FILE *csv, const char *task, const Score *s, const Embedder *by,
-                       const char *const *model) {
+                       const char *const *model, const char *stage) {
     static const char *const columns[] = {"objective", "flops", "flops_per_token", "tokens"};
     double lo, hi;
     score_interval(s, NULL, &lo, &hi);
     fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(*model), kind_names[by->kind], task, s->kind,
             s->metric, s->value, lo, hi);
     for (int k = 0; k < 4; k++) fprintf(csv, ",%s", eval_result(*model, columns[k]));
-    fputc('\n', csv);
+    fprintf(csv, ",%s\n", stage);
 }
 
 // Score the embedders (n) at a task.
@@ -1354,7 +1354,8 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
-            put_scores(csv, last_name(name), &score[i * MOST + k], &by[i], models + i / KINDS);
+            put_scores(csv, last_name(name), &score[i * MOST + k], &by[i], models + i / KINDS,
+                       s->contrastive ? "contrastive" : "pretrained");
     fflush(stdout), free(score);
 }
 
@@ -1408,7 +1409,8 @@ int eval_main(int argc, char **argv) {
     if (s.embed) eval_embed(by, s.embed, s.out);
     if (s.scores) {
         writer_open(&csv, s.scores);
-        fprintf(csv.file, "model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens\n");
+        fprintf(csv.file, "model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens,"
+                          "stage\n");
     }
     for (size_t i = 0; i < tasks; i++) eval_task(&s, task[i], by, KINDS * n, csv.file, model);
     if (s.scores) writer_close(&csv);
