@@ -11,17 +11,49 @@ finite differences, numbers worked out by hand. data/test.c and dev/test.c do th
 #endif
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 static int locks_work = 1; // 0: a file system without locks, for one test
 static int test_flock(int fd, int operation) { return locks_work ? flock(fd, operation) : (errno = ENOLCK, -1); }
 #define flock test_flock
+
+// What the system is asked for is counted, and number `fault_at` fails, or is where the process is killed.
+#ifndef HARNESS_ONLY
+static long calls, fault_at, kill_at;
+static int fault(int reason) {
+    if (__atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) == kill_at) raise(SIGKILL);
+    return calls == fault_at ? (errno = reason, 1) : 0;
+}
+#define fopen(...) (fault(EIO) ? NULL : fopen(__VA_ARGS__))
+#define open(...) (fault(EIO) ? -1 : open(__VA_ARGS__))
+#define mkdir(...) (fault(EROFS) ? -1 : mkdir(__VA_ARGS__))
+#define fread(...) (fault(EIO) ? 0 : fread(__VA_ARGS__))
+#define pread(...) (fault(EIO) ? -1 : pread(__VA_ARGS__))
+#define fwrite(...) (fault(ENOSPC) ? 0 : fwrite(__VA_ARGS__))
+#define fflush(file) (fault(ENOSPC) && file != stdout ? EOF : fflush(file))
+#define fsync(...) (fault(EIO) ? -1 : fsync(__VA_ARGS__))
+#define rename(...) (fault(EIO) ? -1 : rename(__VA_ARGS__))
+#define ftruncate(...) (fault(EIO) ? -1 : ftruncate(__VA_ARGS__))
+#define unlink(...) (fault(EIO) ? -1 : unlink(__VA_ARGS__))
+#define posix_memalign(...) (fault(ENOMEM) ? ENOMEM : posix_memalign(__VA_ARGS__))
+#define realloc(...) (fault(ENOMEM) ? NULL : realloc(__VA_ARGS__))
+#define strdup(...) (fault(ENOMEM) ? NULL : strdup(__VA_ARGS__))
+#define open_memstream(...) (fault(ENOMEM) ? NULL : open_memstream(__VA_ARGS__))
+#endif
 #include "train_optibert.c"
-#include <sys/wait.h>
 
 // ----------------------------------------------------------------------------
 // the harness; data/test.c and dev/test.c define HARNESS_ONLY and include this file for it
 
-int passed, failed;
+int passed, failed, skipped;
 char scratch_dir[64]; // a folder of this test run's own, removed at its end
 
 // One assertion. The message is printed only if it fails.
@@ -34,6 +66,12 @@ void check(int ok, const char *format, ...) {
     va_start(args, format);
     printf("FAILED: "), vprintf(format, args), printf("\n");
     va_end(args);
+}
+
+// Say that something is not checked here. Returns `missing`.
+int skip(int missing, const char *what) {
+    if (missing) printf("SKIPPED: %s\n", what), skipped++;
+    return missing;
 }
 
 // A path in the scratch folder. Four may be in use at once.
@@ -152,6 +190,7 @@ int run_tests(const Test *tests, size_t n, int argc, char **argv) {
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
     if (system(command) != 0) printf("%s could not be removed\n", scratch_dir);
+    if (skipped) printf("%d SKIPPED, which this machine cannot check\n", skipped);
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0;
 }
@@ -1696,6 +1735,38 @@ static void test_killed(void) {
     check_exit(0, "[ $(ls @/killed | wc -l) = 4 ]"); // no temporary files
 }
 
+// Run with a fault, or a SIGKILL, at each of the calls in turn that the system is asked for (without OPTIBERT_SLOW, at
+// some of them). A fault ends a run with one line and 1, or does no harm; either way, --resume ends as if nothing had
+// happened. Where a finished run was to be replaced, all of it is there, or nothing that could be taken for it.
+static void check_each_call(const char *mode, int code, int replace, int every) {
+    const char *args = TINY "--steps 3 --val-every 2 --save-every 1 --threads 2 --out @/faulty";
+    check_exit(0, "rm -rf @/healthy @/old; " RUN TINY "--steps 3 --val-every 2 --save-every 1 --threads 2 --out @/healthy");
+    check_exit(0, RUN TINY "--steps 2 --val-every 1 --out @/old");
+    int at = 1, got;
+    for (;; at += every) {
+        shell("rm -rf @/faulty; %s", replace ? "cp -R @/old @/faulty" : "true");
+        got = shell("./test_optibert %s %d %s >/dev/null", mode, at, args);
+        if (got == 77) break;
+        char *err = slurp(scratch("stderr"), NULL), *end = strchr(err, '\n');
+        check(got == code ? code > 1 || (end && !end[1]) : got == 0, "%s at call %d: exit %d and: %s", mode, at, got, err);
+        free(err);
+        if (replace && shell("rm -f @/faulty/*.tmp; diff -r @/faulty @/old") == 0) continue;
+        check(!replace || shell("cmp @/faulty/checkpoint.bin @/old/checkpoint.bin") != 0, "%s at call %d: mixed", mode, at);
+        got = shell(RUN "%s --resume", args);
+        check(got == 0, "%s at call %d: not resumed: %s", mode, at, slurp(scratch("stderr"), NULL));
+        if (got == 0) check_same_end("healthy", "faulty");
+    }
+    check(at > 250, "%s: only %d calls", mode, at);
+    printf("    %s: %d of %d calls\n", mode, at / every, at);
+}
+
+static void test_faults(void) {
+    int every = getenv("OPTIBERT_SLOW") ? 1 : 37;
+    make_data();
+    for (int replace = 0; replace < 2; replace++)
+        check_each_call("fail-at", 1, replace, every), check_each_call("kill-at", 137, replace, every);
+}
+
 // A folder belongs to one run at a time, and the seconds of a run are those of all its parts.
 static void test_folder(void) {
     make_data();
@@ -1824,7 +1895,7 @@ static void test_init(void) {
     check_printed("stdout", want);
     check_printed("stdout", "2 layers, 20 channels, 2 heads, 24 hidden");
     check_exit(0, RUN TINY "--steps 4 --out @/random");
-    check(strcmp(result("second", "fingerprint"), strdup(result("random", "fingerprint"))) != 0,
+    check(strcmp(result("second", "fingerprint"), result("random", "fingerprint")) != 0,
           "init: the fingerprint is that of a run from random weights");
     check_exit(143, STOPPED "%s --out @/parts2", more);
     check_exit(0, "mv @/first/model.bin @/first/gone && " RUN "%s --resume --out @/parts2; code=$?; "
@@ -1877,14 +1948,14 @@ static void test_threads_granted(void) {
         {"0::/a/b\n", "a/b", "200000 100000", 2}, {"0::/a/b\n", "a", "150000 100000", 1.5},
         {"0::/\n", "", "50000 100000", 0.5}, {"0::/a/b\n", "a/b", "max 100000", INFINITY},
         {"1:cpu:/x\n0::/a\n", "a", "300000 100000", 3}, {"", "", "400000 100000", 4}};
-    check(cpu_quota("/nonexistent", "/nonexistent") == INFINITY, "quota: a limit from nowhere");
+    check(group_limit("/nonexistent", "/nonexistent", "cpu.max") == INFINITY, "quota: a limit from nowhere");
     for (int i = 0; i < 6; i++) {
         char root[256];
         shell("rm -rf @/cgroup; mkdir -p @/cgroup/%s; echo %s >@/cgroup/%s/cpu.max", cases[i].folder, cases[i].limit,
               cases[i].folder);
         write_bytes(scratch("self"), cases[i].self, strlen(cases[i].self));
         snprintf(root, sizeof root, "%s", scratch("cgroup"));
-        double quota = cpu_quota(root, scratch("self"));
+        double quota = group_limit(root, scratch("self"), "cpu.max");
         check(quota == cases[i].want, "quota: case %d gives %g", i, quota);
     }
 #if defined(__linux__) && defined(_OPENMP)
@@ -1970,18 +2041,25 @@ static const Test tests[] = {
     {"damaged checkpoints and models", test_damaged_files, 0},
     {"signals", test_signals, 0},
     {"killed runs", test_killed, 0},
+    {"faults", test_faults, 0},
     {"one run a folder", test_folder, 0},
     {"finished run is safe", test_finished_run_is_safe, 0},
 };
 
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
+    open_streams();
     if (strcmp(mode, "stopped") == 0) stop_signal = SIGTERM;
     if (strcmp(mode, "run") == 0) signal(SIGINT, SIG_DFL); // a shell ignores it in what it runs in the background
     if (strcmp(mode, "unlockable") == 0) locks_work = 0;
     if (strcmp(mode, "nobody") == 0 && geteuid() == 0 && setuid(65534)) die("cannot become another user");
     if (strcmp(mode, "run") == 0 || strcmp(mode, "stopped") == 0 || strcmp(mode, "nobody") == 0 || !locks_work)
         return close_stdout(train_main(argc - 1, argv + 1));
+    if (strcmp(mode, "fail-at") == 0 || strcmp(mode, "kill-at") == 0) {
+        *(*mode == 'f' ? &fault_at : &kill_at) = atoi(argv[2]);
+        int code = close_stdout(train_main(argc - 2, argv + 2));
+        return calls < atoi(argv[2]) ? 77 : code;
+    }
     if (strcmp(mode, "load") == 0) return load_model(&(Model){0}, &(Vocab){0}, argv[2], 1, NEED_HEAD), 0;
     omp_set_num_threads(THREADS);
     return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);

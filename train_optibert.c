@@ -27,6 +27,10 @@ A comment beside each pointer gives its shape.
 #error "leave out -Ofast and -ffast-math: they break e^x and the check for a loss that is not finite"
 #endif
 
+#if __SIZEOF_POINTER__ < 8
+#error "this program needs a 64-bit machine: leave out -m32"
+#endif
+
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -879,13 +883,16 @@ static size_t shard_header(Reader *r, size_t *V, int *eot) {
     return n;
 }
 
-// The checksum of a whole file.
-static uint64_t checksum_file(Reader *r) {
+// The checksum of a file's first bytes.
+static uint64_t checksum_file(Reader *r, uint64_t bytes) {
     char buffer[1 << 14];
     uint64_t sum = CHECKSUM_START;
     rewind(r->file);
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, r->file)) > 0;) sum = checksum_add(sum, buffer, n);
-    if (ferror(r->file)) die("%s: cannot read: %s", r->path, strerror(errno));
+    for (uint64_t n; bytes > 0; bytes -= n) {
+        n = MIN(bytes, sizeof buffer);
+        reader_get(r, buffer, n);
+        sum = checksum_add(sum, buffer, n);
+    }
     return sum;
 }
 
@@ -906,7 +913,7 @@ void shards_open(Shards *s, const char **paths, size_t n_files) {
         if (V != s->V || eot != s->eot || vocab != s->vocab)
             die("%s: its vocabulary (%zu, end of text %d) is not that of %s (%zu, %d); use one vocabulary",
                 paths[i], V, eot, paths[0], s->V, s->eot);
-        s->sums[i] = checksum_file(&r);
+        s->sums[i] = checksum_file(&r, r.size);
         s->checksum = i == 0 ? s->sums[0] : checksum_add(s->checksum, &s->sums[i], sizeof s->sums[i]);
         fclose(r.file);
     }
@@ -921,7 +928,7 @@ static void check_unchanged(const Shards *s, size_t i, const struct stat *now) {
         return;
     Reader r;
     reader_open(&r, s->paths[i]);
-    if (now->st_size != was->st_size || checksum_file(&r) != s->sums[i])
+    if (now->st_size != was->st_size || checksum_file(&r, r.size) != s->sums[i])
         die("%s: has changed while it was in use; put the old file back and --resume", s->paths[i]);
     fclose(r.file);
     s->state[i] = *now;
@@ -1179,9 +1186,10 @@ typedef struct {
     Progress done;
 } Run;
 
+int close_stdout(int code);  // dies if what was printed cannot be written
 void save_run(const Run *r); // checkpoint.bin and model.bin; after the last step result.csv too
 void save_model(const char *path, const Model *m, const Vocab *v);
-const char *out_path(const Run *r, const char *name); // DIR/name
+char *out_path(const Run *r, const char *name); // DIR/name, in memory that the caller may free
 double now_seconds(void);
 
 // One training step. Returns the mean loss of its predicted tokens; *norm is the gradient's, before clipping.
@@ -1254,7 +1262,8 @@ static void format_seconds(char out[32], double seconds) {
 }
 
 // The line of a step on the screen: ms is the time of the step, a_step the mean over all steps so far.
-static void print_step(const Run *r, double loss, double norm, int validated, double ms, double a_step) {
+// Returns why it could not be printed; 0 if it was.
+static int print_step(const Run *r, double loss, double norm, int validated, double ms, double a_step) {
     size_t step = r->done.step, steps = r->s.steps;
     double tokens = (double)(r->s.batch * r->c.T);
     double flops = executed_flops(&r->c, tokens, tokens * r->mask_rate);
@@ -1264,18 +1273,33 @@ static void print_step(const Run *r, double loss, double norm, int validated, do
     printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | ", step, steps, loss, val,
            learning_rate(r->s.lr, step, steps), norm);
     printf("%6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", ms, tokens / ms * 1e3, flops / ms * 1e-6, left);
-    fflush(stdout);
+    return fflush(stdout) ? errno : 0;
+}
+
+// Where the first number of a model that is not finite is, as text; NULL if there is none.
+static const char *not_finite(const Model *m) {
+    static const char *const kinds[] = {"weights", "gradient", "first moments", "second moments"};
+    static char text[64];
+    for (size_t k = 0; k < 4; k++) // one block after the other in memory
+        for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++)
+            for (size_t j = 0; j < tensor_size(t); j++) {
+                if (isfinite(m->params[k * m->block + t->offset + j])) continue;
+                snprintf(text, sizeof text, "%s of %s, layer %zu", kinds[k], t->name, j / (t->rows * t->cols));
+                return text;
+            }
+    return NULL;
 }
 
 // Keep the best model of a run beside the last one, in best.bin: a text that is read too often makes a model
 // worse. A best model that is the last one needs no file of its own.
 static void keep_best(Run *r) {
     Progress *done = &r->done;
-    const char *path = out_path(r, "best.bin");
+    char *path = out_path(r, "best.bin");
     int better = done->best_step == 0 || done->val_loss < done->best_loss;
     if (better) done->best_loss = done->val_loss, done->best_step = done->step;
     if (better && done->step < r->s.steps) save_model(path, &r->m, &r->vocab);
     if (better && done->step == r->s.steps) unlink(path);
+    free(path);
 }
 
 // The training loop: from the step after r->done.step to the last one, or until a signal. Returns the signal,
@@ -1284,13 +1308,15 @@ static int run_training(Run *r) {
     const Settings *s = &r->s;
     Progress *done = &r->done;
     size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
-    int replace = first == 0 && access(out_path(r, "checkpoint.bin"), F_OK) == 0;
+    const char *checkpoint = out_path(r, "checkpoint.bin"), *result = out_path(r, "result.csv");
+    int replace = first == 0 && (access(checkpoint, F_OK) == 0 || access(result, F_OK) == 0), unseen = 0;
     const char *log_path = out_path(r, replace ? "main.log.tmp" : "main.log");
     double norm = 0, before = done->seconds;
     if (first == 0) {
         validate(r);
         printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss,
                log((double)r->c.V));
+        close_stdout(0);
     }
     handle_signals(); // not earlier: there was nothing to save
     FILE *log = fopen(log_path, first == 0 ? "w" : "a");
@@ -1300,29 +1326,32 @@ static int run_training(Run *r) {
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
         double lr = learning_rate(s->lr, step, s->steps);
-        if (!isfinite(loss) || !isfinite(norm))
-            die("the loss or its gradient is no longer finite at step %zu; try a smaller --lr than %g", step,
-                s->lr);
         fprintf(log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int last = step == s->steps, validated = last || step % s->val_every == 0;
         int stop = stop_signal; // read once: a signal that comes after this waits for the next step
         int saving = last || step % s->save_every == 0 || stop;
         if (step > s->steps - tail) done->tail_loss += loss, done->tail_steps++;
         if (validated) validate(r), fprintf(log, "s:%zu tel:%.6f\n", step, done->val_loss);
+        const char *where = !isfinite(loss + norm) || saving || validated ? not_finite(&r->m) : NULL;
+        if (where || !isfinite(loss + norm) || !isfinite(done->val_loss))
+            die("step %zu: no longer finite: %s; try a smaller --lr than %g", step, where ? where : "the loss", s->lr);
         done->step = step;
         done->seconds = before + now_seconds() - began;
         if (step == 1 || step % every == 0 || validated) {
-            print_step(r, loss, norm, validated, ms, (now_seconds() - began) / (double)(step - first));
+            unseen = print_step(r, loss, norm, validated, ms, (now_seconds() - began) / (double)(step - first));
             fflush(log);
         }
-        if (saving && (fflush(log) || ferror(log))) die("%s: cannot write: %s", log_path, strerror(errno));
-        if (saving && replace) { // the first time
-            unlink(out_path(r, "result.csv")), unlink(out_path(r, "best.bin"));
+        saving |= unseen > 0;
+        if (saving && (fflush(log) || ferror(log) || fsync(fileno(log))))
+            die("%s: cannot write: %s", log_path, strerror(errno));
+        if (saving && replace) { // the first time; without its checkpoint the old run no longer counts
+            unlink(checkpoint), unlink(out_path(r, "best.bin")), unlink(result);
             replace = rename(log_path, out_path(r, "main.log"));
             if (replace) die("%s: cannot rename: %s", log_path, strerror(errno));
         }
         if (validated && !replace) keep_best(r);
         if (saving) save_run(r); // after the log: what a checkpoint says has happened is in there
+        if (unseen) die("stdout: cannot write: %s; step %zu is saved, --resume goes on", strerror(unseen), step);
         if (stop) break;
     }
     fclose(log);
@@ -1676,9 +1705,18 @@ void writer_put(Writer *w, const void *data, size_t bytes) {
     w->checksum = checksum_add(w->checksum, data, bytes); // after: what is put may be the checksum itself
 }
 
+// Make a rename in the folder of this file outlast a loss of power, if its file system can (EINVAL: it cannot).
+static int sync_folder(const char *path) {
+    char folder[PATH_MAX] = ".";
+    if (strrchr(path, '/')) snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path + 1), path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY), failed = fd < 0 || (fsync(fd) && errno != EINVAL);
+    return failed ? -1 : close(fd);
+}
+
 void writer_close(Writer *w) {
     FILE *f = w->file;
-    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path))
+    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path) ||
+        sync_folder(w->path))
         writer_fail(w);
 }
 
@@ -1703,7 +1741,8 @@ static void put_text(Writer *w, const char *text, uint64_t n) {
 // Get such text, in memory that the caller frees, with zeros after it.
 static char *get_text(Reader *r, uint64_t *n) {
     reader_get(r, n, sizeof *n);
-    char *text = alloc_or_die(MIN(*n, r->size) + 4);
+    if (*n > r->size) die("%s: ends too early; make it again", r->path);
+    char *text = alloc_or_die(*n + 4);
     reader_get(r, text, (*n + 3) / 4 * 4);
     return text;
 }
@@ -1728,7 +1767,7 @@ static void put_model(Writer *w, const Model *m, const Vocab *v) {
     }
 }
 
-// Get a model's shape and vocabulary …
+// Get a model's shape and vocabulary, which its file must be long enough for …
 static void get_shape(Reader *r, Config *c, Vocab *v) {
     uint64_t s[7], size;
     reader_get(r, s, sizeof s);
@@ -1737,6 +1776,11 @@ static void get_shape(Reader *r, Config *c, Vocab *v) {
     v->size = size;
     if (size > 0) vocab_parse(v, r->path);
     else free(v->file), v->file = NULL;
+    const uint64_t most[] = {10000, 100000, 10000, 1000000, 1000000, 65535, 1}; // as the options have it
+    int ok = size == 0 || v->V == c->V;
+    for (int i = 0; i < 7; i++) ok &= s[i] <= most[i] && (s[i] > 0 || i == 6);
+    if (!ok || s[1] % s[2] || s[1] / s[2] % 2 || parameter_count(c) * sizeof(float) > r->size)
+        die("%s: holds no model of %zu layers and %zu channels; make it again", r->path, c->L, c->C);
 }
 
 // … and, when it has its memory, its weights.
@@ -1754,20 +1798,14 @@ static void get_weights(Reader *r, Model *m) {
 // Open a file that begins with `magic` and a version and ends with the checksum of all before it, which is
 // verified before anything else is believed. Returns the checksum.
 static uint64_t open_verified(Reader *r, const char *path, uint64_t magic, const char *what) {
-    uint64_t head[2] = {0}, sum = CHECKSUM_START, stored;
-    char buffer[1 << 14];
+    uint64_t head[2] = {0}, stored;
     reader_open(r, path);
     if (r->size >= sizeof head + sizeof stored) reader_get(r, head, sizeof head);
     if (head[0] != magic) die("%s: not a %s", path, what);
     if (head[1] != FILE_VERSION)
         die("%s: a %s of version %llu; this program reads version %u, so train again", path, what,
             (unsigned long long)head[1], FILE_VERSION);
-    rewind(r->file);
-    for (uint64_t left = r->size - sizeof stored, n; left > 0; left -= n) {
-        n = MIN(left, sizeof buffer);
-        reader_get(r, buffer, n);
-        sum = checksum_add(sum, buffer, n);
-    }
+    uint64_t sum = checksum_file(r, r->size - sizeof stored);
     reader_get(r, &stored, sizeof stored);
     if (sum != stored) die("%s: is damaged (its checksum is wrong); go back to a copy, or train again", path);
     fseeko(r->file, sizeof head, SEEK_SET);
@@ -1918,10 +1956,13 @@ static void save_result(const char *path, const Run *r) {
 void save_run(const Run *r) {
     char name[40];
     snprintf(name, sizeof name, "model-%llu.bin", (unsigned long long)r->done.step);
-    if (r->s.keep) save_model(out_path(r, name), &r->m, &r->vocab);
-    save_model(out_path(r, "model.bin"), &r->m, &r->vocab);
-    if (r->done.step == r->s.steps) save_result(out_path(r, "result.csv"), r);
-    save_checkpoint(out_path(r, "checkpoint.bin"), r);
+    char *kept = out_path(r, name), *model = out_path(r, "model.bin");
+    char *result = out_path(r, "result.csv"), *checkpoint = out_path(r, "checkpoint.bin");
+    if (r->s.keep) save_model(kept, &r->m, &r->vocab);
+    save_model(model, &r->m, &r->vocab);
+    if (r->done.step == r->s.steps) save_result(result, r);
+    save_checkpoint(checkpoint, r);
+    free(kept), free(model), free(result), free(checkpoint);
 }
 
 // Cut main.log back to a step: what came after the checkpoint will be done again.
@@ -2110,7 +2151,7 @@ static void restore_settings(Settings *s, const char *kept) {
         if (!o || !value || o->given) continue;
         if (o->type == TEXT) *(const char **)option_value(o, s) = value;
         else if (o->type == FILES) add_file(option_value(o, s), value);
-        else store_number(o, s, strtod(value, NULL));
+        else if (strtod(value, NULL) != 0 || o->min == 0) read_number(o, s, value); // 0: not given
     }
 }
 
@@ -2222,9 +2263,10 @@ static double number_in_file(const char *path, int k) {
     return k < 0 && sscanf(word, "%lf", &x) == 1 ? x : NAN;
 }
 
-// How many CPUs' worth of time a container grants, by the quota and period of its control group (version 2)
-// or of a group above it; INFINITY if there is no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
-double cpu_quota(const char *root, const char *self) {
+// What a container grants, by its control group (version 2) or a group above it: of cpu.max, which holds a quota
+// and a period, how many CPUs' worth of time; of memory.max, bytes. INFINITY if there is no limit. root is
+// /sys/fs/cgroup, self /proc/self/cgroup.
+double group_limit(const char *root, const char *self, const char *file) {
     char path[PATH_MAX], line[1024], group[1024] = "", *end;
     double least = INFINITY;
     FILE *f = fopen(self, "r");
@@ -2232,8 +2274,9 @@ double cpu_quota(const char *root, const char *self) {
         if (strncmp(line, "0::", 3) == 0) sscanf(line + 3, "%1023[^\n]", group);
     if (f) fclose(f);
     do {
-        snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
-        least = fmin(least, number_in_file(path, 0) / number_in_file(path, 1)); // NAN for "max": no limit
+        snprintf(path, sizeof path, "%s%s/%s", root, group, file);
+        double limit = number_in_file(path, 0), period = number_in_file(path, 1);
+        least = fmin(least, isnan(period) ? limit : limit / period); // NAN for "max": no limit
         end = strrchr(group, '/');
         if (end) *end = 0;
     } while (end);
@@ -2255,7 +2298,7 @@ static int usable_cores(void) {
         double first = number_in_file(path, 0); // of the hardware threads of this core
         cores += isnan(first) || first == cpu || !CPU_ISSET((int)first, &allowed_cpus);
     }
-    cores = (int)fmin(cores, fmax(1, floor(cpu_quota("/sys/fs/cgroup", "/proc/self/cgroup"))));
+    cores = (int)fmin(cores, fmax(1, floor(group_limit("/sys/fs/cgroup", "/proc/self/cgroup", "cpu.max"))));
 #endif
 #ifdef _OPENMP
     int places = 0;
@@ -2272,9 +2315,11 @@ void set_threads(size_t n) {
     if (n > 0) omp_set_num_threads((int)n);
 }
 
-// A program that is started with a standard stream closed would take the next file that it opens for it.
+// A program that is started with a standard stream closed would take the next file that it opens for it. A pipe
+// whose reader has gone, and a file that would be larger than allowed, are errors of a write and not its end.
 void open_streams(void) {
     int fd = 0;
+    signal(SIGPIPE, SIG_IGN), signal(SIGXFSZ, SIG_IGN);
     while (fd >= 0 && fd < 3) fd = open("/dev/null", O_RDWR);
     close(fd);
 }
@@ -2288,8 +2333,7 @@ int close_stdout(int code) {
 // ----------------------------------------------------------------------------
 // main: from the command line to a finished run
 
-// The path DIR/name, in memory that lasts.
-const char *out_path(const Run *r, const char *name) {
+char *out_path(const Run *r, const char *name) {
     char *path = alloc_or_die(strlen(r->s.out) + strlen(name) + 2);
     sprintf(path, "%s/%s", r->s.out, name);
     return path;
@@ -2394,7 +2438,9 @@ static void print_plan(const Run *r) {
     size_t params = parameter_count(c);
     size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
     bytes += s->batch * s->seq_len * LOADER_BYTES;
-    bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float);
+    bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float) + KC * NC * sizeof(float);
+    bytes += s->val_rows * 2 * sizeof(double) + r->vocab.size + r->vocab.V * (sizeof(char *) + 1);
+    bytes += 1 << 20; // the program itself
     double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = run_tokens(r);
 #ifdef _OPENMP
     printf("threads     %d (OpenMP), ", omp_get_max_threads());
@@ -2419,13 +2465,19 @@ static void print_plan(const Run *r) {
     if (s->init) printf("weights     from %s\n", s->init);
     printf("FLOPs       F_N %.4g a token (head: %.4g more), C = F_N D = %.4g\n", F, head, F * D);
     printf("memory      %.1f MiB\n", (double)bytes / 1048576.0);
-    fflush(stdout);
+    close_stdout(0);
+    double granted = fmin((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE),
+                          group_limit("/sys/fs/cgroup", "/proc/self/cgroup", "memory.max"));
+    if (granted > 0 && (double)bytes > granted && !s->dry_run)
+        die("out of memory: this run takes %.1f MiB and there are %.1f; try a smaller model or --micro-batch",
+            (double)bytes / 1048576.0, granted / 1048576.0);
 }
 
 // Make a folder and those above it.
 void make_folders(const char *dir) {
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", dir);
+    if (strlen(dir) >= sizeof path) die("%.40s…: this path is too long; choose a shorter one", dir);
+    strcpy(path, dir);
     for (char *p = path + 1; *p; p++)
         if (*p == '/') *p = 0, mkdir(path, 0777), *p = '/';
     if (mkdir(path, 0777) && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
