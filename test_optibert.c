@@ -1767,6 +1767,82 @@ static void test_faults(void) {
         check_each_call("fail-at", 1, replace, every), check_each_call("kill-at", 137, replace, every);
 }
 
+// 200 times kill -9 at a random moment of a run that saves at every step; each goes on, and ends the same.
+static void test_200_kills(void) {
+    const char *args = TINY "--steps 60 --val-every 3 --save-every 1";
+    int kills = 0, ends = 0;
+    make_data();
+    check_exit(0, RUN "%s --out @/never-killed", args);
+    while (kills < 200 || shell("[ -d @/killed-often ]") == 0) {
+        int ms = 4 + (int)(100 * uniform(16, 1, (uint64_t)(kills + ends)));
+        int code = shell("timeout -s KILL 0.%03d " RUN "%s --out @/killed-often --resume", ms, args);
+        check(code == 0 || code == 137 || code == 1, "200 kills: exit %d: %s", code, slurp(scratch("stderr"), NULL));
+        if (code == 1) check_printed("stderr", "another run is using"); // timeout may end before what it killed
+        kills += code == 137;
+        if (code != 0) continue;
+        check_same_end("never-killed", "killed-often");
+        ends++, shell("rm -r @/killed-often");
+    }
+    printf("    %d kills, %d runs that ended the same\n", kills, ends);
+}
+
+// A disk that is full, a file that may not grow, an output that nobody reads, a folder that is read-only, a second
+// signal: one line, 1, and the run goes on from its last checkpoint.
+static void test_full_disk(void) {
+    make_data();
+    check_exit(0, RUN TINY "--steps 6 --save-every 2 --out @/roomy");
+    const char *more = TINY "--steps 6 --save-every 2 --resume --out @/tight";
+    for (int blocks = 1; blocks < 720; blocks += 47) { // of 512 bytes, or in some shells 1024
+        int code = shell("rm -rf @/tight; (ulimit -f %d; exec ./test_optibert run %s >/dev/null)", blocks, more);
+        char *err = slurp(scratch("stderr"), NULL), *end = strchr(err, '\n');
+        check(code == 0 || (code == 1 && end && !end[1] && strstr(err, "File too large")),
+              "a limit of %d blocks: exit %d and: %s", blocks, code, err);
+        free(err);
+        check_exit(0, RUN "%s", more);
+        check_same_end("roomy", "tight");
+    }
+    check_exit(1, RUN TINY "--steps 6 --out @/roomy >/dev/full"); // and does not replace a finished run
+    check_printed("stderr", "stdout: cannot write: No space left");
+    check_same_end("roomy", "tight");
+    check_exit(0, "rm -r @/tight; (./test_optibert run " TINY "--steps 1e6 --val-every 7 --out @/tight; echo $? >@/code) | head -c 1; "
+                  "[ $(cat @/code) = 1 ]");
+    check_printed("stderr", "stdout: cannot write: Broken pipe");
+    check_exit(143, UNTIL(RUN TINY "--steps 1e6 --val-every 1e6 --out @/twice", "grep -qs '^s:1 ' @/twice/main.log", "TERM $p; kill"));
+    check_exit(143, STOPPED "--resume --out @/twice");
+    check_exit(0, "chmod 777 @; mkdir @/closed && chmod 555 @/closed");
+    check_exit(1, "./test_optibert nobody " TINY "--out @/closed");
+    check_printed("stderr", "main.log: cannot write: Permission denied");
+    if (!getenv("OPTIBERT_SLOW")) return;
+    if (skip(shell("mkdir @/tmpfs && mount -t tmpfs -o size=1m tmpfs @/tmpfs") != 0, "a full tmpfs (needs root)")) return;
+    for (int free_kb = 0; free_kb < 700; free_kb += 20) {
+        check_exit(0, "rm -rf @/tmpfs/*; head -c %dk /dev/zero >@/tmpfs/filler", 1024 - free_kb);
+        int code = shell(RUN TINY "--steps 6 --save-every 2 --out @/tmpfs/run >/dev/null");
+        if (code) check_printed("stderr", "No space left on device");
+        check_exit(0, "rm @/tmpfs/filler; mkdir -p @/tmpfs/run; " RUN TINY "--steps 6 --save-every 2 --resume --out @/tmpfs/run");
+        check_same_end("roomy", "tmpfs/run");
+    }
+    check_exit(0, "umount @/tmpfs");
+}
+
+// The order in which a file reaches the disk, as the system sees it: written, flushed, renamed, and the folder flushed.
+static void test_written_in_order(void) {
+    if (skip(shell("strace -o @/strace true") != 0, "the order of system calls (needs strace)")) return;
+    make_data();
+    check_exit(0, "strace -f -y -o @/strace -e trace=write,fsync,rename ./train_optibert " TINY "--steps 1 --out @/seen");
+    const char *files[] = {"model.bin", "result.csv", "checkpoint.bin"}, *calls_of[] = {
+        "write([0-9]*<[^>]*/seen/%s.tmp>", "fsync([0-9]*<[^>]*/seen/%s.tmp>", "rename(\"[^\"]*/seen/%s.tmp\"", "fsync([0-9]*<[^>]*/seen>"};
+    for (int i = 0; i < 3; i++) {
+        char pattern[256] = "";
+        for (int k = 0; k < 4; k++) {
+            size_t n = strlen(pattern);
+            n += (size_t)snprintf(pattern + n, sizeof pattern - n, "%s", k ? ".*" : "");
+            snprintf(pattern + n, sizeof pattern - n, calls_of[k], files[i]);
+        }
+        check_exit(0, "tr '\\n' ' ' <@/strace | grep -q '%s'", pattern);
+    }
+    check_exit(0, "tr '\\n' ' ' <@/strace | grep -q 'fsync([0-9]*<[^>]*/seen/main.log>.*rename([^ ]*seen/checkpoint.bin.tmp'");
+}
+
 // A folder belongs to one run at a time, and the seconds of a run are those of all its parts.
 static void test_folder(void) {
     make_data();
@@ -2042,6 +2118,9 @@ static const Test tests[] = {
     {"signals", test_signals, 0},
     {"killed runs", test_killed, 0},
     {"faults", test_faults, 0},
+    {"200 kills", test_200_kills, 1},
+    {"full disk", test_full_disk, 0},
+    {"written in order", test_written_in_order, 0},
     {"one run a folder", test_folder, 0},
     {"finished run is safe", test_finished_run_is_safe, 0},
 };

@@ -2357,6 +2357,7 @@ static double find_floor(const Run *r) {
     FILE *f = path && r->s.val.n == 1 ? fopen(path, "r") : NULL;
     double rate, sum, n, found = NAN;
     size_t T, rows, seed;
+    if (path && !f && r->s.val.n == 1 && errno != ENOENT) die("%s: cannot read: %s", path, strerror(errno));
     while (f && fgets(line, sizeof line, f))
         if (sscanf(line, "%7s %zu %lf %zu %zu %lf %lf", objective, &T, &rate, &rows, &seed, &sum, &n) == 7 &&
             strcmp(objective, r->s.objective) == 0 && T == r->c.T && fabs(rate - r->mask_rate) < 1e-9 &&
