@@ -877,8 +877,8 @@ static size_t shard_header(Reader *r, size_t *V, int *eot) {
             (unsigned long long)n, (unsigned long long)(r->size - sizeof h));
     if (h[3] == 0) h[3] = 50257, h[4] = 50256 + 1; // llm.c's own shards hold GPT-2 tokens and do not say so
     if (h[3] < 1 || h[3] > 65535 || h[4] < 0 || h[4] > h[3])
-        die("%s: a vocabulary of %d with end of text %d is not possible; make it again", r->path, h[3],
-            h[4] - 1);
+        die("%s: a vocabulary of %d with end of text %ld is not possible; make it again", r->path, h[3],
+            (long)h[4] - 1);
     *V = (size_t)h[3], *eot = h[4] - 1;
     return n;
 }
