@@ -201,7 +201,7 @@ int run_tests(const Test *tests, size_t n, int argc, char **argv) {
 // matrix products, e^x, the largest of a row
 
 // Most tests use THREADS threads; those that vary the number use up to MOST_THREADS.
-enum { THREADS = 3, MOST_THREADS = 7 };
+enum { THREADS = 3, MOST_THREADS = 8 };
 
 // out (m,n) = add + a (m,k) · b (k,n), straight from the definition, in double precision.
 static void plain_product(double *out, const float *add, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
@@ -627,18 +627,17 @@ static void test_finite_differences(void) {
     }
 }
 
-// The losses, parameters and moments after three steps are the same, bit for bit, for any number of threads.
+// The losses, gradients, parameters and moments after 20 steps are the same, bit for bit, for any number of threads.
 static void check_threads(Config c, size_t B) {
-    const int threads[] = {1, 2, 3, 4, MOST_THREADS};
     Small one = {0}, s;
-    for (int k = 0; k < 5; k++) {
-        omp_set_num_threads(threads[k]);
+    for (int k = 0; k < MOST_THREADS; k++) {
+        omp_set_num_threads(k + 1);
         small_open(&s, c, B, B);
-        for (size_t step = 1; step <= 3; step++) small_pass(&s, 1), clipped_step(&s.m, 0.01f, step);
+        for (size_t step = 1; step <= 20; step++) clipped_step(&s.m, 0.01f, step), small_pass(&s, 1);
         if (k == 0) one = s;
         check(memcmp(one.m.params, s.m.params, 4 * s.m.block * sizeof(float)) == 0 &&
                   memcmp(one.m.losses, s.m.losses, s.l.M * sizeof(float)) == 0,
-              "threads: %d differ from 1 (L %zu, C %zu, T %zu, B %zu)", threads[k], c.L, c.C, c.T, B);
+              "threads: %d differ from 1 (L %zu, C %zu, T %zu, B %zu)", k + 1, c.L, c.C, c.T, B);
         if (k > 0) small_close(&s);
     }
     small_close(&one);
@@ -1700,6 +1699,152 @@ static void test_damaged_files(void) {
     check_refused(1, "not a model", "./test_optibert load @/checkpoint");
 }
 
+// Any other byte anywhere in a checkpoint or a model is noticed (without OPTIBERT_SLOW, at every 31st place).
+static void test_flipped_bytes(void) {
+    make_words();
+    check_exit(0, RUN WORDS "--steps 1 --out @/flip");
+    const char *files[] = {"flip/model.bin", "flip/checkpoint.bin"}, *bad = strdup(scratch("flipped"));
+    size_t every = getenv("OPTIBERT_SLOW") ? 1 : 31, n;
+    for (int i = 0; i < 2; i++) {
+        char *file = slurp(scratch(files[i]), &n);
+        size_t noticed = 0, places = 0;
+        fflush(stdout);
+        for (size_t at = 0; at <= n; at += every, places++) {
+            int status = 0;
+            if (at < n) file[at] ^= (char)(1 + hash3(1, 2, at) % 255);
+            write_bytes(bad, file, n);
+            if (at < n) file[at] = (char)(file[at] ^ (char)(1 + hash3(1, 2, at) % 255));
+            if (fork() == 0) {
+                Reader r;
+                freopen("/dev/null", "w", stderr);
+                open_verified(&r, bad, i ? CHECKPOINT_MAGIC : MODEL_MAGIC, "file"), _exit(0);
+            }
+            wait(&status);
+            noticed += WIFEXITED(status) && WEXITSTATUS(status) == (at < n);
+        }
+        check(noticed == places && n > 3000, "%s: %zu of %zu flipped bytes are noticed", files[i], noticed, places);
+        free(file);
+    }
+}
+
+// A number that is not finite, in a weight or by an absurd rate, ends the run with the step and the tensor; and what
+// was saved before is whole.
+static void test_not_finite(void) {
+    static const struct { int tensor; const char *words; } poisons[] = {
+        {WTE, "step 1: no longer finite: weights of wte;"}, {WQKV, "step 1: no longer finite: weights of wqkv, layer 0"},
+        {NORMF, "step 1: no longer finite: weights of normf;"}};
+    make_data();
+    check_exit(0, RUN TINY "--steps 2 --out @/clean && mkdir @/poisoned");
+    for (int i = 0; i < 3; i++) {
+        Model m;
+        Vocab v;
+        load_model(&m, &v, scratch("clean/model.bin"), 1, NEED_HEAD);
+        m.params[m.tensor[poisons[i].tensor].offset + 5] = i == 1 ? INFINITY : NAN;
+        save_model(scratch("poisoned/model.bin"), &m, &v), model_free(&m);
+        check_refused(1, poisons[i].words, RUN "--train @/t_train.bin --val-rows 9 --batch 6 --init @/poisoned/model.bin --steps 4 "
+                      "--save-every 1 --out @/clean >/dev/null");
+    }
+    check_exit(0, RUN "--resume --out @/clean && [ ! -e @/clean/main.log ] || " RUN "--resume --out @/clean");
+    check_printed("stdout", "this run is finished");
+    check_refused(1, "no longer finite: ", RUN TINY "--steps 99 --lr 1e3 --weight-decay 1e3 --save-every 1 --val-every 99 --out @/wild >/dev/null");
+    Reader r;
+    Progress done;
+    Config c;
+    Vocab v;
+    Model m;
+    free(open_checkpoint(&r, scratch("wild/checkpoint.bin"), &done, &c, &v));
+    model_alloc(&m, &c, 1, c.T, 1, NEED_HEAD | NEED_BACKWARD), load_checkpoint(&r, &m);
+    check(done.step > 0 && !not_finite(&m), "not finite: %s of step %d was saved", not_finite(&m), (int)done.step);
+    model_free(&m);
+}
+
+// ----------------------------------------------------------------------------
+// memory, long and large runs
+
+// The most memory that a run took, and what its plan said, in MiB.
+static double peak_memory(const char *command, double *plan) {
+    check_exit(0, "%s", command);
+    char *out = slurp(scratch("stdout"), NULL), *at = strstr(out, "\nmemory ");
+    double peak = NAN;
+    *plan = at ? atof(at + 8) : NAN;
+    if ((at = strstr(out, "\npeak "))) peak = atof(at + 6) / 1024;
+    free(out);
+    return peak;
+}
+
+static void test_memory(void) {
+#define PEAK "./test_optibert peak --train @/t_train.bin --overwrite --steps 2 --out @/peak --val-rows 16 --seq-len 64 "
+    static const char *const runs[] = {PEAK, PEAK "--threads 1", PEAK "--threads 8", PEAK "--channels 256 --layers 4",
+        PEAK "--channels 128 --batch 256 --micro-batch 16", PEAK "--batch 512 --channels 32", PEAK "--objective ntp --layers 4",
+        PEAK "--layers 12 --channels 96", PEAK "--hidden 1000 --heads 1 --grad-clip 0", PEAK "--keep --save-every 1 --init @/peak/model.bin"};
+    make_data();
+    check_refused(1, "out of memory: this run takes 120", "./train_optibert --train @/t_train.bin --channels 4096 --layers 9 --batch 1e6 "
+                  "--seq-len 64 --out @/vast >/dev/null");
+    check_exit(0, "./train_optibert --train @/t_train.bin --channels 64 --batch 1e9 --seq-len 4 --out @/vast 2>/dev/null; [ $? = 2 ]");
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+    double worst = 0, plan;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        double peak = peak_memory(runs[i], &plan);
+        check(fabs(peak / plan - 1) < 0.05, "memory: %.1f MiB, planned were %.1f: %s", peak, plan, runs[i]);
+        worst = larger(worst, fabs(peak / plan - 1));
+    }
+    printf("    peak memory within %.1f%% of the plan\n", 100 * worst);
+#else
+    skip(1, "peak memory"), (void)runs, (void)peak_memory;
+#endif
+}
+
+// 10^5 steps take no more memory than 10^3, and count right.
+static void test_long(void) {
+    double plan, longer, shorter;
+    make_data();
+#define LONG "./test_optibert peak --train @/t_train.bin --layers 1 --channels 8 --heads 1 --hidden 16 --seq-len 4 --batch 2 --threads 1 " \
+             "--overwrite --val-rows 9 --out @/long "
+    shorter = peak_memory(LONG "--steps 1e3 --val-every 10 --save-every 10", &plan);
+    longer = peak_memory(LONG "--steps 1e5 --val-every 10 --save-every 1000", &plan);
+    check(longer < shorter + 0.2, "long: %.2f MiB after 10^3 steps, %.2f after 10^5", shorter, longer);
+    check(atof(result("long", "tokens")) == 8e5 && shell("[ $(grep -c trl @/long/main.log) = 100000 ]") == 0, "long: %s tokens",
+          result("long", "tokens"));
+    // a run of 9.6e10 tokens, from three steps before its end
+    check_exit(143, STOPPED TINY "--steps 1e9 --val-every 1e9 --out @/far");
+    size_t n, step;
+    const uint64_t far = 999999997;
+    char *file = slurp(scratch("far/checkpoint.bin"), &n);
+    memcpy(file + progress_offset(file, n) + offsetof(Progress, step), &far, sizeof far);
+    uint64_t sum = checksum_add(CHECKSUM_START, file, n - 8);
+    memcpy(file + n - 8, &sum, 8), write_bytes(scratch("far/checkpoint.bin"), file, n), free(file);
+    check_exit(0, RUN "--out @/far --resume");
+    check(atof(result("far", "tokens")) == 9.6e10, "far: %s tokens", result("far", "tokens"));
+    file = slurp(scratch("far/main.log"), &n);
+    check(strstr(file, "\ns:1000000000 tel:") && sscanf(strstr(file, "\ns:9999"), "\ns:%zu trl", &step) == 1 && step == 999999998,
+          "far: the log has no last steps: %s", file);
+    free(file);
+}
+
+// Shards beyond 4 GiB (with holes, they take no room), the largest vocabulary, many layers, long rows.
+static void test_large(void) {
+    const size_t n = 2415919105; // tokens: 4.8 GB, and a count that is negative as an int32
+    const int32_t h[HEADER] = {SHARD_MAGIC, 1, (int32_t)(uint32_t)n, 100, 100};
+    const uint16_t last = 42;
+    const char *path = strdup(scratch("sparse.bin"));
+    uint16_t row[5];
+    Shards s;
+    write_bytes(path, h, sizeof h);
+    FILE *f = fopen(path, "r+b");
+    fseeko(f, (off_t)(sizeof h + (n - 1) * 2), SEEK_SET), fwrite(&last, 2, 1, f), fclose(f);
+    shards_open(&s, &path, 1);
+    shards_read(&s, n / 5 - 1, 5, 0, row);
+    check(s.total == n && row[3] == 0 && row[4] == last, "large: %zu tokens, not %zu, the last is %u", s.total, n, row[4]);
+    shards_read(&s, n / 4 - 1, 4, 1, row);
+    check(row[4] == last, "large: the last target is %u", row[4]);
+    unlink(path);
+    write_numbered(scratch("big_train.bin"), 40000, 65535, 65534), write_numbered(scratch("big_val.bin"), 20000, 65535, 65534);
+    check_exit(0, RUN "--train @/big_train.bin --layers 64 --channels 8 --heads 1 --hidden 16 --seq-len 8192 --batch 1 --steps 2 "
+               "--mask-rate 0.01 --val-rows 1 --threads 2 --out @/big");
+    check(!strcmp(result("big", "vocab"), "65535") && !strcmp(result("big", "layers"), "64"), "large: another shape");
+    check_exit(0, RUN "--resume --out @/big");
+}
+
 // ----------------------------------------------------------------------------
 // interruptions
 
@@ -2115,6 +2260,11 @@ static const Test tests[] = {
     {"broken shards", test_broken_shards, 0},
     {"broken vocabularies", test_broken_vocabularies, 0},
     {"damaged checkpoints and models", test_damaged_files, 0},
+    {"flipped bytes", test_flipped_bytes, 0},
+    {"not finite", test_not_finite, 0},
+    {"memory", test_memory, 0},
+    {"long", test_long, 1},
+    {"large", test_large, 1},
     {"signals", test_signals, 0},
     {"killed runs", test_killed, 0},
     {"faults", test_faults, 0},
@@ -2134,6 +2284,15 @@ int main(int argc, char **argv) {
     if (strcmp(mode, "nobody") == 0 && geteuid() == 0 && setuid(65534)) die("cannot become another user");
     if (strcmp(mode, "run") == 0 || strcmp(mode, "stopped") == 0 || strcmp(mode, "nobody") == 0 || !locks_work)
         return close_stdout(train_main(argc - 1, argv + 1));
+    if (strcmp(mode, "peak") == 0) {
+        int code = train_main(argc - 1, argv + 1);
+        char line[256];
+        long peak;
+        FILE *f = fopen("/proc/self/status", "r");
+        while (f && fgets(line, sizeof line, f))
+            if (sscanf(line, "VmHWM: %ld", &peak) == 1) printf("peak %ld KiB\n", peak);
+        return close_stdout(code);
+    }
     if (strcmp(mode, "fail-at") == 0 || strcmp(mode, "kill-at") == 0) {
         *(*mode == 'f' ? &fault_at : &kill_at) = atoi(argv[2]);
         int code = close_stdout(train_main(argc - 2, argv + 2));

@@ -1284,7 +1284,8 @@ static const char *not_finite(const Model *m) {
         for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++)
             for (size_t j = 0; j < tensor_size(t); j++) {
                 if (isfinite(m->params[k * m->block + t->offset + j])) continue;
-                snprintf(text, sizeof text, "%s of %s, layer %zu", kinds[k], t->name, j / (t->rows * t->cols));
+                snprintf(text, sizeof text, t->layers > 1 ? "%s of %s, layer %zu" : "%s of %s", kinds[k], t->name,
+                         j / (t->rows * t->cols));
                 return text;
             }
     return NULL;
