@@ -1846,6 +1846,75 @@ static void test_large(void) {
 }
 
 // ----------------------------------------------------------------------------
+// other compilers, machines, checkers, paths
+
+// The same 20 steps by other builds: losses to 2e-5, whatever the compiler, its flags, the C library and the machine.
+static void test_builds(void) {
+#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -Wno-unknown-pragmas train_optibert.c -lm -o @/other"
+    static const struct { const char *what, *needs, *build, *run; } builds[] = {
+        {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other"}, {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other"},
+        {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other"}, {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other"},
+        {"aarch64", "qemu-aarch64", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS, "qemu-aarch64 @/other"}};
+    const char *args = TINY "--steps 20 --lr 0.01 --overwrite --threads 2 --out @/built";
+    double want[41], trl[41], lr[41], tel[41], worst = 0;
+    make_data();
+    check_exit(0, RUN "%s", args);
+    read_log(scratch("built/main.log"), want, lr, tel);
+    for (int i = 0; i < 5; i++) {
+        if (skip(shell("command -v %s", builds[i].needs) != 0, builds[i].what)) continue;
+        check_exit(0, "%s", builds[i].build);
+        check_exit(0, "%s %s", builds[i].run, args);
+        check(read_log(scratch("built/main.log"), trl, lr, tel) >= 22, "%s: no log", builds[i].what);
+        for (int step = 1; step <= 20; step++) worst = larger(worst, fabs(trl[step] - want[step]));
+        check(worst < 2e-5, "%s: a loss is off by %g", builds[i].what, worst);
+    }
+    printf("    losses of 20 steps within %.0e\n", worst);
+}
+
+// What other tools have to say: nothing. (Left out of clang-tidy's are matters of style.)
+static void test_checkers(void) {
+    static const struct { const char *needs, *command; } checkers[] = {
+        {"gcc", "gcc -std=gnu11 -O2 -fopenmp -Wall -Wextra -Wconversion -Wshadow -Werror -c -o /dev/null train_optibert.c"},
+        {"gcc", "gcc -std=gnu11 -O1 -fanalyzer -Wno-analyzer-malloc-leak -Wno-unknown-pragmas -Werror -c -o /dev/null train_optibert.c"},
+        {"clang", "clang -std=gnu11 -O2 -Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas -Werror -fsyntax-only train_optibert.c"},
+        {"gcc", "! gcc -m32 -std=gnu11 -fsyntax-only train_optibert.c 2>@/m32 && grep -q 'needs a 64-bit machine' @/m32"},
+        {"gcc", "! gcc -ffinite-math-only -std=gnu11 -fsyntax-only train_optibert.c"},
+        {"cppcheck", "cppcheck -q --std=c11 --enable=warning,portability,performance --error-exitcode=1 train_optibert.c"},
+        {"clang-tidy", "! clang-tidy --quiet --checks='-*,clang-analyzer-*,-clang-analyzer-security*,bugprone-*,concurrency-*,"
+            "-bugprone-easily-swappable-parameters,-bugprone-implicit-widening*,-bugprone-suspicious-string-compare,"
+            "-bugprone-reserved-identifier,-bugprone-narrowing*,-concurrency-mt-unsafe' train_optibert.c -- -std=gnu11 | grep warning:"},
+        {"valgrind", "gcc -std=gnu11 -O1 -g -fopenmp train_optibert.c -lm -o @/plain && valgrind -q --error-exitcode=1 @/plain " TINY
+            "--steps 2 --threads 2 --val-rows 4 --overwrite --out @/valgrind"},
+        {"clang", "clang -std=gnu11 -O1 -g -fopenmp -fsanitize=thread train_optibert.c -lm -o @/tsan && for o in mlm ntp; do "
+            "TSAN_OPTIONS=ignore_noninstrumented_modules=1 @/tsan " TINY "--objective $o --micro-batch 4 --steps 3 --threads 4 "
+            "--overwrite --out @/tsan-run || exit 1; done"}};
+    make_data();
+    for (size_t i = 0; i < sizeof checkers / sizeof *checkers; i++) {
+        if (skip(shell("command -v %s", checkers[i].needs) != 0, checkers[i].command)) continue;
+        int code = shell("%s", checkers[i].command);
+        check(code == 0, "%s: exit %d: %s", checkers[i].command, code, slurp(scratch("stderr"), NULL));
+    }
+}
+
+// Folders with spaces, UTF-8 and 4,000 bytes, and a locale with decimal commas.
+static void test_paths(void) {
+    make_data();
+    check_exit(0, RUN TINY "--steps 2 --out @/usual");
+    check_exit(0, "mkdir -p '@/a b/h\xc3\xa9 \xe4\xbd\xa0' && cp @/t_train.bin '@/a b/my_train.bin' && cp @/t_val.bin '@/a b/my_val.bin'; "
+                  RUN SHAPE "--train '@/a b/my_train.bin' --val-rows 9 --steps 2 --out '@/a b/h\xc3\xa9 \xe4\xbd\xa0/run' && "
+                  "cmp @/usual/main.log '@/a b/h\xc3\xa9 \xe4\xbd\xa0/run/main.log'");
+    check_exit(0, RUN "--resume --out '@/a b/h\xc3\xa9 \xe4\xbd\xa0/run'");
+    const char *deep = "d=@; while [ ${#d} -lt 3900 ]; do d=$d/0123456789012345678901234567890123456789; done; ";
+    check_exit(143, "%s" STOPPED TINY "--steps 2 --out \"$d\"", deep);
+    check_exit(0, "%s" RUN "--resume --out \"$d\" && cmp @/usual/model.bin \"$d/model.bin\"", deep);
+    check_exit(1, "%s" RUN TINY "--steps 2 --out \"$d$d\"", deep);
+    check_printed("stderr", "this path is too long");
+    if (skip(shell("LOCPATH=@ localedef -i de_DE -f UTF-8 @/de_DE.UTF-8 && LOCPATH=@ LC_ALL=de_DE.UTF-8 locale decimal_point | grep ,") != 0,
+             "a locale with decimal commas (needs localedef and its sources)")) return;
+    check_exit(0, "LOCPATH=@ LC_ALL=de_DE.UTF-8 " RUN TINY "--steps 2 --lr 0.025 --out @/comma && cmp @/usual/main.log @/comma/main.log");
+}
+
+// ----------------------------------------------------------------------------
 // interruptions
 
 // SIGINT and SIGTERM finish the step, save, and exit.
@@ -2265,6 +2334,9 @@ static const Test tests[] = {
     {"memory", test_memory, 0},
     {"long", test_long, 1},
     {"large", test_large, 1},
+    {"other builds", test_builds, 1},
+    {"checkers", test_checkers, 1},
+    {"paths", test_paths, 0},
     {"signals", test_signals, 0},
     {"killed runs", test_killed, 0},
     {"faults", test_faults, 0},

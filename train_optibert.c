@@ -207,7 +207,7 @@ static float row_max(const float *x, size_t n) {
     size_t j = 0;
     for (int l = 0; l < 16; l++) lane[l] = x[0];
     for (; j + 16 <= n; j += 16)
-        for (int l = 0; l < 16; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
+        for (size_t l = 0; l < 16; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
     for (; j < n; j++) lane[0] = x[j] > lane[0] ? x[j] : lane[0];
     for (int l = 1; l < 16; l++) lane[0] = lane[l] > lane[0] ? lane[l] : lane[0];
     return lane[0];
@@ -1030,7 +1030,7 @@ void loader_free(Loader *l) {
 // which the masks depend on.
 void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t stream,
                  uint64_t first, size_t n, double mask_rate) {
-    size_t T = c->T, extra = c->causal;
+    size_t T = c->T, extra = (size_t)c->causal;
     l->n_micro = l->M = 0;
     for (size_t b = 0; b < n; b++) {
         const uint16_t *row = l->tokens + b * (T + extra);
@@ -1080,8 +1080,8 @@ static void mask_one(Loader *l, const Config *c, int eot, size_t micro, uint64_t
 // The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch has an order of its own.
 void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed,
                    size_t step, double mask_rate) {
-    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
-    for (size_t b = 0; b < B; b++) {
+    size_t extra = (size_t)c->causal, n_rows = shards_rows(s, c->T, extra);
+    for (size_t b = 0; b < B; b++) { // settle() saw to it that there are rows: NOLINTNEXTLINE(*DivideZero)
         size_t i = step * B + b, row = shuffled_row(i % n_rows, n_rows, seed, i / n_rows);
         shards_read(s, row, c->T, extra, l->tokens + b * (c->T + extra));
     }
@@ -1092,7 +1092,7 @@ void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t
 // Rows first … first+n-1 of the n_val validation rows, as one micro-batch, with the masks that every run has.
 void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, size_t n, size_t n_val,
                      double mask_rate) {
-    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
+    size_t extra = (size_t)c->causal, n_rows = shards_rows(s, c->T, extra);
     for (size_t b = 0; b < n; b++)
         shards_read(s, val_row(first + b, n_val, n_rows), c->T, extra, l->tokens + b * (c->T + extra));
     loader_mask(l, c, s->eot, n, VAL_SEED, STREAM_VAL_MASK, first, n, mask_rate);
@@ -1496,16 +1496,16 @@ typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 // registers. (Inlined: n and one of row and col are constants.)
 static inline __attribute__((always_inline))
 void matmul_tile(float *out, const float *add, size_t ld, const float *a, size_t row, size_t col,
-                 const float *panel, size_t kc, const int n) {
+                 const float *panel, size_t kc, const size_t n) {
     vec acc[MR][NV];
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < n; j++) acc[i][j] = (vec){0};
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < n; j++) acc[i][j] = (vec){0};
     for (size_t p = 0; p < kc; p++)
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < n; j++)
+        for (size_t i = 0; i < MR; i++)
+            for (size_t j = 0; j < n; j++)
                 acc[i][j] += a[i * row + p * col] * *(const vec *)(panel + p * NR + j * VW);
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < n; j++) {
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < n; j++) {
             if (add) acc[i][j] += *(const vec_u *)(add + i * ld + j * VW);
             *(vec_u *)(out + i * ld + j * VW) = acc[i][j];
         }
@@ -1897,7 +1897,7 @@ void load_checkpoint(Reader *r, Model *m) {
 static double run_tokens(const Run *r) { return (double)r->s.steps * (double)(r->s.batch * r->c.T); }
 
 static double run_epochs(const Run *r) {
-    return (double)r->s.steps * (double)r->s.batch / (double)shards_rows(&r->train, r->c.T, r->c.causal);
+    return (double)r->s.steps * (double)r->s.batch / (double)shards_rows(&r->train, r->c.T, (size_t)r->c.causal);
 }
 
 // The name of data in a result: that of the first file without folder and suffix, and how many more there
@@ -2024,9 +2024,9 @@ static void read_number(const Option *o, void *settings, const char *text) {
 }
 
 static void add_file(Files *f, const char *path) {
-    f->path = realloc(f->path, (f->n + 1) * sizeof *f->path);
-    if (!f->path) die("out of memory");
-    f->path[f->n++] = path;
+    const char **longer = realloc(f->path, (f->n + 1) * sizeof *longer);
+    if (!longer) die("out of memory");
+    longer[f->n++] = path, f->path = longer; // gcc 12's -fanalyzer takes this for lost: it does not follow f
 }
 
 // Read the command line into the settings that the table describes; dies if it makes no sense.
@@ -2103,7 +2103,10 @@ static const Settings default_settings = {
 // The default peak learning rate for a width. It is measured: see "Learning rate" in dev/README.md.
 double default_lr(size_t C) { return 0.5 / (double)C; }
 
-static int is_given(const char *name) { return find_option(trainer_options, name)->given; }
+static int is_given(const char *name) {
+    const Option *o = find_option(trainer_options, name);
+    return o && o->given;
+}
 
 // A number in as few digits as give it back exactly.
 static const char *shortest(char text[32], double x) {
@@ -2143,8 +2146,9 @@ char *kept_settings(const Settings *s) {
 
 // Give the options that are not on the command line the values that a checkpoint kept.
 static void restore_settings(Settings *s, const char *kept) {
-    char *text = strdup(kept), *save; // for good: its strings are used
+    char *text = strdup(kept), *save;
     if (!text) die("out of memory");
+    // for good: its strings are used NOLINTNEXTLINE(*Malloc)
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, ' ');
         if (value) *value++ = 0;
@@ -2292,12 +2296,12 @@ static int usable_cores(void) {
     size_t size = sizeof cores;
     if (sysctlbyname("hw.physicalcpu", &cores, &size, NULL, 0) != 0) cores = 0;
 #elif defined(__linux__)
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[96];
         if (!CPU_ISSET(cpu, &allowed_cpus)) continue;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/topology/thread_siblings_list", cpu);
         double first = number_in_file(path, 0); // of the hardware threads of this core
-        cores += isnan(first) || first == cpu || !CPU_ISSET((int)first, &allowed_cpus);
+        cores += isnan(first) || first == (double)cpu || !CPU_ISSET((size_t)first, &allowed_cpus);
     }
     cores = (int)fmin(cores, fmax(1, floor(group_limit("/sys/fs/cgroup", "/proc/self/cgroup", "cpu.max"))));
 #endif
@@ -2414,7 +2418,7 @@ void settle(Run *r) {
     double tokens = s->flops > 0 ? s->flops / flops_per_token(&r->c) : s->tokens;
     if (s->steps == 0 && tokens > 0)
         s->steps = (size_t)fmax(1, rint(fmin(1e15, tokens / (double)(s->batch * s->seq_len))));
-    if (s->steps > 1e12) die_usage("--tokens, --flops: more than 1e12 steps; give less");
+    if ((double)s->steps > 1e12) die_usage("--tokens, --flops: more than 1e12 steps; give less");
     if (s->steps == 0) s->steps = 2000;
     if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
     if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
