@@ -1282,12 +1282,9 @@ static const char *not_finite(const Model *m) {
     static char text[64];
     for (size_t k = 0; k < 4; k++) // one block after the other in memory
         for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++)
-            for (size_t j = 0; j < tensor_size(t); j++) {
-                if (isfinite(m->params[k * m->block + t->offset + j])) continue;
-                snprintf(text, sizeof text, t->layers > 1 ? "%s of %s, layer %zu" : "%s of %s", kinds[k], t->name,
-                         j / (t->rows * t->cols));
-                return text;
-            }
+            for (size_t j = 0, n = t->rows * t->cols; j < tensor_size(t); j++)
+                if (!isfinite(m->params[k * m->block + t->offset + j]))
+                    return snprintf(text, sizeof text, "%s of %s, layer %zu", kinds[k], t->name, j / n), text;
     return NULL;
 }
 
@@ -1575,7 +1572,7 @@ static void matmul_block(float *out, const float *add, size_t ld, Matrix a, cons
             }
             matmul_any_tile(edge, NULL, NR, from, panel, kc, cols);
             for (size_t r = 0; r < rows; r++)
-                for (size_t c = 0; c < cols; c++)
+                for (size_t c = 0; c < cols; c++) // out is never NULL: NOLINTNEXTLINE(*NullDereference)
                     out[at + r * ld + c] = (add ? add[at + r * ld + c] : 0) + edge[r * NR + c];
         }
     }
@@ -2147,8 +2144,7 @@ char *kept_settings(const Settings *s) {
 // Give the options that are not on the command line the values that a checkpoint kept.
 static void restore_settings(Settings *s, const char *kept) {
     char *text = strdup(kept), *save;
-    if (!text) die("out of memory");
-    // for good: its strings are used NOLINTNEXTLINE(*Malloc)
+    if (!text) die("out of memory"); // text is kept: its strings are used NOLINTNEXTLINE(*Malloc)
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, ' ');
         if (value) *value++ = 0;
@@ -2268,9 +2264,8 @@ static double number_in_file(const char *path, int k) {
     return k < 0 && sscanf(word, "%lf", &x) == 1 ? x : NAN;
 }
 
-// What a container grants, by its control group (version 2) or a group above it: of cpu.max, which holds a quota
-// and a period, how many CPUs' worth of time; of memory.max, bytes. INFINITY if there is no limit. root is
-// /sys/fs/cgroup, self /proc/self/cgroup.
+// What a container grants, by its control group (version 2) or one above it: how many CPUs' worth of time (cpu.max, a
+// quota and a period) or bytes (memory.max); INFINITY: no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
 double group_limit(const char *root, const char *self, const char *file) {
     char path[PATH_MAX], line[1024], group[1024] = "", *end;
     double least = INFINITY;
@@ -2482,8 +2477,7 @@ static void print_plan(const Run *r) {
 // Make a folder and those above it.
 void make_folders(const char *dir) {
     char path[PATH_MAX];
-    if (strlen(dir) >= sizeof path) die("%.40s…: this path is too long; choose a shorter one", dir);
-    strcpy(path, dir);
+    if (snprintf(path, sizeof path, "%s", dir) >= PATH_MAX) die("%.40s…: this path is too long; choose another", dir);
     for (char *p = path + 1; *p; p++)
         if (*p == '/') *p = 0, mkdir(path, 0777), *p = '/';
     if (mkdir(path, 0777) && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
