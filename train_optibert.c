@@ -27,6 +27,10 @@ A comment beside each pointer gives its shape.
 #error "leave out -Ofast and -ffast-math: they break e^x and the check for a loss that is not finite"
 #endif
 
+#if __SIZEOF_POINTER__ < 8
+#error "this program needs a 64-bit machine: leave out -m32"
+#endif
+
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -203,7 +207,7 @@ static float row_max(const float *x, size_t n) {
     size_t j = 0;
     for (int l = 0; l < 16; l++) lane[l] = x[0];
     for (; j + 16 <= n; j += 16)
-        for (int l = 0; l < 16; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
+        for (size_t l = 0; l < 16; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
     for (; j < n; j++) lane[0] = x[j] > lane[0] ? x[j] : lane[0];
     for (int l = 1; l < 16; l++) lane[0] = lane[l] > lane[0] ? lane[l] : lane[0];
     return lane[0];
@@ -912,19 +916,22 @@ static size_t shard_header(Reader *r, size_t *V, int *eot) {
             (unsigned long long)n, (unsigned long long)(r->size - sizeof h));
     if (h[3] == 0) h[3] = 50257, h[4] = 50256 + 1; // llm.c's own shards hold GPT-2 tokens and do not say so
     if (h[3] < 1 || h[3] > 65535 || h[4] < 0 || h[4] > h[3])
-        die("%s: a vocabulary of %d with end of text %d is not possible; make it again", r->path, h[3],
-            h[4] - 1);
+        die("%s: a vocabulary of %d with end of text %ld is not possible; make it again", r->path, h[3],
+            (long)h[4] - 1);
     *V = (size_t)h[3], *eot = h[4] - 1;
     return n;
 }
 
-// The checksum of a whole file.
-static uint64_t checksum_file(Reader *r) {
+// The checksum of a file's first bytes.
+static uint64_t checksum_file(Reader *r, uint64_t bytes) {
     char buffer[1 << 14];
     uint64_t sum = CHECKSUM_START;
     rewind(r->file);
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, r->file)) > 0;) sum = checksum_add(sum, buffer, n);
-    if (ferror(r->file)) die("%s: cannot read: %s", r->path, strerror(errno));
+    for (uint64_t n; bytes > 0; bytes -= n) {
+        n = MIN(bytes, sizeof buffer);
+        reader_get(r, buffer, n);
+        sum = checksum_add(sum, buffer, n);
+    }
     return sum;
 }
 
@@ -945,7 +952,7 @@ void shards_open(Shards *s, const char **paths, size_t n_files) {
         if (V != s->V || eot != s->eot || vocab != s->vocab)
             die("%s: its vocabulary (%zu, end of text %d) is not that of %s (%zu, %d); use one vocabulary",
                 paths[i], V, eot, paths[0], s->V, s->eot);
-        s->sums[i] = checksum_file(&r);
+        s->sums[i] = checksum_file(&r, r.size);
         s->checksum = i == 0 ? s->sums[0] : checksum_add(s->checksum, &s->sums[i], sizeof s->sums[i]);
         fclose(r.file);
     }
@@ -960,7 +967,7 @@ static void check_unchanged(const Shards *s, size_t i, const struct stat *now) {
         return;
     Reader r;
     reader_open(&r, s->paths[i]);
-    if (now->st_size != was->st_size || checksum_file(&r) != s->sums[i])
+    if (now->st_size != was->st_size || checksum_file(&r, r.size) != s->sums[i])
         die("%s: has changed while it was in use; put the old file back and --resume", s->paths[i]);
     fclose(r.file);
     s->state[i] = *now;
@@ -1062,7 +1069,7 @@ void loader_free(Loader *l) {
 // which the masks depend on.
 void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t stream,
                  uint64_t first, size_t n, double mask_rate) {
-    size_t T = c->T, extra = c->causal;
+    size_t T = c->T, extra = (size_t)c->causal;
     l->n_micro = l->M = 0;
     for (size_t b = 0; b < n; b++) {
         const uint16_t *row = l->tokens + b * (T + extra);
@@ -1127,8 +1134,8 @@ void mask_as_bert(Loader *l, const Config *c, uint64_t seed, uint64_t first) {
 // The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch has an order of its own.
 void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed,
                    size_t step, double mask_rate) {
-    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
-    for (size_t b = 0; b < B; b++) {
+    size_t extra = (size_t)c->causal, n_rows = shards_rows(s, c->T, extra);
+    for (size_t b = 0; b < B; b++) { // settle() saw to it that there are rows: NOLINTNEXTLINE(*DivideZero)
         size_t i = step * B + b, row = shuffled_row(i % n_rows, n_rows, seed, i / n_rows);
         shards_read(s, row, c->T, extra, l->tokens + b * (c->T + extra));
     }
@@ -1139,7 +1146,7 @@ void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t
 // Rows first … first+n-1 of the n_val validation rows, as one micro-batch, with the masks that every run has.
 void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, size_t n, size_t n_val,
                      double mask_rate) {
-    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
+    size_t extra = (size_t)c->causal, n_rows = shards_rows(s, c->T, extra);
     for (size_t b = 0; b < n; b++)
         shards_read(s, val_row(first + b, n_val, n_rows), c->T, extra, l->tokens + b * (c->T + extra));
     loader_mask(l, c, s->eot, n, VAL_SEED, STREAM_VAL_MASK, first, n, mask_rate);
@@ -1233,9 +1240,10 @@ typedef struct {
     Progress done;
 } Run;
 
+int close_stdout(int code);  // dies if what was printed cannot be written
 void save_run(const Run *r); // checkpoint.bin and model.bin; after the last step result.csv too
 void save_model(const char *path, const Model *m, const Vocab *v);
-const char *out_path(const Run *r, const char *name); // DIR/name
+char *out_path(const Run *r, const char *name); // DIR/name, in memory that the caller may free
 double now_seconds(void);
 
 // One training step. Returns the mean loss of its predicted tokens; *norm is the gradient's, before clipping.
@@ -1310,7 +1318,8 @@ static void format_seconds(char out[32], double seconds) {
 }
 
 // The line of a step on the screen: ms is the time of the step, a_step the mean over all steps so far.
-static void print_step(const Run *r, double loss, double norm, int validated, double ms, double a_step) {
+// Returns why it could not be printed; 0 if it was.
+static int print_step(const Run *r, double loss, double norm, int validated, double ms, double a_step) {
     size_t step = r->done.step, steps = r->s.steps;
     double tokens = (double)(r->s.batch * r->c.T);
     double flops = executed_flops(&r->c, tokens, tokens * r->mask_rate);
@@ -1320,18 +1329,31 @@ static void print_step(const Run *r, double loss, double norm, int validated, do
     printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | ", step, steps, loss, val,
            learning_rate(r->s.lr, step, steps), norm);
     printf("%6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", ms, tokens / ms * 1e3, flops / ms * 1e-6, left);
-    fflush(stdout);
+    return fflush(stdout) ? errno : 0;
+}
+
+// Where the first number of a model that is not finite is, as text; NULL if there is none.
+static const char *not_finite(const Model *m) {
+    static const char *const kinds[] = {"weights", "gradient", "first moments", "second moments"};
+    static char text[64];
+    for (size_t k = 0; k < 4; k++) // one block after the other in memory
+        for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++)
+            for (size_t j = 0, n = t->rows * t->cols; j < tensor_size(t); j++)
+                if (!isfinite(m->params[k * m->block + t->offset + j]))
+                    return snprintf(text, sizeof text, "%s of %s, layer %zu", kinds[k], t->name, j / n), text;
+    return NULL;
 }
 
 // Keep the best model of a run beside the last one, in best.bin: a text that is read too often makes a model
 // worse. A best model that is the last one needs no file of its own.
 static void keep_best(Run *r) {
     Progress *done = &r->done;
-    const char *path = out_path(r, "best.bin");
+    char *path = out_path(r, "best.bin");
     int better = done->best_step == 0 || done->val_loss < done->best_loss;
     if (better) done->best_loss = done->val_loss, done->best_step = done->step;
     if (better && done->step < r->s.steps) save_model(path, &r->m, &r->vocab);
     if (better && done->step == r->s.steps) unlink(path);
+    free(path);
 }
 
 // The training loop: from the step after r->done.step to the last one, or until a signal. Returns the signal,
@@ -1340,13 +1362,15 @@ static int run_training(Run *r) {
     const Settings *s = &r->s;
     Progress *done = &r->done;
     size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
-    int replace = first == 0 && access(out_path(r, "checkpoint.bin"), F_OK) == 0;
+    const char *checkpoint = out_path(r, "checkpoint.bin"), *result = out_path(r, "result.csv");
+    int replace = first == 0 && (access(checkpoint, F_OK) == 0 || access(result, F_OK) == 0), unseen = 0;
     const char *log_path = out_path(r, replace ? "main.log.tmp" : "main.log");
     double norm = 0, before = done->seconds;
     if (first == 0) {
         validate(r);
         printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss,
                log((double)r->c.V));
+        close_stdout(0);
     }
     handle_signals(); // not earlier: there was nothing to save
     FILE *log = fopen(log_path, first == 0 ? "w" : "a");
@@ -1356,29 +1380,32 @@ static int run_training(Run *r) {
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
         double lr = learning_rate(s->lr, step, s->steps);
-        if (!isfinite(loss) || !isfinite(norm))
-            die("the loss or its gradient is no longer finite at step %zu; try a smaller --lr than %g", step,
-                s->lr);
         fprintf(log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int last = step == s->steps, validated = last || step % s->val_every == 0;
         int stop = stop_signal; // read once: a signal that comes after this waits for the next step
         int saving = last || step % s->save_every == 0 || stop;
         if (step > s->steps - tail) done->tail_loss += loss, done->tail_steps++;
         if (validated) validate(r), fprintf(log, "s:%zu tel:%.6f\n", step, done->val_loss);
+        const char *where = !isfinite(loss + norm) || saving || validated ? not_finite(&r->m) : NULL;
+        if (where || !isfinite(loss + norm) || !isfinite(done->val_loss))
+            die("step %zu: no longer finite: %s; try a smaller --lr than %g", step, where ? where : "the loss", s->lr);
         done->step = step;
         done->seconds = before + now_seconds() - began;
         if (step == 1 || step % every == 0 || validated) {
-            print_step(r, loss, norm, validated, ms, (now_seconds() - began) / (double)(step - first));
+            unseen = print_step(r, loss, norm, validated, ms, (now_seconds() - began) / (double)(step - first));
             fflush(log);
         }
-        if (saving && (fflush(log) || ferror(log))) die("%s: cannot write: %s", log_path, strerror(errno));
-        if (saving && replace) { // the first time
-            unlink(out_path(r, "result.csv")), unlink(out_path(r, "best.bin"));
+        saving |= unseen > 0;
+        if (saving && (fflush(log) || ferror(log) || fsync(fileno(log))))
+            die("%s: cannot write: %s", log_path, strerror(errno));
+        if (saving && replace) { // the first time; without its checkpoint the old run no longer counts
+            unlink(checkpoint), unlink(out_path(r, "best.bin")), unlink(result);
             replace = rename(log_path, out_path(r, "main.log"));
             if (replace) die("%s: cannot rename: %s", log_path, strerror(errno));
         }
         if (validated && !replace) keep_best(r);
         if (saving) save_run(r); // after the log: what a checkpoint says has happened is in there
+        if (unseen) die("stdout: cannot write: %s; step %zu is saved, --resume goes on", strerror(unseen), step);
         if (stop) break;
     }
     fclose(log);
@@ -1526,18 +1553,18 @@ typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 // `next`, come from memory to the L2 cache.
 static inline __attribute__((always_inline))
 void matmul_tile(float *out, const float *add, size_t ld, const float *a, size_t row, size_t col,
-                 const float *panel, size_t kc, const int n, Matrix next) {
+                 const float *panel, size_t kc, const size_t n, Matrix next) {
     vec acc[MR][NV];
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < n; j++) acc[i][j] = (vec){0};
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < n; j++) acc[i][j] = (vec){0};
     for (size_t p = 0; p < kc; p++) {
         __builtin_prefetch(next.p + p * next.row, 0, 2);
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < n; j++)
+        for (size_t i = 0; i < MR; i++)
+            for (size_t j = 0; j < n; j++)
                 acc[i][j] += a[i * row + p * col] * *(const vec *)(panel + p * NR + j * VW);
     }
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < n; j++) {
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < n; j++) {
             if (add) acc[i][j] += *(const vec_u *)(add + i * ld + j * VW);
             *(vec_u *)(out + i * ld + j * VW) = acc[i][j];
         }
@@ -1634,7 +1661,7 @@ static void matmul_block(float *out, const float *add, size_t ld, Matrix a, cons
             }
             matmul_any_tile(edge, NULL, NR, from, panel, kc, cols, next);
             for (size_t r = 0; r < rows; r++)
-                for (size_t c = 0; c < cols; c++)
+                for (size_t c = 0; c < cols; c++) // out is never NULL: NOLINTNEXTLINE(*NullDereference)
                     out[at + r * ld + c] = (add ? add[at + r * ld + c] : 0) + edge[r * NR + c];
         }
     }
@@ -1772,9 +1799,18 @@ void writer_put(Writer *w, const void *data, size_t bytes) {
     w->checksum = checksum_add(w->checksum, data, bytes); // after: what is put may be the checksum itself
 }
 
+// Make a rename in the folder of this file outlast a loss of power, if its file system can (EINVAL: it cannot).
+static int sync_folder(const char *path) {
+    char folder[PATH_MAX] = ".";
+    if (strrchr(path, '/')) snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path + 1), path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY), failed = fd < 0 || (fsync(fd) && errno != EINVAL);
+    return failed ? -1 : close(fd);
+}
+
 void writer_close(Writer *w) {
     FILE *f = w->file;
-    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path))
+    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path) ||
+        sync_folder(w->path))
         writer_fail(w);
 }
 
@@ -1799,7 +1835,8 @@ static void put_text(Writer *w, const char *text, uint64_t n) {
 // Get such text, in memory that the caller frees, with zeros after it.
 static char *get_text(Reader *r, uint64_t *n) {
     reader_get(r, n, sizeof *n);
-    char *text = alloc_or_die(MIN(*n, r->size) + 4);
+    if (*n > r->size) die("%s: ends too early; make it again", r->path);
+    char *text = alloc_or_die(*n + 4);
     reader_get(r, text, (*n + 3) / 4 * 4);
     return text;
 }
@@ -1824,7 +1861,7 @@ static void put_model(Writer *w, const Model *m, const Vocab *v) {
     }
 }
 
-// Get a model's shape and vocabulary …
+// Get a model's shape and vocabulary, which its file must be long enough for …
 static void get_shape(Reader *r, Config *c, Vocab *v) {
     uint64_t s[7], size;
     reader_get(r, s, sizeof s);
@@ -1833,6 +1870,11 @@ static void get_shape(Reader *r, Config *c, Vocab *v) {
     v->size = size;
     if (size > 0) vocab_parse(v, r->path);
     else free(v->file), v->file = NULL;
+    const uint64_t most[] = {10000, 100000, 10000, 1000000, 1000000, 65535, 1}; // as the options have it
+    int ok = size == 0 || v->V == c->V;
+    for (int i = 0; i < 7; i++) ok &= s[i] <= most[i] && (s[i] > 0 || i == 6);
+    if (!ok || s[1] % s[2] || s[1] / s[2] % 2 || parameter_count(c) * sizeof(float) > r->size)
+        die("%s: holds no model of %zu layers and %zu channels; make it again", r->path, c->L, c->C);
 }
 
 // … and, when it has its memory, its weights.
@@ -1850,20 +1892,14 @@ static void get_weights(Reader *r, Model *m) {
 // Open a file that begins with `magic` and a version and ends with the checksum of all before it, which is
 // verified before anything else is believed. Returns the checksum.
 static uint64_t open_verified(Reader *r, const char *path, uint64_t magic, const char *what) {
-    uint64_t head[2] = {0}, sum = CHECKSUM_START, stored;
-    char buffer[1 << 14];
+    uint64_t head[2] = {0}, stored;
     reader_open(r, path);
     if (r->size >= sizeof head + sizeof stored) reader_get(r, head, sizeof head);
     if (head[0] != magic) die("%s: not a %s", path, what);
     if (head[1] != FILE_VERSION)
         die("%s: a %s of version %llu; this program reads version %u, so train again", path, what,
             (unsigned long long)head[1], FILE_VERSION);
-    rewind(r->file);
-    for (uint64_t left = r->size - sizeof stored, n; left > 0; left -= n) {
-        n = MIN(left, sizeof buffer);
-        reader_get(r, buffer, n);
-        sum = checksum_add(sum, buffer, n);
-    }
+    uint64_t sum = checksum_file(r, r->size - sizeof stored);
     reader_get(r, &stored, sizeof stored);
     if (sum != stored) die("%s: is damaged (its checksum is wrong); go back to a copy, or train again", path);
     fseeko(r->file, sizeof head, SEEK_SET);
@@ -1954,7 +1990,7 @@ void load_checkpoint(Reader *r, Model *m) {
 static double run_tokens(const Run *r) { return (double)r->s.steps * (double)(r->s.batch * r->c.T); }
 
 static double run_epochs(const Run *r) {
-    return (double)r->s.steps * (double)r->s.batch / (double)shards_rows(&r->train, r->c.T, r->c.causal);
+    return (double)r->s.steps * (double)r->s.batch / (double)shards_rows(&r->train, r->c.T, (size_t)r->c.causal);
 }
 
 // The name of data in a result: that of the first file without folder and suffix, and how many more there
@@ -2015,10 +2051,13 @@ static void save_result(const char *path, const Run *r) {
 void save_run(const Run *r) {
     char name[40];
     snprintf(name, sizeof name, "model-%llu.bin", (unsigned long long)r->done.step);
-    if (r->s.keep) save_model(out_path(r, name), &r->m, &r->vocab);
-    save_model(out_path(r, "model.bin"), &r->m, &r->vocab);
-    if (r->done.step == r->s.steps) save_result(out_path(r, "result.csv"), r);
-    save_checkpoint(out_path(r, "checkpoint.bin"), r);
+    char *kept = out_path(r, name), *model = out_path(r, "model.bin");
+    char *result = out_path(r, "result.csv"), *checkpoint = out_path(r, "checkpoint.bin");
+    if (r->s.keep) save_model(kept, &r->m, &r->vocab);
+    save_model(model, &r->m, &r->vocab);
+    if (r->done.step == r->s.steps) save_result(result, r);
+    save_checkpoint(checkpoint, r);
+    free(kept), free(model), free(result), free(checkpoint);
 }
 
 // Cut main.log back to a step: what came after the checkpoint will be done again.
@@ -2079,9 +2118,9 @@ static void read_number(const Option *o, void *settings, const char *text) {
 }
 
 static void add_file(Files *f, const char *path) {
-    f->path = realloc(f->path, (f->n + 1) * sizeof *f->path);
-    if (!f->path) die("out of memory");
-    f->path[f->n++] = path;
+    const char **longer = realloc(f->path, (f->n + 1) * sizeof *longer);
+    if (!longer) die("out of memory");
+    longer[f->n++] = path, f->path = longer; // gcc 12's -fanalyzer takes this for lost: it does not follow f
 }
 
 // Read the command line into the settings that the table describes; dies if it makes no sense.
@@ -2160,7 +2199,10 @@ static const Settings default_settings = {
 // The default peak learning rate for a width. It is measured: see "Learning rate" in dev/README.md.
 double default_lr(size_t C) { return 0.5 / (double)C; }
 
-static int is_given(const char *name) { return find_option(trainer_options, name)->given; }
+static int is_given(const char *name) {
+    const Option *o = find_option(trainer_options, name);
+    return o && o->given;
+}
 
 // A number in as few digits as give it back exactly.
 static const char *shortest(char text[32], double x) {
@@ -2200,8 +2242,8 @@ char *kept_settings(const Settings *s) {
 
 // Give the options that are not on the command line the values that a checkpoint kept.
 static void restore_settings(Settings *s, const char *kept) {
-    char *text = strdup(kept), *save; // for good: its strings are used
-    if (!text) die("out of memory");
+    char *text = strdup(kept), *save;
+    if (!text) die("out of memory"); // text is kept: its strings are used NOLINTNEXTLINE(*Malloc)
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, ' ');
         if (value) *value++ = 0;
@@ -2209,7 +2251,7 @@ static void restore_settings(Settings *s, const char *kept) {
         if (!o || !value || o->given) continue;
         if (o->type == TEXT) *(const char **)option_value(o, s) = value;
         else if (o->type == FILES) add_file(option_value(o, s), value);
-        else store_number(o, s, strtod(value, NULL));
+        else if (strtod(value, NULL) != 0 || o->min == 0) read_number(o, s, value); // 0: not given
     }
 }
 
@@ -2321,9 +2363,9 @@ static double number_in_file(const char *path, int k) {
     return k < 0 && sscanf(word, "%lf", &x) == 1 ? x : NAN;
 }
 
-// How many CPUs' worth of time a container grants, by the quota and period of its control group (version 2)
-// or of a group above it; INFINITY if there is no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
-double cpu_quota(const char *root, const char *self) {
+// What a container grants, by its control group (version 2) or one above it: how many CPUs' worth of time (cpu.max, a
+// quota and a period) or bytes (memory.max); INFINITY: no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
+double group_limit(const char *root, const char *self, const char *file) {
     char path[PATH_MAX], line[1024], group[1024] = "", *end;
     double least = INFINITY;
     FILE *f = fopen(self, "r");
@@ -2331,8 +2373,9 @@ double cpu_quota(const char *root, const char *self) {
         if (strncmp(line, "0::", 3) == 0) sscanf(line + 3, "%1023[^\n]", group);
     if (f) fclose(f);
     do {
-        snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
-        least = fmin(least, number_in_file(path, 0) / number_in_file(path, 1)); // NAN for "max": no limit
+        snprintf(path, sizeof path, "%s%s/%s", root, group, file);
+        double limit = number_in_file(path, 0), period = number_in_file(path, 1);
+        least = fmin(least, isnan(period) ? limit : limit / period); // NAN for "max": no limit
         end = strrchr(group, '/');
         if (end) *end = 0;
     } while (end);
@@ -2347,14 +2390,14 @@ static int usable_cores(void) {
     size_t size = sizeof cores;
     if (sysctlbyname("hw.physicalcpu", &cores, &size, NULL, 0) != 0) cores = 0;
 #elif defined(__linux__)
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[96];
         if (!CPU_ISSET(cpu, &allowed_cpus)) continue;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/topology/thread_siblings_list", cpu);
         double first = number_in_file(path, 0); // of the hardware threads of this core
-        cores += isnan(first) || first == cpu || !CPU_ISSET((int)first, &allowed_cpus);
+        cores += isnan(first) || first == (double)cpu || !CPU_ISSET((size_t)first, &allowed_cpus);
     }
-    cores = (int)fmin(cores, fmax(1, floor(cpu_quota("/sys/fs/cgroup", "/proc/self/cgroup"))));
+    cores = (int)fmin(cores, fmax(1, floor(group_limit("/sys/fs/cgroup", "/proc/self/cgroup", "cpu.max"))));
 #endif
 #ifdef _OPENMP
     int places = 0;
@@ -2371,9 +2414,11 @@ void set_threads(size_t n) {
     if (n > 0) omp_set_num_threads((int)n);
 }
 
-// A program that is started with a standard stream closed would take the next file that it opens for it.
+// A program that is started with a standard stream closed would take the next file that it opens for it. A pipe
+// whose reader has gone, and a file that would be larger than allowed, are errors of a write and not its end.
 void open_streams(void) {
     int fd = 0;
+    signal(SIGPIPE, SIG_IGN), signal(SIGXFSZ, SIG_IGN);
     while (fd >= 0 && fd < 3) fd = open("/dev/null", O_RDWR);
     close(fd);
 }
@@ -2387,8 +2432,7 @@ int close_stdout(int code) {
 // ----------------------------------------------------------------------------
 // main: from the command line to a finished run
 
-// The path DIR/name, in memory that lasts.
-const char *out_path(const Run *r, const char *name) {
+char *out_path(const Run *r, const char *name) {
     char *path = alloc_or_die(strlen(r->s.out) + strlen(name) + 2);
     sprintf(path, "%s/%s", r->s.out, name);
     return path;
@@ -2412,6 +2456,7 @@ static double find_floor(const Run *r) {
     FILE *f = path && r->s.val.n == 1 ? fopen(path, "r") : NULL;
     double rate, sum, n, found = NAN;
     size_t T, rows, seed;
+    if (path && !f && r->s.val.n == 1 && errno != ENOENT) die("%s: cannot read: %s", path, strerror(errno));
     while (f && fgets(line, sizeof line, f))
         if (sscanf(line, "%7s %zu %lf %zu %zu %lf %lf", objective, &T, &rate, &rows, &seed, &sum, &n) == 7 &&
             strcmp(objective, r->s.objective) == 0 && T == r->c.T && fabs(rate - r->val_mask_rate) < 1e-9 &&
@@ -2469,7 +2514,7 @@ void settle(Run *r) {
     double tokens = s->flops > 0 ? s->flops / flops_per_token(&r->c) : s->tokens;
     if (s->steps == 0 && tokens > 0)
         s->steps = (size_t)fmax(1, rint(fmin(1e15, tokens / (double)(s->batch * s->seq_len))));
-    if (s->steps > 1e12) die_usage("--tokens, --flops: more than 1e12 steps; give less");
+    if ((double)s->steps > 1e12) die_usage("--tokens, --flops: more than 1e12 steps; give less");
     if (s->steps == 0) s->steps = 2000;
     if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
     if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
@@ -2498,7 +2543,9 @@ static void print_plan(const Run *r) {
     size_t params = parameter_count(c);
     size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
     bytes += s->batch * s->seq_len * LOADER_BYTES;
-    bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float);
+    bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float) + KC * NC * sizeof(float);
+    bytes += s->val_rows * 2 * sizeof(double) + r->vocab.size + r->vocab.V * (sizeof(char *) + 1);
+    bytes += 1 << 20; // the program itself
     double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = run_tokens(r);
 #ifdef _OPENMP
     printf("threads     %d (OpenMP), ", omp_get_max_threads());
@@ -2525,13 +2572,18 @@ static void print_plan(const Run *r) {
     if (s->init) printf("weights     from %s\n", s->init);
     printf("FLOPs       F_N %.4g a token (head: %.4g more), C = F_N D = %.4g\n", F, head, F * D);
     printf("memory      %.1f MiB\n", (double)bytes / 1048576.0);
-    fflush(stdout);
+    close_stdout(0);
+    double granted = fmin((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE),
+                          group_limit("/sys/fs/cgroup", "/proc/self/cgroup", "memory.max"));
+    if (granted > 0 && (double)bytes > granted && !s->dry_run)
+        die("out of memory: this run takes %.1f MiB and there are %.1f; try a smaller model or --micro-batch",
+            (double)bytes / 1048576.0, granted / 1048576.0);
 }
 
 // Make a folder and those above it.
 void make_folders(const char *dir) {
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", dir);
+    if (snprintf(path, sizeof path, "%s", dir) >= PATH_MAX) die("%.40s…: this path is too long; choose another", dir);
     for (char *p = path + 1; *p; p++)
         if (*p == '/') *p = 0, mkdir(path, 0777), *p = '/';
     if (mkdir(path, 0777) && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
