@@ -1758,19 +1758,24 @@ static void test_fuzz(void) {
 // A number that is not finite, in a weight or by an absurd rate, ends the run with the step and the tensor; and what
 // was saved before is whole.
 static void test_not_finite(void) {
-    static const struct { int tensor; const char *words; } poisons[] = {
-        {WTE, "step 1: no longer finite: weights of wte, layer 0;"}, {WQKV, "step 1: no longer finite: weights of wqkv, layer 0"},
-        {NORMF, "step 1: no longer finite: weights of normf, layer 0;"}};
+    static const struct { int tensor; float value; const char *rate, *words; } poisons[] = {
+        {WTE, NAN, "", "step 1: no longer finite: weights of wte, layer 0;"},
+        {WQKV, INFINITY, "", "step 1: no longer finite: weights of wqkv, layer 0"},
+        {NORMF, NAN, "", "step 1: no longer finite: weights of normf, layer 0;"},
+        // the loss and its gradient are finite; what the step makes of the weight is not, and would be saved
+        {WTE, 1e34f, "--lr 1e3 --weight-decay 1e3", "step 1: no longer finite: weights of wte, layer 0;"}};
     make_data();
     check_exit(0, RUN TINY "--steps 2 --out @/clean && mkdir @/poisoned");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
+        char command[256];
         Model m;
         Vocab v;
         load_model(&m, &v, scratch("clean/model.bin"), 1, NEED_HEAD);
-        m.params[m.tensor[poisons[i].tensor].offset + 5] = i == 1 ? INFINITY : NAN;
+        m.params[m.tensor[poisons[i].tensor].offset + 5] = poisons[i].value;
         save_model(scratch("poisoned/model.bin"), &m, &v), model_free(&m);
-        check_refused(1, poisons[i].words, RUN "--train @/t_train.bin --val-rows 9 --batch 6 --init @/poisoned/model.bin --steps 4 "
-                      "--save-every 1 --out @/clean >/dev/null");
+        snprintf(command, sizeof command, RUN "--train @/t_train.bin --val-rows 9 --batch 6 --init @/poisoned/model.bin --steps 4 "
+                 "--save-every 1 --out @/clean %s >/dev/null", poisons[i].rate);
+        check_refused(1, poisons[i].words, command);
     }
     check_exit(0, RUN "--resume --out @/clean");
     check_printed("stdout", "this run is finished");
