@@ -1541,7 +1541,7 @@ typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 #define NR (VW * NV) // a tile is MR rows of NR columns, in MR * NV registers
 #define KC 512       // most rows of a panel: (KC,NR) fits the L1 or the L2 cache
 #define MC (MR * 16) // rows of the output that share one pass over the panels
-#define NC 2048      // columns packed at once by all threads together: (KC,NC) fits the L2 or L3 cache
+#define NC 1024      // columns packed at once by all threads together: (KC,NC) fits the L2 or L3 cache
 #define WIDE (12 * NR) // columns packed at once by a thread alone, in panels of KC/2 rows: what it packs next
                        // then fits the L2 cache too
 #define TILE(kc) ((kc) * MR + 16) // from one packed tile to the next: a power of two would crowd the cache
