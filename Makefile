@@ -68,8 +68,10 @@ train_optibert: train_optibert.c .flags
 $(TOOLS): %: %.c train_optibert.c .flags
 	$(BUILD)
 dev/eval dev/export data/village: data/tokenize.c
-dev/sweep dev/fit dev/plot: dev/points.c
-dev/plot: dev/fit.c dev/draw.c
+dev/sweep dev/fit dev/plot dev/fuzz: dev/points.c
+dev/plot dev/fuzz: dev/fit.c
+dev/plot: dev/draw.c
+dev/fuzz: dev/eval.c data/tokenize.c
 test_optibert: test_optibert.c train_optibert.c .flags
 	$(BUILD)
 data/test: data/test.c data/village.c data/tokenize.c test_optibert.c train_optibert.c .flags

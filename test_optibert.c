@@ -11,17 +11,49 @@ finite differences, numbers worked out by hand. data/test.c and dev/test.c do th
 #endif
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 static int locks_work = 1; // 0: a file system without locks, for one test
 static int test_flock(int fd, int operation) { return locks_work ? flock(fd, operation) : (errno = ENOLCK, -1); }
 #define flock test_flock
+
+// What the system is asked for is counted, and number `fault_at` fails, or is where the process is killed.
+#ifndef HARNESS_ONLY
+static long calls, fault_at, kill_at;
+static int fault(int reason) {
+    if (__atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) == kill_at) raise(SIGKILL);
+    return calls == fault_at ? (errno = reason, 1) : 0;
+}
+#define fopen(...) (fault(EIO) ? NULL : fopen(__VA_ARGS__))
+#define open(...) (fault(EIO) ? -1 : open(__VA_ARGS__))
+#define mkdir(...) (fault(EROFS) ? -1 : mkdir(__VA_ARGS__))
+#define fread(...) (fault(EIO) ? 0 : fread(__VA_ARGS__))
+#define pread(...) (fault(EIO) ? -1 : pread(__VA_ARGS__))
+#define fwrite(...) (fault(ENOSPC) ? 0 : fwrite(__VA_ARGS__))
+#define fflush(file) (fault(ENOSPC) && file != stdout ? EOF : fflush(file))
+#define fsync(...) (fault(EIO) ? -1 : fsync(__VA_ARGS__))
+#define rename(...) (fault(EIO) ? -1 : rename(__VA_ARGS__))
+#define ftruncate(...) (fault(EIO) ? -1 : ftruncate(__VA_ARGS__))
+#define unlink(...) (fault(EIO) ? -1 : unlink(__VA_ARGS__))
+#define posix_memalign(...) (fault(ENOMEM) ? ENOMEM : posix_memalign(__VA_ARGS__))
+#define realloc(...) (fault(ENOMEM) ? NULL : realloc(__VA_ARGS__))
+#define strdup(...) (fault(ENOMEM) ? NULL : strdup(__VA_ARGS__))
+#define open_memstream(...) (fault(ENOMEM) ? NULL : open_memstream(__VA_ARGS__))
+#endif
 #include "train_optibert.c"
-#include <sys/wait.h>
 
 // ----------------------------------------------------------------------------
 // the harness; data/test.c and dev/test.c define HARNESS_ONLY and include this file for it
 
-int passed, failed;
+int passed, failed, skipped;
 char scratch_dir[64]; // a folder of this test run's own, removed at its end
 
 // One assertion. The message is printed only if it fails.
@@ -34,6 +66,12 @@ void check(int ok, const char *format, ...) {
     va_start(args, format);
     printf("FAILED: "), vprintf(format, args), printf("\n");
     va_end(args);
+}
+
+// Say that something is not checked here. Returns `missing`.
+int skip(int missing, const char *what) {
+    if (missing) printf("SKIPPED: %s\n", what), skipped++;
+    return missing;
 }
 
 // A path in the scratch folder. Four may be in use at once.
@@ -152,6 +190,7 @@ int run_tests(const Test *tests, size_t n, int argc, char **argv) {
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
     if (system(command) != 0) printf("%s could not be removed\n", scratch_dir);
+    if (skipped) printf("%d SKIPPED, which this machine cannot check\n", skipped);
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0;
 }
@@ -162,7 +201,7 @@ int run_tests(const Test *tests, size_t n, int argc, char **argv) {
 // matrix products, e^x, the largest of a row
 
 // Most tests use THREADS threads; those that vary the number use up to MOST_THREADS.
-enum { THREADS = 3, MOST_THREADS = 7 };
+enum { THREADS = 3, MOST_THREADS = 8 };
 
 // out (m,n) = add + a (m,k) · b (k,n), straight from the definition, in double precision.
 static void plain_product(double *out, const float *add, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
@@ -588,18 +627,17 @@ static void test_finite_differences(void) {
     }
 }
 
-// The losses, parameters and moments after three steps are the same, bit for bit, for any number of threads.
+// The losses, gradients, parameters and moments after 20 steps are the same, bit for bit, for any number of threads.
 static void check_threads(Config c, size_t B) {
-    const int threads[] = {1, 2, 3, 4, MOST_THREADS};
     Small one = {0}, s;
-    for (int k = 0; k < 5; k++) {
-        omp_set_num_threads(threads[k]);
+    for (int k = 0; k < MOST_THREADS; k++) {
+        omp_set_num_threads(k + 1);
         small_open(&s, c, B, B);
-        for (size_t step = 1; step <= 3; step++) small_pass(&s, 1), clipped_step(&s.m, 0.01f, step);
+        for (size_t step = 1; step <= 20; step++) clipped_step(&s.m, 0.01f, step), small_pass(&s, 1);
         if (k == 0) one = s;
         check(memcmp(one.m.params, s.m.params, 4 * s.m.block * sizeof(float)) == 0 &&
                   memcmp(one.m.losses, s.m.losses, s.l.M * sizeof(float)) == 0,
-              "threads: %d differ from 1 (L %zu, C %zu, T %zu, B %zu)", threads[k], c.L, c.C, c.T, B);
+              "threads: %d differ from 1 (L %zu, C %zu, T %zu, B %zu)", k + 1, c.L, c.C, c.T, B);
         if (k > 0) small_close(&s);
     }
     small_close(&one);
@@ -1161,7 +1199,7 @@ static const char result_columns[] = // what dev/fit and users' scripts rely on
     "objective,layers,channels,heads,hidden,seq_len,vocab,params,params_nonemb,flops_per_token,"
     "flops_per_token_head,tokens,flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,"
     "seconds,threads,val_se,epochs,budget,data,val_rows,val_data,grad_clip,weight_decay,micro_batch,"
-    "fingerprint\n";
+    "fingerprint,mask_style,val_mask_rate\n";
 
 // The value in a column of a run's result.csv, in one of 16 static buffers.
 static const char *result(const char *dir, const char *column) {
@@ -1172,7 +1210,7 @@ static const char *result(const char *dir, const char *column) {
     snprintf(path, sizeof path, "%s/result.csv", dir);
     char *text = slurp(scratch(path), NULL), *row = text + strcspn(text, "\n") + 1;
     for (const char *p = text; *p; p++) lines += *p == '\n', commas += *p == ',';
-    int ok = lines == 2 && commas == 2 * 32 && strncmp(text, result_columns, strlen(result_columns)) == 0;
+    int ok = lines == 2 && commas == 2 * 34 && strncmp(text, result_columns, strlen(result_columns)) == 0;
     check(ok, "%s: not the header and one row: %s", path, text);
     const char *name = result_columns;
     while (ok && (strncmp(name, column, length) != 0 || !strchr(",\n", name[length])))
@@ -1339,7 +1377,7 @@ static void check_result(const double trl[41], const double tel[41]) {
     const char *train_loss = result("log", "train_loss"), *val_loss = result("log", "val_loss");
     const char *threads = result("log", "threads"), *val_se = result("log", "val_se");
     snprintf(want, sizeof want, "%smlm,2,20,2,24,16,931,24820,6180,44160,22344,3840,169574400,96,40,0.02,0.2,"
-             "3,%s,%s,2.5,%s,%s,%s,0.769231,169574400,t_train,9,t_val,1,0.1,6,%016llx\n", result_columns,
+             "3,%s,%s,2.5,%s,%s,%s,0.769231,169574400,t_train,9,t_val,1,0.1,6,%016llx,all,0.2\n", result_columns,
              train_loss, val_loss, result("log", "seconds"), threads, val_se,
              (unsigned long long)hash3(train.checksum, val.checksum, 931));
     char *csv = slurp(scratch("log/result.csv"), NULL);
@@ -1403,6 +1441,9 @@ static void test_result_rows(void) {
 #define ROW ROW_OF "@/t_train.bin "
     const struct { const char *column, *value, *command; } runs[] = {
         {"val_rows", "74", ROW "--steps 1 --val-rows 74"},
+        {"mask_style", "bert", ROW "--steps 1 --mask-style bert"},
+        {"val_mask_rate", "0.4", ROW "--steps 1 --mask-rate 0.4"},
+        {"val_mask_rate", "0.3", ROW "--steps 1 --val-mask-rate 0.3"},
         {"val_data", "v_val", ROW "--steps 1 --val @/v_val.bin"},
         {"val_data", "t_val+1", ROW "--steps 1 --val @/t_val.bin @/v_val.bin"},
         {"grad_clip", "0", ROW "--steps 1 --grad-clip 0"},
@@ -1448,6 +1489,14 @@ static void test_plan(void) {
         {"--layers 1 --channels 8 --hidden 32 --batch 6 --flops 7372800", "run         10 steps"},
         {"--layers 1 --channels 8 --hidden 32 --batch 6 --flops 7372800", "F_N 7680 a token"},
         {"--seed 5", "time        about "},
+        // The best F_N for 1e12 is 8.54e-4 · 1e12^0.68 = 123,000. In rows of 16 tokens 2 x 24 has
+        // 12 (4·24² + 3·24·64) + 24·24·16 = 92,160, and 2 x 32 has 12 (4·32² + 3·32·80) + 24·32·16 = 153,600: nearer.
+        {"--flops 1e12", "shape       2 layers of 32"},
+        {"--flops 1e12 --layers 3", "model       3 layers, 64 channels"},
+        // 0.0358 · 1e12^0.594 = 481,000; 2 x 48 has 350,208 and 2 x 64 626,688
+        {"--flops 1e12 --objective ntp", "shape       2 layers of 64"},
+        {"--flops 1e15", "beyond which this is a guess"},
+        {"--mask-rate 0.3 --mask-style bert --val-mask-rate 0.2", "0.3 of them masked as bert does; validation on 75 rows, 0.2 "},
     };
     make_data();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -1488,6 +1537,7 @@ static void test_refusals(void) {
         {2, "--tokens", REFUSED "--steps 3 --tokens 4"},
         {2, "--tokens", REFUSED "--tokens 1e18 --seq-len 16 --train @/t_train.bin"},
         {2, "--lr", REFUSED "--lr nan"},
+        {2, "--mask-style", REFUSED "--mask-style some"},
         {2, "--lr", REFUSED "--lr -1"},
         {2, "--flops 0", REFUSED "--flops 0"},
         {2, "--mask-rate", REFUSED "--mask-rate 1.5"},
@@ -1661,6 +1711,239 @@ static void test_damaged_files(void) {
     check_refused(1, "not a model", "./test_optibert load @/checkpoint");
 }
 
+// Any other byte anywhere in a checkpoint or a model is noticed (without OPTIBERT_SLOW, at every 31st place).
+static void test_flipped_bytes(void) {
+    make_words();
+    check_exit(0, RUN WORDS "--steps 1 --out @/flip");
+    const char *files[] = {"flip/model.bin", "flip/checkpoint.bin"}, *bad = strdup(scratch("flipped"));
+    size_t every = getenv("OPTIBERT_SLOW") ? 1 : 31, n;
+    for (int i = 0; i < 2; i++) {
+        char *file = slurp(scratch(files[i]), &n);
+        size_t noticed = 0, places = 0;
+        fflush(stdout);
+        for (size_t at = 0; at <= n; at += every, places++) {
+            int status = 0;
+            if (at < n) file[at] ^= (char)(1 + hash3(1, 2, at) % 255);
+            write_bytes(bad, file, n);
+            if (at < n) file[at] = (char)(file[at] ^ (char)(1 + hash3(1, 2, at) % 255));
+            if (fork() == 0) {
+                Reader r;
+                freopen("/dev/null", "w", stderr);
+                open_verified(&r, bad, i ? CHECKPOINT_MAGIC : MODEL_MAGIC, "file"), _exit(0);
+            }
+            wait(&status);
+            noticed += WIFEXITED(status) && WEXITSTATUS(status) == (at < n);
+        }
+        check(noticed == places && n > 3000, "%s: %zu of %zu flipped bytes are noticed", files[i], noticed, places);
+        free(file);
+    }
+}
+
+// Damaged input for every reader; see dev/fuzz.c.
+static void test_fuzz(void) {
+    const char *files[] = {"@/w_val.bin", "@/w.vocab", "@/soft/checkpoint.bin", "@/soft/model.bin", "@/soft/result.csv",
+                           ".gitignore", "@/soft/result.csv", "@/command", "@/soft/main.log"};
+    int inputs = getenv("OPTIBERT_SLOW") || getenv("ASAN_OPTIONS") ? 20000 : 300; // make check sets both
+    if (skip(access("dev/fuzz", X_OK) != 0, "damaged input (needs dev/fuzz: make tools)")) return;
+    make_words();
+    check_exit(0, RUN WORDS "--steps 1 --out @/soft && printf '%%s\\n' --layers 3 --lr 1e-3 --train a b --objective ntp --flops 1e12 "
+               "--resume >@/command");
+    for (int i = 0; i < 9; i++) {
+        int code = shell("dev/fuzz %d %d %s", i, inputs, files[i]);
+        check(code == 0, "fuzz: reader %d: exit %d: %s", i, code, slurp(scratch("stderr"), NULL));
+        check(code != 0 || !strstr(slurp(scratch("stdout"), NULL), " 0 of them"), "fuzz: reader %d accepts nothing", i);
+    }
+}
+
+// A number that is not finite, in a weight or by an absurd rate, ends the run with the step and the tensor; and what
+// was saved before is whole.
+static void test_not_finite(void) {
+    static const struct { int tensor; float value; const char *rate, *words; } poisons[] = {
+        {WTE, NAN, "", "step 1: no longer finite: weights of wte, layer 0;"},
+        {WQKV, INFINITY, "", "step 1: no longer finite: weights of wqkv, layer 0"},
+        {NORMF, NAN, "", "step 1: no longer finite: weights of normf, layer 0;"},
+        // the loss and its gradient are finite; what the step makes of the weight is not, and would be saved
+        {WTE, 1e34f, "--lr 1e3 --weight-decay 1e3", "step 1: no longer finite: weights of wte, layer 0;"}};
+    make_data();
+    check_exit(0, RUN TINY "--steps 2 --out @/clean && mkdir @/poisoned");
+    for (int i = 0; i < 4; i++) {
+        char command[256];
+        Model m;
+        Vocab v;
+        load_model(&m, &v, scratch("clean/model.bin"), 1, NEED_HEAD);
+        m.params[m.tensor[poisons[i].tensor].offset + 5] = poisons[i].value;
+        save_model(scratch("poisoned/model.bin"), &m, &v), model_free(&m);
+        snprintf(command, sizeof command, RUN "--train @/t_train.bin --val-rows 9 --batch 6 --init @/poisoned/model.bin --steps 4 "
+                 "--save-every 1 --out @/clean %s >/dev/null", poisons[i].rate);
+        check_refused(1, poisons[i].words, command);
+    }
+    check_exit(0, RUN "--resume --out @/clean");
+    check_printed("stdout", "this run is finished");
+    check_refused(1, "no longer finite: ", RUN TINY "--steps 99 --lr 1e3 --weight-decay 1e3 --save-every 1 --val-every 99 --out @/wild >/dev/null");
+    Reader r;
+    Progress done;
+    Config c;
+    Vocab v;
+    Model m;
+    free(open_checkpoint(&r, scratch("wild/checkpoint.bin"), &done, &c, &v));
+    model_alloc(&m, &c, 1, c.T, 1, NEED_HEAD | NEED_BACKWARD), load_checkpoint(&r, &m);
+    check(done.step > 0 && !not_finite(&m), "not finite: %s of step %d was saved", not_finite(&m), (int)done.step);
+    model_free(&m);
+}
+
+// ----------------------------------------------------------------------------
+// memory, long and large runs
+
+// The most memory that a run took, and what its plan said, in MiB.
+static double peak_memory(const char *command, double *plan) {
+    check_exit(0, "%s", command);
+    char *out = slurp(scratch("stdout"), NULL), *at = strstr(out, "\nmemory ");
+    double peak = NAN;
+    *plan = at ? atof(at + 8) : NAN;
+    if ((at = strstr(out, "\npeak "))) peak = atof(at + 6) / 1024;
+    free(out);
+    return peak;
+}
+
+static void test_memory(void) {
+#define PEAK "./test_optibert peak --train @/t_train.bin --overwrite --steps 2 --out @/peak --val-rows 16 --seq-len 64 "
+    static const char *const runs[] = {PEAK, PEAK "--threads 1", PEAK "--threads 8", PEAK "--channels 256 --layers 4",
+        PEAK "--channels 128 --batch 256 --micro-batch 16", PEAK "--batch 512 --channels 32", PEAK "--objective ntp --layers 4",
+        PEAK "--layers 12 --channels 96", PEAK "--hidden 1000 --heads 1 --grad-clip 0", PEAK "--keep --save-every 1 --init @/peak/model.bin"};
+    make_data();
+    check_refused(1, "out of memory: this run takes 120", "./train_optibert --train @/t_train.bin --channels 4096 --layers 9 --batch 1e6 "
+                  "--seq-len 64 --out @/vast >/dev/null");
+    check_exit(0, "./train_optibert --train @/t_train.bin --channels 64 --batch 1e9 --seq-len 4 --out @/vast 2>/dev/null; [ $? = 2 ]");
+    double worst = 0, plan;
+    if (skip(access("/proc/self/status", R_OK) != 0 || getenv("ASAN_OPTIONS"), "peak memory")) return;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        double peak = peak_memory(runs[i], &plan);
+        check(fabs(peak / plan - 1) < 0.05, "memory: %.1f MiB, planned were %.1f: %s", peak, plan, runs[i]);
+        worst = larger(worst, fabs(peak / plan - 1));
+    }
+    printf("    peak memory within %.1f%% of the plan\n", 100 * worst);
+}
+
+// 10^5 steps take no more memory than 10^3, and count right.
+static void test_long(void) {
+    double plan, longer, shorter;
+    make_data();
+#define LONG "./test_optibert peak --train @/t_train.bin --layers 1 --channels 8 --heads 1 --hidden 16 --seq-len 4 --batch 2 --threads 1 " \
+             "--overwrite --val-rows 9 --out @/long "
+    shorter = peak_memory(LONG "--steps 1e3 --val-every 10 --save-every 10", &plan);
+    longer = peak_memory(LONG "--steps 1e5 --val-every 10 --save-every 1000", &plan);
+    check(longer < shorter + 0.2, "long: %.2f MiB after 10^3 steps, %.2f after 10^5", shorter, longer);
+    check(atof(result("long", "tokens")) == 8e5 && shell("[ $(grep -c trl @/long/main.log) = 100000 ]") == 0, "long: %s tokens",
+          result("long", "tokens"));
+    // a run of 9.6e10 tokens, from three steps before its end
+    check_exit(143, STOPPED TINY "--steps 1e9 --val-every 1e9 --out @/far");
+    size_t n, step;
+    const uint64_t far = 999999997;
+    char *file = slurp(scratch("far/checkpoint.bin"), &n);
+    memcpy(file + progress_offset(file, n) + offsetof(Progress, step), &far, sizeof far);
+    uint64_t sum = checksum_add(CHECKSUM_START, file, n - 8);
+    memcpy(file + n - 8, &sum, 8), write_bytes(scratch("far/checkpoint.bin"), file, n), free(file);
+    check_exit(0, RUN "--out @/far --resume");
+    check(atof(result("far", "tokens")) == 9.6e10, "far: %s tokens", result("far", "tokens"));
+    file = slurp(scratch("far/main.log"), &n);
+    check(strstr(file, "\ns:1000000000 tel:") && sscanf(strstr(file, "\ns:9999"), "\ns:%zu trl", &step) == 1 && step == 999999998,
+          "far: the log has no last steps: %s", file);
+    free(file);
+}
+
+// Shards beyond 4 GiB (with holes, they take no room), the largest vocabulary, many layers, long rows.
+static void test_large(void) {
+    const size_t n = 2415919105; // tokens: 4.8 GB, and a count that is negative as an int32
+    const int32_t h[HEADER] = {SHARD_MAGIC, 1, (int32_t)(uint32_t)n, 100, 100};
+    const uint16_t last = 42;
+    const char *path = strdup(scratch("sparse.bin"));
+    uint16_t row[5];
+    Shards s;
+    write_bytes(path, h, sizeof h);
+    FILE *f = fopen(path, "r+b");
+    fseeko(f, (off_t)(sizeof h + (n - 1) * 2), SEEK_SET), fwrite(&last, 2, 1, f), fclose(f);
+    shards_open(&s, &path, 1);
+    shards_read(&s, n / 5 - 1, 5, 0, row);
+    check(s.total == n && row[3] == 0 && row[4] == last, "large: %zu tokens, not %zu, the last is %u", s.total, n, row[4]);
+    shards_read(&s, n / 4 - 1, 4, 1, row);
+    check(row[4] == last, "large: the last target is %u", row[4]);
+    unlink(path);
+    write_numbered(scratch("big_train.bin"), 40000, 65535, 65534), write_numbered(scratch("big_val.bin"), 20000, 65535, 65534);
+    check_exit(0, RUN "--train @/big_train.bin --layers 64 --channels 8 --heads 1 --hidden 16 --seq-len 8192 --batch 1 --steps 2 "
+               "--mask-rate 0.01 --val-rows 1 --threads 2 --out @/big");
+    check(!strcmp(result("big", "vocab"), "65535") && !strcmp(result("big", "layers"), "64"), "large: another shape");
+    check_exit(0, RUN "--resume --out @/big");
+}
+
+// ----------------------------------------------------------------------------
+// other compilers, machines, checkers, paths
+
+// The same 20 steps by other builds: losses to 2e-5, whatever the compiler, its flags, the C library and the machine.
+static void test_builds(void) {
+#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -Wno-unknown-pragmas train_optibert.c -lm -o @/other"
+    static const struct { const char *what, *needs, *build, *run; } builds[] = {
+        {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other"}, {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other"},
+        {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other"}, {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other"},
+        {"aarch64", "qemu-aarch64", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS, "qemu-aarch64 @/other"}};
+    const char *args = TINY "--steps 20 --lr 0.01 --overwrite --threads 2 --out @/built";
+    double want[41], trl[41], lr[41], tel[41], worst = 0;
+    make_data();
+    check_exit(0, RUN "%s", args);
+    read_log(scratch("built/main.log"), want, lr, tel);
+    for (int i = 0; i < 5; i++) {
+        if (skip(shell("command -v %s", builds[i].needs) != 0, builds[i].what)) continue;
+        check_exit(0, "%s", builds[i].build);
+        check_exit(0, "%s %s", builds[i].run, args);
+        check(read_log(scratch("built/main.log"), trl, lr, tel) >= 22, "%s: no log", builds[i].what);
+        for (int step = 1; step <= 20; step++) worst = larger(worst, fabs(trl[step] - want[step]));
+        check(worst < 2e-5, "%s: a loss is off by %g", builds[i].what, worst);
+    }
+    printf("    losses of 20 steps within %.0e\n", worst);
+}
+
+// What other tools have to say: nothing. (Left out of clang-tidy's are matters of style.)
+static void test_checkers(void) {
+    static const struct { const char *needs, *command; } checkers[] = {
+        {"gcc", "gcc -std=gnu11 -O2 -fopenmp -Wall -Wextra -Wconversion -Wshadow -Werror -c -o /dev/null train_optibert.c"},
+        {"gcc", "gcc -std=gnu11 -O1 -fanalyzer -Wno-analyzer-malloc-leak -Wno-unknown-pragmas -Werror -c -o /dev/null train_optibert.c"},
+        {"clang", "clang -std=gnu11 -O2 -Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas -Werror -fsyntax-only train_optibert.c"},
+        {"gcc", "! gcc -m32 -std=gnu11 -fsyntax-only train_optibert.c 2>@/m32 && grep -q 'needs a 64-bit machine' @/m32"},
+        {"gcc", "! gcc -ffinite-math-only -std=gnu11 -fsyntax-only train_optibert.c"},
+        {"cppcheck", "cppcheck -q --std=c11 --enable=warning,portability,performance --error-exitcode=1 train_optibert.c"},
+        {"clang-tidy", "! clang-tidy --quiet --checks='-*,clang-analyzer-*,-clang-analyzer-security*,bugprone-*,concurrency-*,"
+            "-bugprone-easily-swappable-parameters,-bugprone-implicit-widening*,-bugprone-suspicious-string-compare,"
+            "-bugprone-reserved-identifier,-bugprone-narrowing*,-concurrency-mt-unsafe' train_optibert.c -- -std=gnu11 | grep warning:"},
+        {"valgrind", "gcc -std=gnu11 -O1 -g -fopenmp train_optibert.c -lm -o @/plain && valgrind -q --error-exitcode=1 @/plain " TINY
+            "--steps 2 --threads 2 --overwrite --out @/valgrind"},
+        {"clang", "clang -std=gnu11 -O1 -g -fopenmp -fsanitize=thread train_optibert.c -lm -o @/tsan && for o in mlm ntp; do "
+            "TSAN_OPTIONS=ignore_noninstrumented_modules=1 @/tsan " TINY "--objective $o --micro-batch 4 --steps 3 --threads 4 "
+            "--overwrite --out @/tsan-run || exit 1; done"}};
+    make_data();
+    for (size_t i = 0; i < sizeof checkers / sizeof *checkers; i++) {
+        if (skip(shell("command -v %s", checkers[i].needs) != 0, checkers[i].command)) continue;
+        int code = shell("%s", checkers[i].command);
+        check(code == 0, "%s: exit %d: %s", checkers[i].command, code, slurp(scratch("stderr"), NULL));
+    }
+}
+
+// Folders with spaces, UTF-8 and 4,000 bytes, and a locale with decimal commas.
+static void test_paths(void) {
+    make_data();
+    check_exit(0, RUN TINY "--steps 2 --out @/usual");
+    check_exit(0, "mkdir -p '@/a b/h\xc3\xa9 \xe4\xbd\xa0' && cp @/t_train.bin '@/a b/my_train.bin' && cp @/t_val.bin '@/a b/my_val.bin'; "
+                  RUN SHAPE "--train '@/a b/my_train.bin' --val-rows 9 --steps 2 --out '@/a b/h\xc3\xa9 \xe4\xbd\xa0/run' && "
+                  "cmp @/usual/main.log '@/a b/h\xc3\xa9 \xe4\xbd\xa0/run/main.log'");
+    check_exit(0, RUN "--resume --out '@/a b/h\xc3\xa9 \xe4\xbd\xa0/run'");
+    const char *deep = "d=@; while [ ${#d} -lt 3900 ]; do d=$d/0123456789012345678901234567890123456789; done; ";
+    check_exit(143, "%s" STOPPED TINY "--steps 2 --out \"$d\"", deep);
+    check_exit(0, "%s" RUN "--resume --out \"$d\" && cmp @/usual/model.bin \"$d/model.bin\"", deep);
+    check_exit(1, "%s" RUN TINY "--steps 2 --out \"$d$d\"", deep);
+    check_printed("stderr", "this path is too long");
+    if (skip(shell("LOCPATH=@ localedef -i de_DE -f UTF-8 @/de_DE.UTF-8 && LOCPATH=@ LC_ALL=de_DE.UTF-8 locale decimal_point | grep ,") != 0,
+             "a locale with decimal commas (needs localedef and its sources)")) return;
+    check_exit(0, "LOCPATH=@ LC_ALL=de_DE.UTF-8 " RUN TINY "--steps 2 --lr 0.025 --out @/comma && cmp @/usual/main.log @/comma/main.log");
+}
+
 // ----------------------------------------------------------------------------
 // interruptions
 
@@ -1694,6 +1977,106 @@ static void test_killed(void) {
     check_exit(0, "for i in $(seq 99); do " RUN "--out @/killed --resume && exit 0; sleep 0.1; done; false");
     check_same_end("calm", "killed");
     check_exit(0, "[ $(ls @/killed | wc -l) = 4 ]"); // no temporary files
+}
+
+// Run with a fault, or a SIGKILL, at each of the calls in turn that the system is asked for (without OPTIBERT_SLOW, at
+// some of them). A fault ends a run with one line and 1, or does no harm; either way, --resume ends as if nothing had
+// happened. Where a finished run was to be replaced, all of it is there, or nothing that could be taken for it.
+static void check_each_call(const char *mode, int code, int replace, int every) {
+    const char *args = TINY "--steps 3 --val-every 2 --save-every 1 --threads 2 --out @/faulty";
+    check_exit(0, "rm -rf @/healthy @/old; " RUN TINY "--steps 3 --val-every 2 --save-every 1 --threads 2 --out @/healthy");
+    check_exit(0, RUN TINY "--steps 2 --val-every 1 --out @/old");
+    int at = 1, got;
+    for (;; at += every) {
+        shell("rm -rf @/faulty; %s", replace ? "cp -R @/old @/faulty" : "true");
+        got = shell("./test_optibert %s %d %s >/dev/null", mode, at, args);
+        if (got == 77) break;
+        char *err = slurp(scratch("stderr"), NULL), *end = strchr(err, '\n');
+        check(got == code ? code > 1 || (end && !end[1]) : got == 0, "%s at call %d: exit %d and: %s", mode, at, got, err);
+        free(err);
+        if (replace && shell("rm -f @/faulty/*.tmp; diff -r @/faulty @/old") == 0) continue;
+        check(!replace || shell("cmp @/faulty/checkpoint.bin @/old/checkpoint.bin") != 0, "%s at call %d: mixed", mode, at);
+        got = shell(RUN "%s --resume", args);
+        check(got == 0, "%s at call %d: not resumed: %s", mode, at, slurp(scratch("stderr"), NULL));
+        if (got == 0) check_same_end("healthy", "faulty");
+    }
+    check(at > 250, "%s: only %d calls", mode, at);
+    printf("    %s: %d of %d calls\n", mode, at / every, at);
+}
+
+static void test_faults(void) {
+    int every = getenv("OPTIBERT_SLOW") ? 1 : 37;
+    make_data();
+    for (int replace = 0; replace < 2; replace++)
+        check_each_call("fail-at", 1, replace, every), check_each_call("kill-at", 137, replace, every);
+}
+
+// 200 times kill -9 at a random moment of a run that saves at every step; each goes on, and ends the same.
+static void test_200_kills(void) {
+    const char *args = TINY "--steps 60 --val-every 3 --save-every 1";
+    int kills = 0, ends = 0;
+    make_data();
+    check_exit(0, RUN "%s --out @/never-killed", args);
+    while (kills < 200 || shell("[ -d @/killed-often ]") == 0) {
+        int ms = 4 + (int)(100 * uniform(16, 1, (uint64_t)(kills + ends)));
+        int code = shell("timeout -s KILL 0.%03d " RUN "%s --out @/killed-often --resume", ms, args);
+        check(code == 0 || code == 137 || code == 1, "200 kills: exit %d: %s", code, slurp(scratch("stderr"), NULL));
+        if (code == 1) check_printed("stderr", "another run is using"); // timeout may end before what it killed
+        kills += code == 137;
+        if (code != 0) continue;
+        check_same_end("never-killed", "killed-often");
+        ends++, shell("rm -r @/killed-often");
+    }
+    printf("    %d kills, %d runs that ended the same\n", kills, ends);
+}
+
+// A disk that is full, a file that may not grow, an output that nobody reads, a folder that is read-only, a second
+// signal: one line, 1, and the run goes on from its last checkpoint.
+static void test_full_disk(void) {
+    make_data();
+    check_exit(0, RUN TINY "--steps 6 --save-every 2 --out @/roomy");
+    const char *more = TINY "--steps 6 --save-every 2 --resume --out @/tight";
+    for (int blocks = 1; blocks < 720; blocks += 47) { // of 512 bytes, or in some shells 1024
+        int code = shell("rm -rf @/tight; (ulimit -f %d; exec ./test_optibert run %s >/dev/null)", blocks, more);
+        char *err = slurp(scratch("stderr"), NULL), *end = strchr(err, '\n');
+        check(code == 0 || (code == 1 && end && !end[1] && strstr(err, "File too large")),
+              "a limit of %d blocks: exit %d and: %s", blocks, code, err);
+        free(err);
+        check_exit(0, RUN "%s", more);
+        check_same_end("roomy", "tight");
+    }
+    check_exit(1, RUN TINY "--steps 6 --out @/roomy >/dev/full"); // and does not replace a finished run
+    check_printed("stderr", "stdout: cannot write: No space left");
+    check_same_end("roomy", "tight");
+    check_exit(0, "rm -r @/tight; (./test_optibert run " TINY "--steps 1e6 --val-every 7 --out @/tight; echo $? >@/code) | head -c 1; "
+                  "[ $(cat @/code) = 1 ]");
+    check_printed("stderr", "stdout: cannot write: Broken pipe");
+    check_exit(143, UNTIL(RUN TINY "--steps 1e6 --val-every 1e6 --out @/twice", "grep -qs '^s:1 ' @/twice/main.log", "TERM $p; kill"));
+    check_exit(143, STOPPED "--resume --out @/twice");
+    check_exit(0, "chmod 777 @; mkdir @/closed && chmod 555 @/closed");
+    check_exit(1, "./test_optibert nobody " TINY "--out @/closed");
+    check_printed("stderr", "main.log: cannot write: Permission denied");
+    if (!getenv("OPTIBERT_SLOW")) return;
+    if (skip(shell("mkdir @/tmpfs && mount -t tmpfs -o size=1m tmpfs @/tmpfs") != 0, "a full tmpfs (needs root)")) return;
+    for (int free_kb = 0; free_kb < 700; free_kb += 20) {
+        check_exit(0, "rm -rf @/tmpfs/*; head -c %dk /dev/zero >@/tmpfs/filler", 1024 - free_kb);
+        int code = shell(RUN TINY "--steps 6 --save-every 2 --out @/tmpfs/run >/dev/null");
+        if (code) check_printed("stderr", "No space left on device");
+        check_exit(0, "rm @/tmpfs/filler; mkdir -p @/tmpfs/run; " RUN TINY "--steps 6 --save-every 2 --resume --out @/tmpfs/run");
+        check_same_end("roomy", "tmpfs/run");
+    }
+    check_exit(0, "umount @/tmpfs");
+}
+
+// The order in which a checkpoint reaches the disk, as the system sees it: written, flushed, renamed, its folder flushed;
+// and all that it promises, before it.
+static void test_written_in_order(void) {
+    if (skip(shell("strace -o @/strace true") != 0, "the order of system calls (needs strace)")) return;
+    make_data();
+    check_exit(0, "strace -f -y -o @/strace -e trace=write,fsync,rename ./train_optibert " TINY "--steps 1 --out @/seen");
+    check_exit(0, "tr '\\n' ' ' <@/strace | grep -q 'fsync([^ ]*/main.log>.*rename([^ ]*model.bin.tmp.*fsync([^ ]*/seen>.*rename("
+               "[^ ]*result.csv.tmp.*fsync([^ ]*/seen>.*write([^ ]*/checkpoint.bin.tmp>.*fsync([^ ]*/checkpoint.bin.tmp>.*rename("
+               "[^ ]*/checkpoint.bin.tmp.*fsync([^ ]*/seen>'");
 }
 
 // A folder belongs to one run at a time, and the seconds of a run are those of all its parts.
@@ -1733,6 +2116,50 @@ static void test_finished_run_is_safe(void) {
 // faults that users met
 
 // A step in which no token would be masked masks the one that came closest to it; so a run of short rows and
+// --mask-style bert: what is selected and predicted stays the same; of the selected tokens about 80% are [MASK],
+// 10% any token and 10% as they were, whatever the micro-batches; the others are untouched.
+static void test_mask_style(void) {
+    enum { B = 400, T = 50, V = 10 };
+    const Config c = {1, 8, 1, 8, T, V, 0};
+    int32_t inputs[2][B * T];
+    double masked = 0, kept = 0, other[V] = {0}, n = 0;
+    for (int way = 0; way < 2; way++) {
+        Loader l, plain;
+        size_t micro = way ? 7 : B;
+        loader_alloc(&l, B, micro, T), loader_alloc(&plain, B, micro, T);
+        for (size_t i = 0; i < B * T; i++) plain.tokens[i] = l.tokens[i] = (uint16_t)(i % 9); // 9: end of text
+        loader_mask(&plain, &c, 9, micro, 3, STREAM_MASK, 40, B, 0.3);
+        loader_mask(&l, &c, 9, micro, 3, STREAM_MASK, 40, B, 0.3);
+        mask_as_bert(&l, &c, 3, 40);
+        memcpy(inputs[way], l.all.inputs, sizeof inputs[way]);
+        for (size_t i = 0; i < B * T; i++) {
+            int32_t was = l.tokens[i], is = l.all.inputs[i];
+            if (plain.all.inputs[i] != V) check(is == was, "bert: a token that was not selected is %d, not %d", is, was);
+            else if (way) n++, masked += is == V, kept += is == was, is < V && is != was ? other[is]++ : 0;
+        }
+        for (size_t i = 0; i < l.n_micro; i++)
+            check(l.micro[i].M == plain.micro[i].M && !memcmp(l.micro[i].targets, plain.micro[i].targets, l.micro[i].M * 4),
+                  "bert: micro-batch %zu predicts something else", i);
+        loader_free(&l), loader_free(&plain);
+    }
+    check(memcmp(inputs[0], inputs[1], sizeof inputs[0]) == 0, "bert: micro-batches change what is masked");
+    // kept: 10%, and where the random token is the same one: 1% more; six standard deviations
+    check(fabs(masked / n - 0.8) < 6 * sqrt(0.16 / n), "bert: %.3f masked", masked / n);
+    check(fabs(kept / n - 0.11) < 6 * sqrt(0.11 * 0.89 / n), "bert: %.3f kept", kept / n);
+    for (int k = 0; k < V; k++)
+        check(fabs(other[k] / n - (k < 9 ? 0.08 / 9 : 0.01)) < 6 * sqrt(0.01 / n), "bert: %.4f became %d",
+              other[k] / n, k);
+    make_data(); // validation is the same whatever training masks
+    char before[2][200];
+    for (int way = 0; way < 2; way++) {
+        check_exit(0, RUN TINY "--steps 1 --out @/style%d %s | grep before >@/loss", way,
+                   way ? "--mask-rate 0.5 --mask-style bert --val-mask-rate 0.2" : "");
+        char *line = slurp(scratch("loss"), NULL);
+        snprintf(before[way], sizeof before[way], "%s", line), free(line);
+    }
+    check(strlen(before[0]) > 20 && strcmp(before[0], before[1]) == 0, "validation: %s is not %s", before[0], before[1]);
+}
+
 // a tiny rate goes on to its end, and through every resume.
 static void test_mask_one(void) {
     Config c = {1, 4, 1, 16, 5, 9, 0};
@@ -1824,7 +2251,7 @@ static void test_init(void) {
     check_printed("stdout", want);
     check_printed("stdout", "2 layers, 20 channels, 2 heads, 24 hidden");
     check_exit(0, RUN TINY "--steps 4 --out @/random");
-    check(strcmp(result("second", "fingerprint"), strdup(result("random", "fingerprint"))) != 0,
+    check(strcmp(result("second", "fingerprint"), result("random", "fingerprint")) != 0,
           "init: the fingerprint is that of a run from random weights");
     check_exit(143, STOPPED "%s --out @/parts2", more);
     check_exit(0, "mv @/first/model.bin @/first/gone && " RUN "%s --resume --out @/parts2; code=$?; "
@@ -1877,14 +2304,14 @@ static void test_threads_granted(void) {
         {"0::/a/b\n", "a/b", "200000 100000", 2}, {"0::/a/b\n", "a", "150000 100000", 1.5},
         {"0::/\n", "", "50000 100000", 0.5}, {"0::/a/b\n", "a/b", "max 100000", INFINITY},
         {"1:cpu:/x\n0::/a\n", "a", "300000 100000", 3}, {"", "", "400000 100000", 4}};
-    check(cpu_quota("/nonexistent", "/nonexistent") == INFINITY, "quota: a limit from nowhere");
+    check(group_limit("/nonexistent", "/nonexistent", "cpu.max") == INFINITY, "quota: a limit from nowhere");
     for (int i = 0; i < 6; i++) {
         char root[256];
         shell("rm -rf @/cgroup; mkdir -p @/cgroup/%s; echo %s >@/cgroup/%s/cpu.max", cases[i].folder, cases[i].limit,
               cases[i].folder);
         write_bytes(scratch("self"), cases[i].self, strlen(cases[i].self));
         snprintf(root, sizeof root, "%s", scratch("cgroup"));
-        double quota = cpu_quota(root, scratch("self"));
+        double quota = group_limit(root, scratch("self"), "cpu.max");
         check(quota == cases[i].want, "quota: case %d gives %g", i, quota);
     }
 #if defined(__linux__) && defined(_OPENMP)
@@ -1956,6 +2383,7 @@ static const Test tests[] = {
     {"plan", test_plan, 0},
     {"refusals", test_refusals, 0},
     {"mask one", test_mask_one, 0},
+    {"mask style", test_mask_style, 0},
     {"shard in use", test_shard_in_use, 0},
     {"vocabulary of a shard", test_vocab_of_shard, 0},
     {"nothing destroyed", test_nothing_destroyed, 0},
@@ -1968,20 +2396,48 @@ static const Test tests[] = {
     {"broken shards", test_broken_shards, 0},
     {"broken vocabularies", test_broken_vocabularies, 0},
     {"damaged checkpoints and models", test_damaged_files, 0},
+    {"flipped bytes", test_flipped_bytes, 0},
+    {"fuzz", test_fuzz, 0},
+    {"not finite", test_not_finite, 0},
+    {"memory", test_memory, 0},
+    {"long", test_long, 1},
+    {"large", test_large, 1},
+    {"other builds", test_builds, 1},
+    {"checkers", test_checkers, 1},
+    {"paths", test_paths, 0},
     {"signals", test_signals, 0},
     {"killed runs", test_killed, 0},
+    {"faults", test_faults, 0},
+    {"200 kills", test_200_kills, 1},
+    {"full disk", test_full_disk, 0},
+    {"written in order", test_written_in_order, 0},
     {"one run a folder", test_folder, 0},
     {"finished run is safe", test_finished_run_is_safe, 0},
 };
 
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
+    if (argc > 2) open_streams(); // not for the tests: what they start would inherit the signals that this ignores
     if (strcmp(mode, "stopped") == 0) stop_signal = SIGTERM;
     if (strcmp(mode, "run") == 0) signal(SIGINT, SIG_DFL); // a shell ignores it in what it runs in the background
     if (strcmp(mode, "unlockable") == 0) locks_work = 0;
     if (strcmp(mode, "nobody") == 0 && geteuid() == 0 && setuid(65534)) die("cannot become another user");
     if (strcmp(mode, "run") == 0 || strcmp(mode, "stopped") == 0 || strcmp(mode, "nobody") == 0 || !locks_work)
         return close_stdout(train_main(argc - 1, argv + 1));
+    if (strcmp(mode, "peak") == 0) {
+        int code = train_main(argc - 1, argv + 1);
+        char line[256];
+        long peak;
+        FILE *f = fopen("/proc/self/status", "r");
+        while (f && fgets(line, sizeof line, f))
+            if (sscanf(line, "VmHWM: %ld", &peak) == 1) printf("peak %ld KiB\n", peak);
+        return close_stdout(code);
+    }
+    if (strcmp(mode, "fail-at") == 0 || strcmp(mode, "kill-at") == 0) {
+        *(*mode == 'f' ? &fault_at : &kill_at) = atoi(argv[2]);
+        int code = close_stdout(train_main(argc - 2, argv + 2));
+        return calls < atoi(argv[2]) ? 77 : code;
+    }
     if (strcmp(mode, "load") == 0) return load_model(&(Model){0}, &(Vocab){0}, argv[2], 1, NEED_HEAD), 0;
     omp_set_num_threads(THREADS);
     return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);

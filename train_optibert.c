@@ -27,6 +27,10 @@ A comment beside each pointer gives its shape.
 #error "leave out -Ofast and -ffast-math: they break e^x and the check for a loss that is not finite"
 #endif
 
+#if __SIZEOF_POINTER__ < 8
+#error "this program needs a 64-bit machine: leave out -m32"
+#endif
+
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -203,7 +207,7 @@ static float row_max(const float *x, size_t n) {
     size_t j = 0;
     for (int l = 0; l < 16; l++) lane[l] = x[0];
     for (; j + 16 <= n; j += 16)
-        for (int l = 0; l < 16; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
+        for (size_t l = 0; l < 16; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
     for (; j < n; j++) lane[0] = x[j] > lane[0] ? x[j] : lane[0];
     for (int l = 1; l < 16; l++) lane[0] = lane[l] > lane[0] ? lane[l] : lane[0];
     return lane[0];
@@ -431,6 +435,45 @@ double flops_per_token_head(const Config *c, double mask_rate) {
     return 6 * (c->causal ? 1 : mask_rate) * (double)c->C * (double)c->V;
 }
 
+// The sizes that --flops alone chooses from, that the sweep trains and that plans name. F_N grows by about 1.5
+// from one to the next: width from 16 channels, depth from two layers (models with one stall), to the shape of
+// BERT-base.
+typedef struct {
+    size_t L, C; // layers, channels
+} Shape;
+static const Shape ladder[] = {
+    {2, 16},  {2, 24},  {2, 32},  {2, 40},  {2, 48},  {2, 64},  {2, 80},  {2, 96},
+    {2, 128}, {3, 128}, {3, 160}, {3, 192}, {4, 192}, {4, 224}, {5, 256}, {6, 288},
+    {6, 352}, {7, 384}, {7, 448}, {8, 512}, {9, 576}, {11, 640}, {12, 768},
+};
+enum { N_LADDER = sizeof ladder / sizeof *ladder };
+
+// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
+double shape_flops(const Config *c, double head_rate) {
+    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
+}
+
+// The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer for
+// every 64 channels.
+Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
+    Config best = {0};
+    double nearest = INFINITY;
+    for (size_t i = 0; i < 400; i++) {
+        Shape s = i < N_LADDER ? ladder[i] : (Shape){i - N_LADDER + 13, 64 * (i - N_LADDER + 13)};
+        Config c = {s.L, s.C, MAX(1, s.C / 32), default_hidden(s.C), T, V, causal};
+        double off = fabs(log(shape_flops(&c, head_rate) / F));
+        if (off < nearest) nearest = off, best = c;
+    }
+    return best;
+}
+
+// The best F_N for a budget C is G C^a. Measured on English books, for mlm and ntp, between two budgets each:
+// see "What it found" in dev/README.md, and dev/fit for a law of your own text.
+typedef struct {
+    double G, a, least, most; // least, most: FLOPs
+} Optimum;
+static const Optimum optimum[2] = {{8.54e-4, 0.680, 4e11, 5e13}, {0.0358, 0.594, 4e11, 1.6e13}};
+
 // The multiply-adds, as FLOPs, that a pass over N tokens with M predictions really makes in its matrix
 // products and its attention, recomputation left out. It is less than F_N says because only M rows go all the
 // way through the last layer: see layer_forward. Attention is counted whole here too, T keys a query, though
@@ -582,7 +625,7 @@ void model_free(Model *m) { free(m->params), free(m->memory); }
 
 // Randomness is counter based: every random number of a run is a hash of (seed, stream, index). So it can be
 // drawn in any order, by any thread and after any restart, and is the same. `stream` says what it is for.
-enum { STREAM_INIT = 1, STREAM_MASK, STREAM_SHUFFLE, STREAM_VAL_MASK, STREAM_VILLAGE = 100 };
+enum { STREAM_INIT = 1, STREAM_MASK, STREAM_SHUFFLE, STREAM_VAL_MASK, STREAM_STYLE, STREAM_VILLAGE = 100 };
 
 // The finaliser of splitmix64 (Steele, Lea, Flood, 2014), applied once for each of the three numbers.
 uint64_t hash3(uint64_t seed, uint64_t stream, uint64_t index) {
@@ -873,19 +916,22 @@ static size_t shard_header(Reader *r, size_t *V, int *eot) {
             (unsigned long long)n, (unsigned long long)(r->size - sizeof h));
     if (h[3] == 0) h[3] = 50257, h[4] = 50256 + 1; // llm.c's own shards hold GPT-2 tokens and do not say so
     if (h[3] < 1 || h[3] > 65535 || h[4] < 0 || h[4] > h[3])
-        die("%s: a vocabulary of %d with end of text %d is not possible; make it again", r->path, h[3],
-            h[4] - 1);
+        die("%s: a vocabulary of %d with end of text %ld is not possible; make it again", r->path, h[3],
+            (long)h[4] - 1);
     *V = (size_t)h[3], *eot = h[4] - 1;
     return n;
 }
 
-// The checksum of a whole file.
-static uint64_t checksum_file(Reader *r) {
+// The checksum of a file's first bytes.
+static uint64_t checksum_file(Reader *r, uint64_t bytes) {
     char buffer[1 << 14];
     uint64_t sum = CHECKSUM_START;
     rewind(r->file);
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, r->file)) > 0;) sum = checksum_add(sum, buffer, n);
-    if (ferror(r->file)) die("%s: cannot read: %s", r->path, strerror(errno));
+    for (uint64_t n; bytes > 0; bytes -= n) {
+        n = MIN(bytes, sizeof buffer);
+        reader_get(r, buffer, n);
+        sum = checksum_add(sum, buffer, n);
+    }
     return sum;
 }
 
@@ -906,7 +952,7 @@ void shards_open(Shards *s, const char **paths, size_t n_files) {
         if (V != s->V || eot != s->eot || vocab != s->vocab)
             die("%s: its vocabulary (%zu, end of text %d) is not that of %s (%zu, %d); use one vocabulary",
                 paths[i], V, eot, paths[0], s->V, s->eot);
-        s->sums[i] = checksum_file(&r);
+        s->sums[i] = checksum_file(&r, r.size);
         s->checksum = i == 0 ? s->sums[0] : checksum_add(s->checksum, &s->sums[i], sizeof s->sums[i]);
         fclose(r.file);
     }
@@ -921,7 +967,7 @@ static void check_unchanged(const Shards *s, size_t i, const struct stat *now) {
         return;
     Reader r;
     reader_open(&r, s->paths[i]);
-    if (now->st_size != was->st_size || checksum_file(&r) != s->sums[i])
+    if (now->st_size != was->st_size || checksum_file(&r, r.size) != s->sums[i])
         die("%s: has changed while it was in use; put the old file back and --resume", s->paths[i]);
     fclose(r.file);
     s->state[i] = *now;
@@ -1023,7 +1069,7 @@ void loader_free(Loader *l) {
 // which the masks depend on.
 void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t stream,
                  uint64_t first, size_t n, double mask_rate) {
-    size_t T = c->T, extra = c->causal;
+    size_t T = c->T, extra = (size_t)c->causal;
     l->n_micro = l->M = 0;
     for (size_t b = 0; b < n; b++) {
         const uint16_t *row = l->tokens + b * (T + extra);
@@ -1070,11 +1116,26 @@ static void mask_one(Loader *l, const Config *c, int eot, size_t micro, uint64_t
     in->M = l->M = 1;
 }
 
+// --mask-style bert (Devlin et al., arXiv 1810.04805, section 3.1): of the selected tokens 80% become [MASK],
+// 10% another token, any of the vocabulary, and 10% stay as they are. All of them are still predicted. `first`
+// is the number of the first row in the run.
+void mask_as_bert(Loader *l, const Config *c, uint64_t seed, uint64_t first) {
+    for (size_t i = 0; i < l->n_micro; first += l->micro[i++].B) {
+        Batch *in = &l->micro[i];
+        for (size_t j = 0; j < in->M; j++) {
+            uint64_t at = first * c->T + in->rows[j];
+            double u = uniform(seed, STREAM_STYLE, at);
+            if (u < 0.1) in->inputs[in->rows[j]] = in->targets[j];
+            else if (u < 0.2) in->inputs[in->rows[j]] = (int32_t)((u - 0.1) * 10 * (double)c->V);
+        }
+    }
+}
+
 // The batch of training step `step` (0, 1, …): rows step*B … of the run. Each epoch has an order of its own.
 void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t micro, uint64_t seed,
                    size_t step, double mask_rate) {
-    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
-    for (size_t b = 0; b < B; b++) {
+    size_t extra = (size_t)c->causal, n_rows = shards_rows(s, c->T, extra);
+    for (size_t b = 0; b < B; b++) { // settle() saw to it that there are rows: NOLINTNEXTLINE(*DivideZero)
         size_t i = step * B + b, row = shuffled_row(i % n_rows, n_rows, seed, i / n_rows);
         shards_read(s, row, c->T, extra, l->tokens + b * (c->T + extra));
     }
@@ -1085,7 +1146,7 @@ void load_training(Loader *l, const Shards *s, const Config *c, size_t B, size_t
 // Rows first … first+n-1 of the n_val validation rows, as one micro-batch, with the masks that every run has.
 void load_validation(Loader *l, const Shards *s, const Config *c, size_t first, size_t n, size_t n_val,
                      double mask_rate) {
-    size_t extra = c->causal, n_rows = shards_rows(s, c->T, extra);
+    size_t extra = (size_t)c->causal, n_rows = shards_rows(s, c->T, extra);
     for (size_t b = 0; b < n; b++)
         shards_read(s, val_row(first + b, n_val, n_rows), c->T, extra, l->tokens + b * (c->T + extra));
     loader_mask(l, c, s->eot, n, VAL_SEED, STREAM_VAL_MASK, first, n, mask_rate);
@@ -1146,10 +1207,10 @@ typedef struct {
 // depends on others and is settled before training.
 typedef struct {
     Files train, val;
-    const char *vocab, *init, *objective, *out;
+    const char *vocab, *init, *objective, *mask_style, *out;
     size_t layers, channels, heads, hidden, seq_len;
     size_t batch, micro_batch, steps, seed, threads, val_every, val_rows, save_every;
-    double mask_rate, tokens, flops, lr, grad_clip, weight_decay;
+    double mask_rate, val_mask_rate, tokens, flops, lr, grad_clip, weight_decay;
     int keep, resume, overwrite, dry_run, help;
 } Settings;
 
@@ -1172,16 +1233,17 @@ typedef struct {
     Shards train, val;
     Vocab vocab;      // of the data, if there is one
     uint64_t data;    // checksum of the training and validation files, and of the model of --init
-    double mask_rate; // 1 for ntp
+    double mask_rate, val_mask_rate; // 1 for ntp
     double val_floor; // the lowest loss that is possible on the validation set; NAN if it is not known
     Model m;
     Loader loader;
     Progress done;
 } Run;
 
+int close_stdout(int code);  // dies if what was printed cannot be written
 void save_run(const Run *r); // checkpoint.bin and model.bin; after the last step result.csv too
 void save_model(const char *path, const Model *m, const Vocab *v);
-const char *out_path(const Run *r, const char *name); // DIR/name
+char *out_path(const Run *r, const char *name); // DIR/name, in memory that the caller may free
 double now_seconds(void);
 
 // One training step. Returns the mean loss of its predicted tokens; *norm is the gradient's, before clipping.
@@ -1191,6 +1253,8 @@ static double train_step(Run *r, size_t step, double *norm) {
     Model *m = &r->m;
     double loss = 0, partial[PARTS], lr = learning_rate(s->lr, step, s->steps);
     load_training(&r->loader, &r->train, &r->c, s->batch, s->micro_batch, s->seed, step - 1, s->mask_rate);
+    if (!r->c.causal && strcmp(s->mask_style, "bert") == 0)
+        mask_as_bert(&r->loader, &r->c, s->seed, (step - 1) * s->batch);
     size_t M = r->loader.M;
     for (size_t i = 0; i < r->loader.n_micro; i++) {
         const Batch *in = &r->loader.micro[i];
@@ -1217,7 +1281,7 @@ static void validate(Run *r) {
     double *loss = alloc_or_die(n * sizeof *loss), *count = alloc_or_die(n * sizeof *count);
     double all_loss = 0, all_count = 0, squares = 0;
     for (size_t first = 0; first < n; first += micro) {
-        load_validation(&r->loader, &r->val, &r->c, first, MIN(micro, n - first), n, r->s.mask_rate);
+        load_validation(&r->loader, &r->val, &r->c, first, MIN(micro, n - first), n, r->val_mask_rate);
         const Batch *in = &r->loader.micro[0];
         model_pass(&r->m, in, 0);
         for (size_t i = 0; i < in->M; i++) {
@@ -1254,7 +1318,8 @@ static void format_seconds(char out[32], double seconds) {
 }
 
 // The line of a step on the screen: ms is the time of the step, a_step the mean over all steps so far.
-static void print_step(const Run *r, double loss, double norm, int validated, double ms, double a_step) {
+// Returns why it could not be printed; 0 if it was.
+static int print_step(const Run *r, double loss, double norm, int validated, double ms, double a_step) {
     size_t step = r->done.step, steps = r->s.steps;
     double tokens = (double)(r->s.batch * r->c.T);
     double flops = executed_flops(&r->c, tokens, tokens * r->mask_rate);
@@ -1264,18 +1329,31 @@ static void print_step(const Run *r, double loss, double norm, int validated, do
     printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | ", step, steps, loss, val,
            learning_rate(r->s.lr, step, steps), norm);
     printf("%6.1f ms %7.0f tok/s %6.1f GFLOP/s | %s left\n", ms, tokens / ms * 1e3, flops / ms * 1e-6, left);
-    fflush(stdout);
+    return fflush(stdout) ? errno : 0;
+}
+
+// Where the first number of a model that is not finite is, as text; NULL if there is none.
+static const char *not_finite(const Model *m) {
+    static const char *const kinds[] = {"weights", "gradient", "first moments", "second moments"};
+    static char text[64];
+    for (size_t k = 0; k < 4; k++) // one block after the other in memory
+        for (const Tensor *t = m->tensor; t < m->tensor + N_TENSORS; t++)
+            for (size_t j = 0, n = t->rows * t->cols; j < tensor_size(t); j++)
+                if (!isfinite(m->params[k * m->block + t->offset + j]))
+                    return snprintf(text, sizeof text, "%s of %s, layer %zu", kinds[k], t->name, j / n), text;
+    return NULL;
 }
 
 // Keep the best model of a run beside the last one, in best.bin: a text that is read too often makes a model
 // worse. A best model that is the last one needs no file of its own.
 static void keep_best(Run *r) {
     Progress *done = &r->done;
-    const char *path = out_path(r, "best.bin");
+    char *path = out_path(r, "best.bin");
     int better = done->best_step == 0 || done->val_loss < done->best_loss;
     if (better) done->best_loss = done->val_loss, done->best_step = done->step;
     if (better && done->step < r->s.steps) save_model(path, &r->m, &r->vocab);
     if (better && done->step == r->s.steps) unlink(path);
+    free(path);
 }
 
 // The training loop: from the step after r->done.step to the last one, or until a signal. Returns the signal,
@@ -1284,13 +1362,15 @@ static int run_training(Run *r) {
     const Settings *s = &r->s;
     Progress *done = &r->done;
     size_t first = done->step, every = MAX(1, s->steps / 20), tail = MAX(1, s->steps / 20);
-    int replace = first == 0 && access(out_path(r, "checkpoint.bin"), F_OK) == 0;
+    const char *checkpoint = out_path(r, "checkpoint.bin"), *result = out_path(r, "result.csv");
+    int replace = first == 0 && (access(checkpoint, F_OK) == 0 || access(result, F_OK) == 0), unseen = 0;
     const char *log_path = out_path(r, replace ? "main.log.tmp" : "main.log");
     double norm = 0, before = done->seconds;
     if (first == 0) {
         validate(r);
         printf("\nvalidation loss before training: %.4f (ln V = %.4f)\n", done->val_loss,
                log((double)r->c.V));
+        close_stdout(0);
     }
     handle_signals(); // not earlier: there was nothing to save
     FILE *log = fopen(log_path, first == 0 ? "w" : "a");
@@ -1300,29 +1380,32 @@ static int run_training(Run *r) {
     for (size_t step = first + 1; step <= s->steps; step++) {
         double start = now_seconds(), loss = train_step(r, step, &norm), ms = 1e3 * (now_seconds() - start);
         double lr = learning_rate(s->lr, step, s->steps);
-        if (!isfinite(loss) || !isfinite(norm))
-            die("the loss or its gradient is no longer finite at step %zu; try a smaller --lr than %g", step,
-                s->lr);
         fprintf(log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int last = step == s->steps, validated = last || step % s->val_every == 0;
         int stop = stop_signal; // read once: a signal that comes after this waits for the next step
         int saving = last || step % s->save_every == 0 || stop;
         if (step > s->steps - tail) done->tail_loss += loss, done->tail_steps++;
         if (validated) validate(r), fprintf(log, "s:%zu tel:%.6f\n", step, done->val_loss);
+        const char *where = !isfinite(loss + norm) || saving || validated ? not_finite(&r->m) : NULL;
+        if (where || !isfinite(loss + norm) || !isfinite(done->val_loss))
+            die("step %zu: no longer finite: %s; try a smaller --lr than %g", step, where ? where : "the loss", s->lr);
         done->step = step;
         done->seconds = before + now_seconds() - began;
         if (step == 1 || step % every == 0 || validated) {
-            print_step(r, loss, norm, validated, ms, (now_seconds() - began) / (double)(step - first));
+            unseen = print_step(r, loss, norm, validated, ms, (now_seconds() - began) / (double)(step - first));
             fflush(log);
         }
-        if (saving && (fflush(log) || ferror(log))) die("%s: cannot write: %s", log_path, strerror(errno));
-        if (saving && replace) { // the first time
-            unlink(out_path(r, "result.csv")), unlink(out_path(r, "best.bin"));
+        saving |= unseen > 0;
+        if (saving && (fflush(log) || ferror(log) || fsync(fileno(log))))
+            die("%s: cannot write: %s", log_path, strerror(errno));
+        if (saving && replace) { // the first time; without its checkpoint the old run no longer counts
+            unlink(checkpoint), unlink(out_path(r, "best.bin")), unlink(result);
             replace = rename(log_path, out_path(r, "main.log"));
             if (replace) die("%s: cannot rename: %s", log_path, strerror(errno));
         }
         if (validated && !replace) keep_best(r);
         if (saving) save_run(r); // after the log: what a checkpoint says has happened is in there
+        if (unseen) die("stdout: cannot write: %s; step %zu is saved, --resume goes on", strerror(unseen), step);
         if (stop) break;
     }
     fclose(log);
@@ -1371,7 +1454,7 @@ static void show_guesses(Run *r) {
     printf("\nMasked text of the validation set, with the model's guesses in brackets "
            "(guess/truth where they differ):\n");
     for (size_t example = 0; example < MIN(3, r->s.val_rows); example++) {
-        load_validation(&r->loader, &r->val, &r->c, example, 1, r->s.val_rows, r->s.mask_rate);
+        load_validation(&r->loader, &r->val, &r->c, example, 1, r->s.val_rows, r->val_mask_rate);
         const Batch *in = &r->loader.micro[0];
         model_pass(&r->m, in, 0);
         size_t begin = in->docs[0].end + show <= T ? in->docs[0].end + 1 : 0; // after the first end of text
@@ -1417,8 +1500,7 @@ static void show_guesses(Run *r) {
 // 1. A tile of the output, MR rows of NR columns, stays in registers for the whole sum. Each p then reads MR
 //    numbers of a and NR of b and makes MR * NR multiply-adds of them, none of which waits for another.
 // 2. What the tile reads of b is copied ("packed") to where it is read in order. A panel is NR columns wide
-// and
-//    KC rows long, and small enough to stay in the fastest cache while all the tiles below each other use it.
+//    and up to KC rows long, and stays in a fast cache while all the tiles below each other use it.
 // 3. The rows of the output are divided among the threads.
 //
 //            b (k,n)                a (m,k)            out (m,n)
@@ -1430,8 +1512,9 @@ static void show_guesses(Run *r) {
 //
 //     packed:  | panel 1: row 0, row 1, … row KC-1 | panel 2: row 0, … | …   each row NR numbers
 //
-// Long sums are cut into pieces of KC; a later piece adds to what is there. Every element of the output is
-// summed in the same order (pieces of KC, each from its first p to its last) whoever computes it.
+// Long sums are cut into equal pieces of at most KC; a later piece adds to what is there. Every element of
+// the output is summed in the same order (piece after piece, each from its first p to its last) whoever
+// computes it.
 
 // A vector of VW floats is one register, by the vector extension of GCC and clang: + and * work element by
 // element, and a scalar operand is broadcast. vec_u is the same in memory of any alignment.
@@ -1456,26 +1539,32 @@ typedef float vec __attribute__((vector_size(4 * VW), may_alias));
 typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 
 #define NR (VW * NV) // a tile is MR rows of NR columns, in MR * NV registers
-#define KC 256       // rows of a panel: (KC,NR) fits the L1 cache
+#define KC 512       // most rows of a panel: (KC,NR) fits the L1 or the L2 cache
 #define MC (MR * 16) // rows of the output that share one pass over the panels
-#define NC 2048      // columns packed at once by all threads together: (KC,NC) fits the L2 or L3 cache
-#define WIDE (8 * NR) // columns packed at once by a thread alone
+#define NC 1024      // columns packed at once by all threads together: (KC,NC) fits the L2 or L3 cache
+#define WIDE (12 * NR) // columns packed at once by a thread alone, in panels of KC/2 rows: what it packs next
+                       // then fits the L2 cache too
+#define TILE(kc) ((kc) * MR + 16) // from one packed tile to the next: a power of two would crowd the cache
+#define CACHE_LINE 16 // floats
 
 // One tile: out (MR, n vectors) = add + a · panel, with a(i,p) at a[i*row + p*col] and rows of out and add ld
 // apart. The loops over i and j have constant bounds, so the compiler unrolls them and keeps acc in
-// registers. (Inlined: n and one of row and col are constants.)
+// registers. (Inlined: n and one of row and col are constants.) Meanwhile kc cache lines, one from each row of
+// `next`, come from memory to the L2 cache.
 static inline __attribute__((always_inline))
 void matmul_tile(float *out, const float *add, size_t ld, const float *a, size_t row, size_t col,
-                 const float *panel, size_t kc, const int n) {
+                 const float *panel, size_t kc, const size_t n, Matrix next) {
     vec acc[MR][NV];
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < n; j++) acc[i][j] = (vec){0};
-    for (size_t p = 0; p < kc; p++)
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < n; j++)
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < n; j++) acc[i][j] = (vec){0};
+    for (size_t p = 0; p < kc; p++) {
+        __builtin_prefetch(next.p + p * next.row, 0, 2);
+        for (size_t i = 0; i < MR; i++)
+            for (size_t j = 0; j < n; j++)
                 acc[i][j] += a[i * row + p * col] * *(const vec *)(panel + p * NR + j * VW);
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < n; j++) {
+    }
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < n; j++) {
             if (add) acc[i][j] += *(const vec_u *)(add + i * ld + j * VW);
             *(vec_u *)(out + i * ld + j * VW) = acc[i][j];
         }
@@ -1485,14 +1574,20 @@ void matmul_tile(float *out, const float *add, size_t ld, const float *a, size_t
 // rows side by side (row = 1): packed, with col = MR, or the columns of a matrix.
 static inline __attribute__((always_inline))
 void matmul_any_tile(float *out, const float *add, size_t ld, Matrix a, const float *panel, size_t kc,
-                            size_t cols) {
-    if (cols == NR && a.col == 1) matmul_tile(out, add, ld, a.p, a.row, 1, panel, kc, NV);
-    else if (cols == NR) matmul_tile(out, add, ld, a.p, 1, a.col, panel, kc, NV);
+                     size_t cols, Matrix next) {
+    if (cols == NR && a.col == 1) matmul_tile(out, add, ld, a.p, a.row, 1, panel, kc, NV, next);
+    else if (cols == NR) matmul_tile(out, add, ld, a.p, 1, a.col, panel, kc, NV, next);
     else
         for (size_t j = 0; j < cols; j += VW) {
-            if (a.col == 1) matmul_tile(out + j, add ? add + j : NULL, ld, a.p, a.row, 1, panel + j, kc, 1);
-            else matmul_tile(out + j, add ? add + j : NULL, ld, a.p, 1, a.col, panel + j, kc, 1);
+            const float *plus = add ? add + j : NULL;
+            if (a.col == 1) matmul_tile(out + j, plus, ld, a.p, a.row, 1, panel + j, kc, 1, next);
+            else matmul_tile(out + j, plus, ld, a.p, 1, a.col, panel + j, kc, 1, next);
         }
+}
+
+// Element (i,j) of a matrix begins a smaller one.
+static Matrix submatrix(Matrix a, size_t i, size_t j) {
+    return (Matrix){a.p + i * a.row + j * a.col, a.row, a.col};
 }
 
 // Copy n ≤ NR columns of b (kc rows) into a panel (kc,NR), padded with zeros.
@@ -1507,28 +1602,44 @@ static void pack_panel(float *panel, Matrix b, size_t kc, size_t n) {
             for (size_t j = 0; j < n; j++) panel[p * NR + j] = b.p[p * b.row + j * b.col];
 }
 
-// Copy rows of a (m,kc) to tiles (kc,MR), side by side. The last rows of a block, if they are fewer than MR,
-// are always packed, with zeros; the others if `all`.
-static void pack_rows(float *tiles, Matrix a, size_t m, size_t kc, int all) {
-    for (size_t i = 0; i < m; i += MR) {
-        size_t rows = MIN(MR, m - i);
-        if (rows == MR && !all) continue;
-        const float *from = a.p + i * a.row;
-        float *to = tiles + i * kc;
-        if (a.row == 1 && rows == MR)
-            for (size_t p = 0; p < kc; p++) memcpy(to + p * MR, from + p * a.col, MR * sizeof *to);
-        else
-            for (size_t p = 0; p < kc; p++)
-                for (size_t r = 0; r < MR; r++) to[p * MR + r] = r < rows ? from[r * a.row + p * a.col] : 0;
+// Copy n columns of b (kc rows) into panels. Rows that are whole in memory are read in order, and what comes
+// 8 rows later is fetched meanwhile, so that the memory keeps up.
+static void pack_panels(float *panels, Matrix b, size_t kc, size_t n) {
+    size_t whole = b.col == 1 ? n / NR * NR : 0;
+    for (size_t p = 0; p < kc && whole; p++) {
+        const float *from = b.p + p * b.row;
+        for (size_t j = 0; j < whole; j += CACHE_LINE) __builtin_prefetch(from + 8 * b.row + j);
+        for (size_t j = 0; j < whole; j += NR) memcpy(panels + j * kc + p * NR, from + j, NR * sizeof *from);
     }
+    for (size_t j = whole; j < n; j += NR)
+        pack_panel(panels + j * kc, submatrix(b, 0, j), kc, MIN(NR, n - j));
+}
+
+// Copy rows of a (m,kc) to tiles (kc,MR), TILE(kc) apart. The last rows of a block, if they are fewer than
+// MR, are always packed, with zeros; the others if `all`, and then a is transposed (a.row = 1): what lies
+// side by side in memory is read together, for all tiles.
+static void pack_rows(float *tiles, Matrix a, size_t m, size_t kc, int all) {
+    size_t whole = m / MR * MR;
+    for (size_t p = 0; p < kc && all; p++) {
+        const float *from = a.p + p * a.col;
+        for (size_t i = 0; i < whole; i += CACHE_LINE) __builtin_prefetch(from + 8 * a.col + i);
+        for (size_t i = 0; i < whole; i += MR)
+            memcpy(tiles + i / MR * TILE(kc) + p * MR, from + i, MR * sizeof *from);
+    }
+    float *last = tiles + whole / MR * TILE(kc);
+    for (size_t p = 0; p < kc && whole < m; p++)
+        for (size_t r = 0; r < MR; r++)
+            last[p * MR + r] = whole + r < m ? a.p[(whole + r) * a.row + p * a.col] : 0;
 }
 
 // out (m,n) = add + a (m,kc) · b, with m ≤ MC and b in panels. A panel stays in the L1 cache while the tiles
 // of the block pass over it, the block itself in L2. A transposed a (as for weight gradients), whose steps
 // lie far apart, is packed first into tiles (MC,KC), unless the panels are so few that this costs more than
-// it saves.
+// it saves. next_a and next_b, if their p is not NULL, are what will be packed after this, of the same sizes
+// as a and b: each tile fetches one line of each of their rows.
 static void matmul_block(float *out, const float *add, size_t ld, Matrix a, const float *panels, size_t m,
-                         size_t n, size_t kc, float *tiles) {
+                         size_t n, size_t kc, float *tiles, Matrix next_a, Matrix next_b) {
+    size_t a_lines = next_a.p ? m / CACHE_LINE : 0, b_lines = next_b.p ? n / CACHE_LINE : 0, t = 0; // tiles
     float edge[MR * NR] __attribute__((aligned(64))); // a tile of which a part sticks out of the matrix
     int in_place = a.col == 1 || (a.row == 1 && n <= 2 * NR);
     pack_rows(tiles, a, m, kc, !in_place);
@@ -1537,31 +1648,37 @@ static void matmul_block(float *out, const float *add, size_t ld, Matrix a, cons
         size_t cols = MIN(NR, n - j);
         for (size_t i = 0; i < m; i += MR) {
             size_t rows = MIN(MR, m - i), at = i * ld + j;
-            Matrix from = {tiles + i * kc, 1, MR};
+            Matrix from = {tiles + i / MR * TILE(kc), 1, MR};
+            Matrix next = {panel, 0, 1}; // nothing to fetch
+            if (t < b_lines) next = (Matrix){next_b.p + CACHE_LINE * t, next_b.row, 1};
+            else if (t - b_lines < a_lines)
+                next = (Matrix){next_a.p + CACHE_LINE * (t - b_lines), next_a.col, 1};
+            t++;
             if (in_place && rows == MR) from = (Matrix){a.p + i * a.row, a.row, a.col};
             if (rows == MR && cols % VW == 0) {
-                matmul_any_tile(out + at, add ? add + at : NULL, ld, from, panel, kc, cols);
+                matmul_any_tile(out + at, add ? add + at : NULL, ld, from, panel, kc, cols, next);
                 continue;
             }
-            matmul_any_tile(edge, NULL, NR, from, panel, kc, cols);
+            matmul_any_tile(edge, NULL, NR, from, panel, kc, cols, next);
             for (size_t r = 0; r < rows; r++)
-                for (size_t c = 0; c < cols; c++)
+                for (size_t c = 0; c < cols; c++) // out is never NULL: NOLINTNEXTLINE(*NullDereference)
                     out[at + r * ld + c] = (add ? add[at + r * ld + c] : 0) + edge[r * NR + c];
         }
     }
 }
 
-// Each thread's own scratch: tiles (MC,KC), then panels (KC,WIDE). Allocated when the thread first needs it.
-enum { THREAD_SCRATCH = MC * KC + KC * WIDE }; // floats
+// Each thread's own scratch: tiles, then panels (KC/2,WIDE). Allocated when the thread first needs it.
+enum { TILES = MC / MR * TILE(KC), THREAD_SCRATCH = TILES + KC / 2 * WIDE }; // floats
 static float *thread_scratch(void) {
     static _Thread_local float *scratch;
     if (!scratch) scratch = alloc_or_die(THREAD_SCRATCH * sizeof *scratch);
     return scratch;
 }
 
-// Element (i,j) of a matrix begins a smaller one.
-static Matrix submatrix(Matrix a, size_t i, size_t j) {
-    return (Matrix){a.p + i * a.row + j * a.col, a.row, a.col};
+// The length of the pieces of a sum of k: at most `most`, equal but for the last one, whole cache lines.
+static size_t sum_length(size_t k, size_t most) {
+    size_t pieces = (k + most - 1) / most, length = pieces ? (k + pieces - 1) / pieces : most;
+    return (length + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
 // out (m,n) = add + a (m,k) · b (k,n): called by all threads together, which share the panels of b. Row
@@ -1570,10 +1687,11 @@ static Matrix submatrix(Matrix a, size_t i, size_t j) {
 static void matmul(float *out, const float *add, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
     static float panels[KC * NC] __attribute__((aligned(64))); // one product is computed at a time
     size_t rows = MIN(MC, MAX(MR, m / (4 * (size_t)omp_get_num_threads()) / MR * MR));
+    size_t piece = sum_length(k, KC);
     for (size_t j = 0; j < n; j += NC) {
         size_t cols = MIN(NC, n - j);
-        for (size_t p = 0; p < k; p += KC) {
-            size_t kc = MIN(KC, k - p);
+        for (size_t p = 0; p < k; p += piece) {
+            size_t kc = MIN(piece, k - p);
             const float *plus = p == 0 ? add : out; // later pieces add to what is there
             #pragma omp for schedule(static)
             for (size_t c = 0; c < cols; c += NR)
@@ -1581,23 +1699,27 @@ static void matmul(float *out, const float *add, Matrix a, Matrix b, size_t m, s
             #pragma omp for schedule(dynamic)
             for (size_t i = 0; i < m; i += rows)
                 matmul_block(out + i * n + j, plus ? plus + i * n + j : NULL, n, submatrix(a, i, p), panels,
-                             MIN(rows, m - i), cols, kc, thread_scratch());
+                             MIN(rows, m - i), cols, kc, thread_scratch(), (Matrix){0}, (Matrix){0});
         }
     }
 }
 
 void matmul_alone(float *out, const float *add, size_t ld, Matrix a, Matrix b, size_t m, size_t n, size_t k) {
-    float *tiles = thread_scratch(), *panels = tiles + MC * KC;
+    float *tiles = thread_scratch(), *panels = tiles + TILES;
+    size_t piece = sum_length(k, KC / 2);
     for (size_t j = 0; j < n; j += WIDE) {
         size_t cols = MIN(WIDE, n - j);
-        for (size_t p = 0; p < k; p += KC) {
-            size_t kc = MIN(KC, k - p);
+        for (size_t p = 0; p < k; p += piece) {
+            size_t kc = MIN(piece, k - p);
             const float *plus = p == 0 ? add : out;
-            for (size_t c = 0; c < cols; c += NR)
-                pack_panel(panels + c * kc, submatrix(b, p, j + c), kc, MIN(NR, cols - c));
-            for (size_t i = 0; i < m; i += MC)
+            pack_panels(panels, submatrix(b, p, j), kc, cols);
+            for (size_t i = 0; i < m; i += MC) {
+                Matrix next_a = i + MC < m ? submatrix(a, i + MC, p) : submatrix(a, 0, p + kc);
+                Matrix next_b = submatrix(b, p + kc, j);
+                if (a.row != 1 || p + kc >= k) next_a.p = next_b.p = NULL;
                 matmul_block(out + i * ld + j, plus ? plus + i * ld + j : NULL, ld, submatrix(a, i, p),
-                             panels, MIN(MC, m - i), cols, kc, tiles);
+                             panels, MIN(MC, m - i), cols, kc, tiles, next_a, next_b);
+            }
         }
     }
 }
@@ -1616,7 +1738,8 @@ void matmul_backward_inp(float *dinp, const float *add, const float *dout, const
 // rows. So each works alone on a share of the output rows.
 void matmul_backward_weight(float *dweight, const float *dout, const float *inp,
                             size_t N, size_t C, size_t OC) {
-    size_t share = (OC / (size_t)omp_get_num_threads() + MR) / MR * MR;
+    size_t tiles = (OC + MR - 1) / MR, threads = (size_t)omp_get_num_threads();
+    size_t share = (tiles + threads - 1) / threads * MR;
     #pragma omp for schedule(dynamic)
     for (size_t o = 0; o < OC; o += share)
         matmul_alone(dweight + o * C, dweight + o * C, C, (Matrix){dout + o, 1, OC}, (Matrix){inp, C, 1},
@@ -1676,9 +1799,18 @@ void writer_put(Writer *w, const void *data, size_t bytes) {
     w->checksum = checksum_add(w->checksum, data, bytes); // after: what is put may be the checksum itself
 }
 
+// Make a rename in the folder of this file outlast a loss of power, if its file system can (EINVAL: it cannot).
+static int sync_folder(const char *path) {
+    char folder[PATH_MAX] = ".";
+    if (strrchr(path, '/')) snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path + 1), path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY), failed = fd < 0 || (fsync(fd) && errno != EINVAL);
+    return failed ? -1 : close(fd);
+}
+
 void writer_close(Writer *w) {
     FILE *f = w->file;
-    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path))
+    if (ferror(f) || fflush(f) || fsync(fileno(f)) || fclose(f) || rename(w->temporary, w->path) ||
+        sync_folder(w->path))
         writer_fail(w);
 }
 
@@ -1703,7 +1835,8 @@ static void put_text(Writer *w, const char *text, uint64_t n) {
 // Get such text, in memory that the caller frees, with zeros after it.
 static char *get_text(Reader *r, uint64_t *n) {
     reader_get(r, n, sizeof *n);
-    char *text = alloc_or_die(MIN(*n, r->size) + 4);
+    if (*n > r->size) die("%s: ends too early; make it again", r->path);
+    char *text = alloc_or_die(*n + 4);
     reader_get(r, text, (*n + 3) / 4 * 4);
     return text;
 }
@@ -1728,7 +1861,7 @@ static void put_model(Writer *w, const Model *m, const Vocab *v) {
     }
 }
 
-// Get a model's shape and vocabulary …
+// Get a model's shape and vocabulary, which its file must be long enough for …
 static void get_shape(Reader *r, Config *c, Vocab *v) {
     uint64_t s[7], size;
     reader_get(r, s, sizeof s);
@@ -1737,6 +1870,11 @@ static void get_shape(Reader *r, Config *c, Vocab *v) {
     v->size = size;
     if (size > 0) vocab_parse(v, r->path);
     else free(v->file), v->file = NULL;
+    const uint64_t most[] = {10000, 100000, 10000, 1000000, 1000000, 65535, 1}; // as the options have it
+    int ok = size == 0 || v->V == c->V;
+    for (int i = 0; i < 7; i++) ok &= s[i] <= most[i] && (s[i] > 0 || i == 6);
+    if (!ok || s[1] % s[2] || s[1] / s[2] % 2 || parameter_count(c) * sizeof(float) > r->size)
+        die("%s: holds no model of %zu layers and %zu channels; make it again", r->path, c->L, c->C);
 }
 
 // … and, when it has its memory, its weights.
@@ -1754,20 +1892,14 @@ static void get_weights(Reader *r, Model *m) {
 // Open a file that begins with `magic` and a version and ends with the checksum of all before it, which is
 // verified before anything else is believed. Returns the checksum.
 static uint64_t open_verified(Reader *r, const char *path, uint64_t magic, const char *what) {
-    uint64_t head[2] = {0}, sum = CHECKSUM_START, stored;
-    char buffer[1 << 14];
+    uint64_t head[2] = {0}, stored;
     reader_open(r, path);
     if (r->size >= sizeof head + sizeof stored) reader_get(r, head, sizeof head);
     if (head[0] != magic) die("%s: not a %s", path, what);
     if (head[1] != FILE_VERSION)
         die("%s: a %s of version %llu; this program reads version %u, so train again", path, what,
             (unsigned long long)head[1], FILE_VERSION);
-    rewind(r->file);
-    for (uint64_t left = r->size - sizeof stored, n; left > 0; left -= n) {
-        n = MIN(left, sizeof buffer);
-        reader_get(r, buffer, n);
-        sum = checksum_add(sum, buffer, n);
-    }
+    uint64_t sum = checksum_file(r, r->size - sizeof stored);
     reader_get(r, &stored, sizeof stored);
     if (sum != stored) die("%s: is damaged (its checksum is wrong); go back to a copy, or train again", path);
     fseeko(r->file, sizeof head, SEEK_SET);
@@ -1858,7 +1990,7 @@ void load_checkpoint(Reader *r, Model *m) {
 static double run_tokens(const Run *r) { return (double)r->s.steps * (double)(r->s.batch * r->c.T); }
 
 static double run_epochs(const Run *r) {
-    return (double)r->s.steps * (double)r->s.batch / (double)shards_rows(&r->train, r->c.T, r->c.causal);
+    return (double)r->s.steps * (double)r->s.batch / (double)shards_rows(&r->train, r->c.T, (size_t)r->c.causal);
 }
 
 // The name of data in a result: that of the first file without folder and suffix, and how many more there
@@ -1884,7 +2016,7 @@ static const char result_header[] =
     "objective,layers,channels,heads,hidden,seq_len,vocab,params,params_nonemb,flops_per_token,"
     "flops_per_token_head,tokens,flops,batch_tokens,steps,lr,mask_rate,seed,train_loss,val_loss,val_floor,"
     "seconds,threads,val_se,epochs,budget,data,val_rows,val_data,grad_clip,weight_decay,micro_batch,"
-    "fingerprint\n";
+    "fingerprint,mask_style,val_mask_rate\n";
 
 void print_result(FILE *f, const Run *r) {
     const Config *c = &r->c;
@@ -1903,8 +2035,9 @@ void print_result(FILE *f, const Run *r) {
     fprintf(f, "%.1f,%d,%s,%.6g,", done->seconds, omp_get_max_threads(),
             number_or_blank(val_se, "%.6g", done->val_se), run_epochs(r));
     fprintf(f, "%.9g,%s,", s->flops > 0 ? s->flops : F * D, data);
-    fprintf(f, "%zu,%s,%.9g,%.9g,%zu,%016llx\n", s->val_rows, val_data, s->grad_clip, s->weight_decay,
+    fprintf(f, "%zu,%s,%.9g,%.9g,%zu,%016llx,", s->val_rows, val_data, s->grad_clip, s->weight_decay,
             s->micro_batch, (unsigned long long)r->data);
+    fprintf(f, "%s,%.9g\n", c->causal ? "" : s->mask_style, r->val_mask_rate);
 }
 
 static void save_result(const char *path, const Run *r) {
@@ -1918,10 +2051,13 @@ static void save_result(const char *path, const Run *r) {
 void save_run(const Run *r) {
     char name[40];
     snprintf(name, sizeof name, "model-%llu.bin", (unsigned long long)r->done.step);
-    if (r->s.keep) save_model(out_path(r, name), &r->m, &r->vocab);
-    save_model(out_path(r, "model.bin"), &r->m, &r->vocab);
-    if (r->done.step == r->s.steps) save_result(out_path(r, "result.csv"), r);
-    save_checkpoint(out_path(r, "checkpoint.bin"), r);
+    char *kept = out_path(r, name), *model = out_path(r, "model.bin");
+    char *result = out_path(r, "result.csv"), *checkpoint = out_path(r, "checkpoint.bin");
+    if (r->s.keep) save_model(kept, &r->m, &r->vocab);
+    save_model(model, &r->m, &r->vocab);
+    if (r->done.step == r->s.steps) save_result(result, r);
+    save_checkpoint(checkpoint, r);
+    free(kept), free(model), free(result), free(checkpoint);
 }
 
 // Cut main.log back to a step: what came after the checkpoint will be done again.
@@ -1982,9 +2118,9 @@ static void read_number(const Option *o, void *settings, const char *text) {
 }
 
 static void add_file(Files *f, const char *path) {
-    f->path = realloc(f->path, (f->n + 1) * sizeof *f->path);
-    if (!f->path) die("out of memory");
-    f->path[f->n++] = path;
+    const char **longer = realloc(f->path, (f->n + 1) * sizeof *longer);
+    if (!longer) die("out of memory");
+    longer[f->n++] = path, f->path = longer; // gcc 12's -fanalyzer takes this for lost: it does not follow f
 }
 
 // Read the command line into the settings that the table describes; dies if it makes no sense.
@@ -2023,12 +2159,14 @@ static Option trainer_options[] = {
     {"vocab", TEXT, FREE, TO(vocab), 0, 0, "FILE", "their strings (X.vocab for X_train.bin, if there)"},
     {"init", TEXT, FREE, TO(init), 0, 0, "MODEL", "begin with the weights of this model.bin"},
     {"objective", TEXT, BIND, TO(objective), 0, 0, "NAME", "mlm: masked tokens; ntp: the next token (mlm)"},
-    {"layers", COUNT, BIND, TO(layers), 1, 1e4, "N", "(2)"},
-    {"channels", COUNT, BIND, TO(channels), 2, 1e5, "N", "(64)"},
+    {"layers", COUNT, BIND, TO(layers), 1, 1e4, "N", "(2, or with --flops the best for it)"},
+    {"channels", COUNT, BIND, TO(channels), 2, 1e5, "N", "(64, or with --flops the best for it)"},
     {"heads", COUNT, BIND, TO(heads), 1, 1e4, "N", "(channels / 32, or the next that divides them)"},
     {"hidden", COUNT, BIND, TO(hidden), 1, 1e6, "N", "(8/3 of the channels, to the nearest multiple of 16)"},
     {"seq-len", COUNT, BIND, TO(seq_len), 1, 1e6, "N", "tokens in a row (128)"},
     {"mask-rate", REAL, BIND, TO(mask_rate), 1e-9, 1, "R", "share of the tokens that mlm masks (0.2)"},
+    {"mask-style", TEXT, BIND, TO(mask_style), 0, 0, "NAME", "all: all of them as [MASK]; bert: 80% of them (all)"},
+    {"val-mask-rate", REAL, BIND, TO(val_mask_rate), 1e-9, 1, "R", "… in validation, always as [MASK] (--mask-rate)"},
     {"batch", COUNT, BIND, TO(batch), 1, 1e6, "N", "rows in a step (32)"},
     {"micro-batch", COUNT, BIND, TO(micro_batch), 1, 1e6, "N", "rows in memory at once (the whole batch)"},
     {"steps", COUNT, BIND, TO(steps), 1, 1e12, "N", "how long to train (2000), or:"},
@@ -2054,14 +2192,17 @@ static Option trainer_options[] = {
 
 // The defaults. What is 0 here depends on other settings, and settle() fills it in.
 static const Settings default_settings = {
-    .objective = "mlm", .out = "out", .layers = 2, .channels = 64, .seq_len = 128, .batch = 32,
-    .mask_rate = 0.2, .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
+    .objective = "mlm", .mask_style = "all", .out = "out", .layers = 2, .channels = 64, .seq_len = 128,
+    .batch = 32, .mask_rate = 0.2, .grad_clip = 1, .weight_decay = 0.1, .seed = 1, .val_rows = 512,
 };
 
 // The default peak learning rate for a width. It is measured: see "Learning rate" in dev/README.md.
 double default_lr(size_t C) { return 0.5 / (double)C; }
 
-static int is_given(const char *name) { return find_option(trainer_options, name)->given; }
+static int is_given(const char *name) {
+    const Option *o = find_option(trainer_options, name);
+    return o && o->given;
+}
 
 // A number in as few digits as give it back exactly.
 static const char *shortest(char text[32], double x) {
@@ -2101,8 +2242,8 @@ char *kept_settings(const Settings *s) {
 
 // Give the options that are not on the command line the values that a checkpoint kept.
 static void restore_settings(Settings *s, const char *kept) {
-    char *text = strdup(kept), *save; // for good: its strings are used
-    if (!text) die("out of memory");
+    char *text = strdup(kept), *save;
+    if (!text) die("out of memory"); // text is kept: its strings are used NOLINTNEXTLINE(*Malloc)
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, ' ');
         if (value) *value++ = 0;
@@ -2110,7 +2251,7 @@ static void restore_settings(Settings *s, const char *kept) {
         if (!o || !value || o->given) continue;
         if (o->type == TEXT) *(const char **)option_value(o, s) = value;
         else if (o->type == FILES) add_file(option_value(o, s), value);
-        else store_number(o, s, strtod(value, NULL));
+        else if (strtod(value, NULL) != 0 || o->min == 0) read_number(o, s, value); // 0: not given
     }
 }
 
@@ -2222,9 +2363,9 @@ static double number_in_file(const char *path, int k) {
     return k < 0 && sscanf(word, "%lf", &x) == 1 ? x : NAN;
 }
 
-// How many CPUs' worth of time a container grants, by the quota and period of its control group (version 2)
-// or of a group above it; INFINITY if there is no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
-double cpu_quota(const char *root, const char *self) {
+// What a container grants, by its control group (version 2) or one above it: how many CPUs' worth of time (cpu.max, a
+// quota and a period) or bytes (memory.max); INFINITY: no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
+double group_limit(const char *root, const char *self, const char *file) {
     char path[PATH_MAX], line[1024], group[1024] = "", *end;
     double least = INFINITY;
     FILE *f = fopen(self, "r");
@@ -2232,8 +2373,9 @@ double cpu_quota(const char *root, const char *self) {
         if (strncmp(line, "0::", 3) == 0) sscanf(line + 3, "%1023[^\n]", group);
     if (f) fclose(f);
     do {
-        snprintf(path, sizeof path, "%s%s/cpu.max", root, group);
-        least = fmin(least, number_in_file(path, 0) / number_in_file(path, 1)); // NAN for "max": no limit
+        snprintf(path, sizeof path, "%s%s/%s", root, group, file);
+        double limit = number_in_file(path, 0), period = number_in_file(path, 1);
+        least = fmin(least, isnan(period) ? limit : limit / period); // NAN for "max": no limit
         end = strrchr(group, '/');
         if (end) *end = 0;
     } while (end);
@@ -2248,14 +2390,14 @@ static int usable_cores(void) {
     size_t size = sizeof cores;
     if (sysctlbyname("hw.physicalcpu", &cores, &size, NULL, 0) != 0) cores = 0;
 #elif defined(__linux__)
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[96];
         if (!CPU_ISSET(cpu, &allowed_cpus)) continue;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%zu/topology/thread_siblings_list", cpu);
         double first = number_in_file(path, 0); // of the hardware threads of this core
-        cores += isnan(first) || first == cpu || !CPU_ISSET((int)first, &allowed_cpus);
+        cores += isnan(first) || first == (double)cpu || !CPU_ISSET((size_t)first, &allowed_cpus);
     }
-    cores = (int)fmin(cores, fmax(1, floor(cpu_quota("/sys/fs/cgroup", "/proc/self/cgroup"))));
+    cores = (int)fmin(cores, fmax(1, floor(group_limit("/sys/fs/cgroup", "/proc/self/cgroup", "cpu.max"))));
 #endif
 #ifdef _OPENMP
     int places = 0;
@@ -2272,9 +2414,11 @@ void set_threads(size_t n) {
     if (n > 0) omp_set_num_threads((int)n);
 }
 
-// A program that is started with a standard stream closed would take the next file that it opens for it.
+// A program that is started with a standard stream closed would take the next file that it opens for it. A pipe
+// whose reader has gone, and a file that would be larger than allowed, are errors of a write and not its end.
 void open_streams(void) {
     int fd = 0;
+    signal(SIGPIPE, SIG_IGN), signal(SIGXFSZ, SIG_IGN);
     while (fd >= 0 && fd < 3) fd = open("/dev/null", O_RDWR);
     close(fd);
 }
@@ -2288,8 +2432,7 @@ int close_stdout(int code) {
 // ----------------------------------------------------------------------------
 // main: from the command line to a finished run
 
-// The path DIR/name, in memory that lasts.
-const char *out_path(const Run *r, const char *name) {
+char *out_path(const Run *r, const char *name) {
     char *path = alloc_or_die(strlen(r->s.out) + strlen(name) + 2);
     sprintf(path, "%s/%s", r->s.out, name);
     return path;
@@ -2313,9 +2456,10 @@ static double find_floor(const Run *r) {
     FILE *f = path && r->s.val.n == 1 ? fopen(path, "r") : NULL;
     double rate, sum, n, found = NAN;
     size_t T, rows, seed;
+    if (path && !f && r->s.val.n == 1 && errno != ENOENT) die("%s: cannot read: %s", path, strerror(errno));
     while (f && fgets(line, sizeof line, f))
         if (sscanf(line, "%7s %zu %lf %zu %zu %lf %lf", objective, &T, &rate, &rows, &seed, &sum, &n) == 7 &&
-            strcmp(objective, r->s.objective) == 0 && T == r->c.T && fabs(rate - r->mask_rate) < 1e-9 &&
+            strcmp(objective, r->s.objective) == 0 && T == r->c.T && fabs(rate - r->val_mask_rate) < 1e-9 &&
             rows == r->s.val_rows && seed == VAL_SEED)
             found = sum / n;
     if (f) fclose(f);
@@ -2359,6 +2503,8 @@ void settle(Run *r) {
     Settings *s = &r->s;
     int causal = strcmp(s->objective, "ntp") == 0;
     if (!causal && strcmp(s->objective, "mlm")) die_usage("--objective %s: must be mlm or ntp", s->objective);
+    if (strcmp(s->mask_style, "all") && strcmp(s->mask_style, "bert"))
+        die_usage("--mask-style %s: must be all or bert", s->mask_style);
     if (s->heads == 0) s->heads = default_heads(s->channels);
     if (s->hidden == 0) s->hidden = default_hidden(s->channels);
     r->c = (Config){s->layers, s->channels, s->heads, s->hidden, s->seq_len, r->train.V, causal};
@@ -2368,7 +2514,7 @@ void settle(Run *r) {
     double tokens = s->flops > 0 ? s->flops / flops_per_token(&r->c) : s->tokens;
     if (s->steps == 0 && tokens > 0)
         s->steps = (size_t)fmax(1, rint(fmin(1e15, tokens / (double)(s->batch * s->seq_len))));
-    if (s->steps > 1e12) die_usage("--tokens, --flops: more than 1e12 steps; give less");
+    if ((double)s->steps > 1e12) die_usage("--tokens, --flops: more than 1e12 steps; give less");
     if (s->steps == 0) s->steps = 2000;
     if (s->val_every == 0) s->val_every = MAX(1, s->steps / 20);
     if (s->save_every == 0) s->save_every = MAX(1, s->steps / 10);
@@ -2380,12 +2526,15 @@ void settle(Run *r) {
         die_usage("--val-rows %zu: %s holds only %zu rows of %zu tokens", s->val_rows, s->val.path[0], rows,
                   s->seq_len);
     s->val_rows = MIN(s->val_rows, rows);
-    r->mask_rate = causal ? 1 : s->mask_rate;
+    if (s->val_mask_rate == 0) s->val_mask_rate = s->mask_rate;
+    r->mask_rate = causal ? 1 : s->mask_rate, r->val_mask_rate = causal ? 1 : s->val_mask_rate;
     r->val_floor = find_floor(r);
 }
 
 // Predicted positions of a micro-batch that there must be room for.
-static size_t run_predicted(const Run *r) { return most_predicted(&r->c, r->s.micro_batch, r->mask_rate); }
+static size_t run_predicted(const Run *r) {
+    return most_predicted(&r->c, r->s.micro_batch, fmax(r->mask_rate, r->val_mask_rate));
+}
 
 // Print sizes, memory and FLOPs, before any of them is taken.
 static void print_plan(const Run *r) {
@@ -2394,7 +2543,9 @@ static void print_plan(const Run *r) {
     size_t params = parameter_count(c);
     size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
     bytes += s->batch * s->seq_len * LOADER_BYTES;
-    bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float);
+    bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float) + KC * NC * sizeof(float);
+    bytes += s->val_rows * 2 * sizeof(double) + r->vocab.size + r->vocab.V * (sizeof(char *) + 1);
+    bytes += 1 << 20; // the program itself
     double F = flops_per_token(c), head = flops_per_token_head(c, r->mask_rate), D = run_tokens(r);
 #ifdef _OPENMP
     printf("threads     %d (OpenMP), ", omp_get_max_threads());
@@ -2412,20 +2563,27 @@ static void print_plan(const Run *r) {
            r->train.total, c->V, run_epochs(r));
     printf("objective   %s, %zu tokens a row", s->objective, c->T);
     if (!c->causal) printf(", %g of them masked", s->mask_rate);
+    if (!c->causal && strcmp(s->mask_style, "all")) printf(" as %s does", s->mask_style);
     printf("; validation on %zu rows", s->val_rows);
+    if (r->val_mask_rate != r->mask_rate) printf(", %g masked", r->val_mask_rate);
     if (isfinite(r->val_floor)) printf(", whose floor is %.4f", r->val_floor);
     printf("\nrun         %zu steps of %zu rows = %.4g tokens, peak learning rate %.3g, seed %zu\n", s->steps,
            s->batch, D, s->lr, s->seed);
     if (s->init) printf("weights     from %s\n", s->init);
     printf("FLOPs       F_N %.4g a token (head: %.4g more), C = F_N D = %.4g\n", F, head, F * D);
     printf("memory      %.1f MiB\n", (double)bytes / 1048576.0);
-    fflush(stdout);
+    close_stdout(0);
+    double granted = fmin((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE),
+                          group_limit("/sys/fs/cgroup", "/proc/self/cgroup", "memory.max"));
+    if (granted > 0 && (double)bytes > granted && !s->dry_run)
+        die("out of memory: this run takes %.1f MiB and there are %.1f; try a smaller model or --micro-batch",
+            (double)bytes / 1048576.0, granted / 1048576.0);
 }
 
 // Make a folder and those above it.
 void make_folders(const char *dir) {
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", dir);
+    if (snprintf(path, sizeof path, "%s", dir) >= PATH_MAX) die("%.40s…: this path is too long; choose another", dir);
     for (char *p = path + 1; *p; p++)
         if (*p == '/') *p = 0, mkdir(path, 0777), *p = '/';
     if (mkdir(path, 0777) && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
@@ -2459,6 +2617,20 @@ static void open_init(Run *r, Reader *reader) {
     }
 }
 
+// --flops without --layers and --channels: take the shape that makes the best of this budget, and say why.
+static void choose_shape(Run *r) {
+    Settings *s = &r->s;
+    int causal = strcmp(s->objective, "ntp") == 0;
+    const Optimum *o = &optimum[causal];
+    double F = o->G * pow(s->flops, o->a);
+    Config c = ladder_shape(F, s->seq_len, r->train.V, causal, 0);
+    s->layers = c.L, s->channels = c.C;
+    printf("shape       %zu layers of %zu: the best F_N for C = %.3g is about %.2g C^%.2g = %.2g\n"
+           "            (measured on books from C = %.2g to %.2g%s; --layers and --channels overrule it)\n", c.L,
+           c.C, s->flops, o->G, o->a, F, o->least, o->most,
+           s->flops < o->least || s->flops > o->most ? ", beyond which this is a guess" : "");
+}
+
 // Set up DIR for a run that begins (unless it is a dry one), or take up the one that it holds. Returns 0 if
 // that one is finished already.
 static int open_run(Run *r) {
@@ -2484,6 +2656,7 @@ static int open_run(Run *r) {
     if (s->init) open_init(r, &reader);
     open_data(r);
     open_vocab(r);
+    if (s->flops > 0 && !kept && !s->init && !is_given("layers") && !is_given("channels")) choose_shape(r);
     if (kept && (is_given("tokens") || is_given("flops"))) s->steps = 0; // compare what they come to
     settle(r);
     if (kept) {

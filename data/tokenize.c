@@ -680,7 +680,7 @@ void outputs_keep_vocab(const Vocab *v, const char *advice) {
     Reader r;
     if (access(path, F_OK)) return;
     reader_open(&r, path);
-    if (checksum_file(&r) != v->checksum)
+    if (checksum_file(&r, r.size) != v->checksum)
         die("%s: is another vocabulary, which models may need; %s", path, advice);
     fclose(r.file);
 }

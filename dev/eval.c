@@ -219,6 +219,7 @@ static const char *const kind_names[] = {"trained", "token vectors only", "untra
 typedef struct {
     char name[80];
     Model *m;
+    size_t T; // the most tokens of a text; m takes many texts at once, max_M tokens
     const Encoder *e;
     float *start; // (block) its weights
     int kind;
@@ -230,124 +231,92 @@ static void embedder_begin(const Embedder *by) {
     if (m->grads) memset(m->grads, 0, 3 * m->block * sizeof(float)); // and the moments
 }
 
-// A batch of texts, side by side in rows as in training, each a document of its own.
+// A batch of texts, side by side in one row that is as long as they are together, each a document of its own.
 typedef struct {
     Embedder *by;
-    Batch in;
-    size_t n, used; // texts; positions that are taken
+    Batch in; // its M: positions that are taken
+    size_t n; // texts
 } Pack;
 
 static Pack pack_make(Embedder *by) {
-    size_t N = by->m->max_B * by->m->c.T;
+    size_t N = by->m->max_M;
     Pack p = {.by = by};
     p.in.inputs = alloc_or_die(N * sizeof *p.in.inputs), p.in.rows = alloc_or_die(N * sizeof *p.in.rows);
-    p.in.docs = alloc_or_die(N * sizeof *p.in.docs);
+    p.in.docs = alloc_or_die(N * sizeof *p.in.docs), p.in.B = 1;
+    for (size_t i = 0; i < N; i++) p.in.rows[i] = i; // all outputs are wanted
     return p;
 }
 
 static void pack_free(Pack *p) { free(p->in.inputs), free(p->in.rows), free(p->in.docs); }
 
-static void pack_clear(Pack *p) { p->n = p->used = p->in.M = p->in.n_docs = 0; }
-
-// Add a document of `length` positions; its output is wanted if ids is not NULL.
-static void pack_document(Pack *p, const uint16_t *ids, size_t length) {
-    Batch *in = &p->in;
-    in->docs[in->n_docs++] = (Document){p->used, p->used + length, in->M, ids ? length : 0};
-    for (size_t i = 0; i < length; i++, p->used++) {
-        in->inputs[p->used] = ids ? ids[i] : 0;
-        if (ids) in->rows[in->M++] = p->used;
-    }
-}
-
-// Fill the rest of a row with a document that nobody asks about.
-static void pack_end_row(Pack *p) {
-    size_t T = p->by->m->c.T, rest = (T - p->used % T) % T;
-    if (rest > 0) pack_document(p, NULL, rest);
-}
+static void pack_clear(Pack *p) { p->n = p->in.M = p->in.n_docs = 0; }
 
 // Add text i. Returns 0 if there is no room for it any more.
 static int pack_add(Pack *p, const Encoded *t, size_t i) {
-    size_t T = p->by->m->c.T, n = text_length(t, i);
-    if (p->used % T + n > T) pack_end_row(p);
-    if (p->used == p->by->m->max_B * T) return 0;
-    pack_document(p, t->ids + t->begin[i], n), p->n++;
+    Batch *in = &p->in;
+    size_t n = text_length(t, i);
+    if (in->M + n > p->by->m->max_M) return 0;
+    in->docs[in->n_docs++] = (Document){in->M, in->M + n, in->M, n};
+    for (size_t k = 0; k < n; k++) in->inputs[in->M++] = t->ids[t->begin[i] + k];
+    p->n++;
     return 1;
 }
 
 // vec (n,C) = the mean of the outputs over each text's tokens, the first end of text among them (as
-// sentence-transformers has it); by the embedding alone, the mean of the token vectors without it. The rows
-// of the text are rows[query … query+n-1] of the batch.
+// sentence-transformers has it); by the embedding alone, the mean of the token vectors without it.
 static void pack_forward(Pack *p, float *vec) {
     Model *m = p->by->m;
-    size_t C = m->c.C, k = 0;
+    size_t C = m->c.C;
     const float *wte = weights_of(m, WTE, 0);
     int skips = p->by->kind == TOKENS;
-    pack_end_row(p), p->in.B = p->used / m->c.T;
+    m->c.T = p->in.M;
     if (!skips) {
         #pragma omp parallel
         encoder_forward(m, &p->in);
     }
     memset(vec, 0, p->n * C * sizeof *vec);
-    for (const Document *d = p->in.docs; d < p->in.docs + p->in.n_docs; d++) {
-        if (d->n == 0) continue;
+    for (size_t k = 0; k < p->n; k++) {
+        const Document *d = &p->in.docs[k];
         size_t skip = skips && d->n > 1;
-        for (size_t i = d->query + skip; i < d->query + d->n; i++) {
-            size_t token = (size_t)p->in.inputs[p->in.rows[i]];
-            const float *x = skips ? wte + token * C : m->nf + i * C;
+        for (size_t i = d->begin + skip; i < d->end; i++) {
+            const float *x = skips ? wte + (size_t)p->in.inputs[i] * C : m->nf + i * C;
             for (size_t c = 0; c < C; c++) vec[k * C + c] += x[c] / (float)(d->n - skip);
         }
-        k++;
     }
 }
 
 // Add to the gradients what follows from dvec (n,C).
 static void pack_backward(Pack *p, const float *dvec) {
     Model *m = p->by->m;
-    size_t C = m->c.C, k = 0;
+    size_t C = m->c.C;
     int skips = p->by->kind == TOKENS;
     float *dwte = gradient_of(m, WTE, 0);
-    for (const Document *d = p->in.docs; d < p->in.docs + p->in.n_docs; d++) {
-        if (d->n == 0) continue;
+    for (size_t k = 0; k < p->n; k++) {
+        const Document *d = &p->in.docs[k];
         size_t skip = skips && d->n > 1;
-        for (size_t i = d->query + skip; i < d->query + d->n; i++)
+        for (size_t i = d->begin + skip; i < d->end; i++)
             for (size_t c = 0; c < C; c++) {
                 float g = dvec[k * C + c] / (float)(d->n - skip);
-                if (skips) dwte[(size_t)p->in.inputs[p->in.rows[i]] * C + c] += g;
+                if (skips) dwte[(size_t)p->in.inputs[i] * C + c] += g;
                 else m->dc[i * C + c] = g;
             }
-        k++;
     }
     if (skips) return;
     #pragma omp parallel
     encoder_backward(m, &p->in);
 }
 
-// For longest first.
-static const Encoded *sorted_texts;
-static int compare_lengths(const void *a, const void *b) {
-    size_t i = *(const size_t *)a, j = *(const size_t *)b;
-    size_t x = text_length(sorted_texts, i), y = text_length(sorted_texts, j);
-    return x != y ? (x < y) - (x > y) : (i > j) - (i < j);
-}
-
-// The vectors (n,C) of all texts. Texts of about the same length go together, so that little of a row is
-// left empty.
+// The vectors (n,C) of all texts.
 float *embed_texts(Embedder *by, const Encoded *t) {
-    size_t C = by->m->c.C, done = 0, *order = alloc_or_die(t->n * sizeof *order);
+    size_t C = by->m->c.C, done = 0;
     float *all = alloc_or_die(t->n * C * sizeof *all);
-    float *vec = alloc_or_die(by->m->max_B * by->m->c.T * C * sizeof *vec);
     Pack p = pack_make(by);
-    for (size_t i = 0; i < t->n; i++) order[i] = i;
-    sorted_texts = t;
-    qsort(order, t->n, sizeof *order, compare_lengths);
     while (done < t->n) {
         pack_clear(&p);
-        while (done + p.n < t->n && pack_add(&p, t, order[done + p.n])) {}
-        pack_forward(&p, vec);
-        for (size_t k = 0; k < p.n; k++) memcpy(all + order[done + k] * C, vec + k * C, C * sizeof *vec);
-        done += p.n;
+        while (done + p.n < t->n && pack_add(&p, t, done + p.n)) {}
+        pack_forward(&p, all + done * C), done += p.n;
     }
-    free(order), free(vec), pack_free(&p);
+    pack_free(&p);
     return all;
 }
 
@@ -905,7 +874,7 @@ static Scored score_logreg(const Task *task, const float *x, size_t D, size_t mo
 
 // All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
 static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
-    size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train, T = by ? by->m->c.T : 0, cut = 0;
+    size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train, T = by ? by->T : 0, cut = 0;
     size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
     float *vec[2] = {NULL}, *x = NULL;
     for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
@@ -1068,7 +1037,7 @@ static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
     }
     for (size_t i = 0; !by && i < SEEDS * n_test; i++) out[0].pred[i] = task->majority;
     if (by) {
-        Encoded text = encode_texts(by->e, task->first, task->second, task->n, by->m->c.T);
+        Encoded text = encode_texts(by->e, task->first, task->second, task->n, by->T);
         Tuning t = {by, &text, task->gold, task->K};
         size_t held = MIN(1000, n_train / 10);
         double *pred = alloc_or_die(2 * (held + 1) * sizeof *pred), *gold = pred + held + 1;
@@ -1084,7 +1053,7 @@ static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
                      out[0].pred + (seed - 1) * n_test);
         fprintf(stderr, "%s, %s: rate %.3g, %zu epochs\n", task->name, by->name, best_rate, epochs);
         if (text.cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name,
-                              text.cut, by->m->c.T);
+                              text.cut, by->T);
         free(pred), encoded_free(&text);
     }
     if (!task->K) out[n++] = scored_again(out, "Spearman", spearman);
@@ -1191,7 +1160,7 @@ static Pairs load_pairs(const char *path) {
 // Train the embedder's weights on pairs, 128 at a time, or as many as fit into the rows.
 static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_t steps) {
     enum { BATCH = 128 };
-    size_t C = by->m->c.C, T = by->m->c.T, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);
+    size_t C = by->m->c.C, T = by->T, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);
     Encoded text[3];
     float *vec = alloc_or_die(BATCH * parts * C * sizeof *vec);
     double sum = 0;
@@ -1245,8 +1214,8 @@ static Option eval_options[] = {
     {"finetune", FLAG, FREE, TO(finetune), 0, 0, "", "score models that are trained further for each task"},
     {"contrastive", TEXT, FREE, TO(contrastive), 0, 0, "FILE",
      "first train on pairs: a .tsv, or any text's sentences"},
-    {"steps", COUNT, FREE, TO(steps), 1, 1e9, "N", "… for so many steps (three epochs, at most 500)"},
-    {"lr", REAL, FREE, TO(lr), 1e-9, 1, "LR", "… at this peak rate (1/16 / channels)"},
+    {"steps", COUNT, FREE, TO(steps), 1, 1e9, "N", "… for so many steps (six epochs, at most 500)"},
+    {"lr", REAL, FREE, TO(lr), 1e-9, 1, "LR", "… at this peak rate (1/2 / channels)"},
     {"embed", TEXT, FREE, TO(embed), 0, 0, "FILE", "a vector for each line of FILE, to --out X.npy"},
     {"out", TEXT, FREE, TO(out), 0, 0, "NAME", "where --embed and --contrastive write: X.npy, a folder"},
     {"scores", TEXT, FREE, TO(scores), 0, 0, "FILE", "write all scores as a CSV file"},
@@ -1269,10 +1238,10 @@ static void eval_embed(Embedder *by, const char *path, const char *out) {
     }
     if (n == 0) die("%s: is empty; give a file with a text in each line", path);
     double start = now_seconds();
-    Encoded t = encode_texts(by->e, line, NULL, n, by->m->c.T);
+    Encoded t = encode_texts(by->e, line, NULL, n, by->T);
     float *vec = embed_texts(by, &t);
     if (t.cut)
-        fprintf(stderr, "%s: %zu lines have more than %zu tokens and were cut\n", path, t.cut, by->m->c.T);
+        fprintf(stderr, "%s: %zu lines have more than %zu tokens and were cut\n", path, t.cut, by->T);
     int used = sprintf(header, "\x93NUMPY\x01%c\x76%c{'descr': '<f4', 'fortran_order': False, "
                        "'shape': (%zu, %zu), }", 0, 0, n, C);
     memset(header + used, ' ', sizeof header - (size_t)used), header[127] = '\n';
@@ -1304,7 +1273,10 @@ static const char *last_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
+// Load a model that embeds texts of up to its T tokens, many of them at once in one longer row. (Rotary
+// positions only look at distances, so it is the same where in a row a text lies.)
 static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
+    enum { ROW = 8192 };
     Model *m = alloc_or_die(sizeof *m);
     Encoder *e = alloc_or_die(sizeof *e);
     Reader r;
@@ -1314,13 +1286,14 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
     open_verified(&r, path, MODEL_MAGIC, "model");
     get_shape(&r, &c, &v);
     if (!v.file) die("%s: was trained without a vocabulary, so it has no words; train with --vocab", path);
-    size_t B = MAX(4, 8192 / c.T);
-    model_alloc(m, &c, B, B * c.T, omp_get_max_threads(), needs);
+    size_t T = c.T;
+    c.T = MAX(ROW, 4 * T);
+    model_alloc(m, &c, 1, c.T, omp_get_max_threads(), needs);
     get_weights(&r, m), fclose(r.file);
     encoder_make(e, &v);
     for (int k = 0; k < KINDS; k++) {
         if (k == UNTRAINED) model_init(m, 1);
-        by[k] = (Embedder){"", m, e, alloc_or_die(m->block * sizeof(float)), k};
+        by[k] = (Embedder){"", m, T, e, alloc_or_die(m->block * sizeof(float)), k};
         snprintf(by[k].name, sizeof by[k].name, k ? "%.50s, %s" : "%.50s", last_name(name), kind_names[k]);
         memcpy(by[k].start, m->params, m->block * sizeof(float));
     }
@@ -1348,14 +1321,14 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
 }
 
 static void put_scores(FILE *csv, const char *task, const Score *s, const Embedder *by,
-                       const char *const *model) {
+                       const char *const *model, const char *stage) {
     static const char *const columns[] = {"objective", "flops", "flops_per_token", "tokens"};
     double lo, hi;
     score_interval(s, NULL, &lo, &hi);
     fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(*model), kind_names[by->kind], task, s->kind,
             s->metric, s->value, lo, hi);
     for (int k = 0; k < 4; k++) fprintf(csv, ",%s", eval_result(*model, columns[k]));
-    fputc('\n', csv);
+    fprintf(csv, ",%s\n", stage);
 }
 
 // Score the embedders (n) at a task.
@@ -1381,7 +1354,8 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
-            put_scores(csv, last_name(name), &score[i * MOST + k], &by[i], models + i / KINDS);
+            put_scores(csv, last_name(name), &score[i * MOST + k], &by[i], models + i / KINDS,
+                       s->contrastive ? "contrastive" : "pretrained");
     fflush(stdout), free(score);
 }
 
@@ -1423,18 +1397,20 @@ int eval_main(int argc, char **argv) {
     for (size_t i = 0; i < n; i++)
         load_embedders(model[i], s.finetune || s.contrastive ? NEED_BACKWARD : 0, by + KINDS * i);
     for (size_t i = 0; i < (tasks ? KINDS * n : 1) && s.contrastive; i++)
-        contrastive_train(&by[i], &pairs, s.lr > 0 ? s.lr : default_lr(by[i].m->c.C) / 8,
-                          s.steps ? s.steps : MIN(500, (3 * pairs.n + 127) / 128));
+        contrastive_train(&by[i], &pairs, s.lr > 0 ? s.lr : default_lr(by[i].m->c.C),
+                          s.steps ? s.steps : MIN(500, (6 * pairs.n + 127) / 128));
     embedder_begin(by);
     if (s.contrastive && s.out) {
         make_folders(s.out);
+        by->m->c.T = by->T;
         save_model(prefix_path(s.out, "/model.bin"), by->m, &by->e->vocab);
         printf("%s/model.bin: %s after %s\n", s.out, by->name, s.contrastive);
     }
     if (s.embed) eval_embed(by, s.embed, s.out);
     if (s.scores) {
         writer_open(&csv, s.scores);
-        fprintf(csv.file, "model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens\n");
+        fprintf(csv.file, "model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens,"
+                          "stage\n");
     }
     for (size_t i = 0; i < tasks; i++) eval_task(&s, task[i], by, KINDS * n, csv.file, model);
     if (s.scores) writer_close(&csv);

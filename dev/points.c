@@ -823,43 +823,11 @@ void print_mixed(FILE *f, const Group *g) {
 // ----------------------------------------------------------------------------
 // sizes
 
-typedef struct {
-    size_t L, C; // layers, channels
-} Shape;
-
 // A number with this many significant digits.
 double rounded(double x, int digits) {
     char text[32];
     snprintf(text, sizeof text, "%.*g", digits, x);
     return strtod(text, NULL);
-}
-
-// The sizes that the sweep trains and that plans name. F_N grows by about 1.5 from one to the next: width
-// from 16 channels, depth from two layers (models with one stall), to the shape of BERT-base.
-static const Shape ladder[] = {
-    {2, 16},  {2, 24},  {2, 32},  {2, 40},  {2, 48},  {2, 64},  {2, 80},  {2, 96},
-    {2, 128}, {3, 128}, {3, 160}, {3, 192}, {4, 192}, {4, 224}, {5, 256}, {6, 288},
-    {6, 352}, {7, 384}, {7, 448}, {8, 512}, {9, 576}, {11, 640}, {12, 768},
-};
-enum { N_LADDER = sizeof ladder / sizeof *ladder };
-
-// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
-static double shape_flops(const Config *c, double head_rate) {
-    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
-}
-
-// The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer
-// for every 64 channels.
-Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
-    Config best = {0};
-    double nearest = INFINITY;
-    for (size_t i = 0; i < 400; i++) {
-        Shape s = i < N_LADDER ? ladder[i] : (Shape){i - N_LADDER + 13, 64 * (i - N_LADDER + 13)};
-        Config c = {s.L, s.C, MAX(1, s.C / 32), default_hidden(s.C), T, V, causal};
-        double off = fabs(log(shape_flops(&c, head_rate) / F));
-        if (off < nearest) nearest = off, best = c;
-    }
-    return best;
 }
 
 // The rows in a step of a run of this many tokens: as wanted, but few enough for MIN_STEPS, and so many that
