@@ -327,6 +327,99 @@ static void figure_rates(Plots *all, const Group *g, size_t n) { add_rates(all, 
 static void figure_batches(Plots *all, const Group *g, size_t n) { add_rates(all, 1, g, n); }
 
 // ----------------------------------------------------------------------------
+// scores against compute
+
+// A row of dev/eval's --scores.
+typedef struct {
+    char weights[40], kind[40], metric[40], objective[40], stage[40];
+    double value, lo, hi, C;
+} ScoreRow;
+
+// Read the rows of models whose C is known.
+static ScoreRow *read_scores(const char *path, size_t *n) {
+    FILE *f = fopen(path, "r");
+    char line[1000];
+    ScoreRow *row = NULL, r;
+    if (!f) die("%s: %s", path, strerror(errno));
+    if (!fgets(line, sizeof line, f) || strncmp(line, "model,weights,task,kind,metric,value,", 37))
+        die("%s: is not a file of scores; write one with dev/eval --scores", path);
+    for (*n = 0; fgets(line, sizeof line, f);)
+        if (sscanf(line, "%*[^,],%39[^,],%*[^,],%39[^,],%39[^,],%lf,%lf,%lf,%39[^,],%lf,%*[^,],%*[^,],%39[^\n]",
+                   r.weights, r.kind, r.metric, &r.value, &r.lo, &r.hi, r.objective, &r.C, r.stage) == 9)
+            row = make_room(row, *n, sizeof *row), row[(*n)++] = r;
+    fclose(f);
+    if (*n == 0) die("%s: no model's compute is known; score folders of finished runs", path);
+    return row;
+}
+
+static int same_kind(const ScoreRow *a, const ScoreRow *b) {
+    return !strcmp(a->kind, b->kind) && !strcmp(a->metric, b->metric) && !strcmp(a->stage, b->stage);
+}
+
+static int same_line(const ScoreRow *a, const ScoreRow *b) {
+    return !strcmp(a->weights, b->weights) && !strcmp(a->objective, b->objective);
+}
+
+// Add the mean over all tasks of one kind, at the C of row r, to a series. The tasks are independent, so
+// their half intervals add in squares.
+static void add_mean(Trace *s, const ScoreRow *row, size_t n, const ScoreRow *r) {
+    double sum = 0, lo = 0, hi = 0, tasks = 0;
+    for (const ScoreRow *q = row; q < row + n; q++)
+        if (same_kind(q, r) && same_line(q, r) && q->C == r->C)
+            tasks++, sum += q->value, lo += pow(q->value - q->lo, 2), hi += pow(q->hi - q->value, 2);
+    sum /= tasks, lo = sum - sqrt(lo) / tasks, hi = sum + sqrt(hi) / tasks;
+    add_interval(s, r->C, 100 * sum, 100 * lo, 100 * hi, r->weights);
+}
+
+// Add the line of row r: what models of one objective score with the same weights, by ascending C.
+static void add_score_line(Plot *p, const ScoreRow *row, size_t n, const ScoreRow *r, const char *how,
+                           const char *colour) {
+    Trace line = {0}, *to;
+    for (const ScoreRow *next = row; next;) {
+        double last = line.n ? line.mark[line.n - 1].x : 0;
+        next = NULL;
+        for (const ScoreRow *q = row; q < row + n; q++)
+            if (same_kind(q, r) && same_line(q, r) && q->C > last && (!next || q->C < next->C)) next = q;
+        if (next) add_mean(&line, row, n, next);
+    }
+    to = add_trace(p, how, colour, "");
+    if (!strcmp(how, "line")) snprintf(to->name, sizeof to->name, "%s", r->objective);
+    for (size_t i = 0; i < line.n; i++) add_mark(to, line.mark[i].x, line.mark[i].y, NULL);
+    to = add_trace(p, "dot", colour, "");
+    to->mark = line.mark, to->n = line.n;
+}
+
+// A plot for each kind of score after each stage: a colour for each objective, and lines for what was
+// trained, for token vectors alone and for the untrained shape.
+static void plot_scores(Plots *all, const ScoreRow *row, size_t n) {
+    static const char *const weights[] = {"trained", "token vectors only", "untrained"};
+    static const char *const how[] = {"line", "dash", "dots"};
+    char figure[60];
+    for (const ScoreRow *kind = row; kind < row + n; kind++) {
+        const ScoreRow *first = row;
+        ptrdiff_t objectives = 0;
+        while (!same_kind(first, kind)) first++;
+        if (first < kind) continue; // drawn already
+        snprintf(figure, sizeof figure, "scores-%s", kind->kind);
+        for (char *c = figure; *c; c++) *c = *c == ' ' ? '-' : *c;
+        const Group words = {.objective = kind->stage, .data = kind->metric};
+        Plot *p = add_plot(all, figure, "", &words, 1, compute_label(), 1, "mean over the tasks, %", 0);
+        snprintf(p->title, sizeof p->title, "%s, %s (%s)", kind->kind, kind->metric, kind->stage);
+        for (int w = 0; w < 3; w++) add_trace(p, how[w], "soft", weights[w]);
+        for (const ScoreRow *r = row; r < row + n; r++) {
+            for (first = row; !same_kind(first, kind) || strcmp(first->objective, r->objective);) first++;
+            if (first < r || !same_kind(r, kind)) continue;
+            for (int w = 0; w < 3; w++) {
+                ScoreRow line = *r;
+                strcpy(line.weights, weights[w]);
+                add_score_line(p, row, n, &line, how[w], group_colour(objectives));
+            }
+            objectives++;
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------
 // the page
 
 static const char page_style[] =
@@ -460,15 +553,16 @@ static void put_data(const Page *page, const Group *g, size_t n) {
     fprintf(html, "<h2>The numbers, and what they rest on</h2>\n<p>L(F, D) = E + A/F<sup>α</sup> + "
             "B/D<sup>β</sup>, where F is the %s of the model%s, D the training %s, and C = F D the compute. "
             "The best split is F<sub>opt</sub> = G C<sup>a</sup> and D<sub>opt</sub> = C<sup>b</sup>/G, with "
-            "a = β/(α+β) and b = α/(α+β). The intervals come from a bootstrap.</p>\n<div class=\"plots\">\n",
+            "a = β/(α+β) and b = α/(α+β). The intervals come from a bootstrap.</p>\n"
+            "<div class=\"plots\">\n",
             reading.columns ? "size" : "training FLOPs per token", reading.with_head ? " with its head" : "",
             reading.columns ? "data" : "tokens");
     for (size_t i = 0; i < n; i++) put_numbers(html, &g[i]);
     fputs("</div>\n", html);
 }
 
-// Write the page: one data set after the other.
-static void put_page(const Page *page, const Fit *fit) {
+// Write the page: one data set after the other, and then a file of scores, if it is not NULL.
+static void put_page(const Page *page, const Fit *fit, const char *scores) {
     fprintf(page->html, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
             "<meta name=\"color-scheme\" content=\"light dark\">\n<title>Scaling law of %zu runs</title>\n"
@@ -478,16 +572,27 @@ static void put_page(const Page *page, const Fit *fit) {
         for (n = 1; i + n < fit->n && !strcmp(g[n].data, g->data);) n++;
         put_data(page, g, n);
     }
+    if (scores) {
+        Plots plots = {0};
+        size_t n;
+        const ScoreRow *row = read_scores(scores, &n);
+        plot_scores(&plots, row, n);
+        fputs("<h1>What the models are worth</h1>\n<p>Scores of dev/eval against the compute of the run, with "
+              "95% intervals over the test examples.</p>\n<div class=\"plots\">\n", page->html);
+        for (size_t i = 0; i < plots.n; i++) draw(page, &(Plots){1, &plots.plot[i]}); // each with its own axes
+        fputs("</div>\n", page->html);
+    }
     fputs("</body>\n</html>\n", page->html);
 }
 
 typedef struct {
     FitSettings fit; // first, so that the offsets in fit_options are right
-    const char *svg;
+    const char *svg, *scores;
 } PlotSettings;
 
 #define TO(field) .offset = offsetof(PlotSettings, field)
-static Option plot_options[1 + sizeof fit_options / sizeof *fit_options] = {
+static Option plot_options[2 + sizeof fit_options / sizeof *fit_options] = {
+    {"scores", TEXT, FREE, TO(scores), 0, 0, "FILE", "draw these scores of dev/eval --scores too"},
     {"svg", TEXT, FREE, TO(svg), 0, 0, "DIR", "write each plot also as DIR/FIGURE-OBJECTIVE-DATA.svg"},
 }; // plot_main adds those of dev/fit
 #undef TO
@@ -496,7 +601,7 @@ int plot_main(int argc, char **argv) {
     PlotSettings s = {.fit = fit_opt};
     Page page = {0};
     char *text;
-    size_t size, n = 1;
+    size_t size, n = 2;
     program = "plot";
     for (const Option *o = fit_options; o->name; o++)
         if (strcmp(o->name, "json") && strcmp(o->name, "predict") && strcmp(o->name, "hours") &&
@@ -514,7 +619,7 @@ int plot_main(int argc, char **argv) {
     if (page.dir && mkdir(page.dir, 0777) && errno != EEXIST)
         die("--svg %s: cannot make this folder: %s", page.dir, strerror(errno));
     page.html = text_open(&text, &size); // so that a page is printed whole or not at all
-    put_page(&page, &fit);
+    put_page(&page, &fit, s.scores);
     text_close(page.html);
     fwrite(text, 1, size, stdout);
     free(text);

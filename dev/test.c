@@ -2134,6 +2134,39 @@ static void put_plot_rows(FILE *f, Law law, const char *objective, const char *d
     }
 }
 
+// Scores of two tasks and two budgets: means of the tasks at 40 and 60, with intervals whose halves add in squares;
+// without a budget, no mark.
+static void test_plot_scores(void) {
+    const char head[] = "model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens,stage\n";
+    FILE *f = fopen(scratch("scores.csv"), "w");
+    fputs(head, f);
+    for (int big = 0; big < 2; big++)
+        for (int task = 0; task < 2; task++)
+            fprintf(f, "m,trained,t%d,pairs,average precision,%g,%g,%g,mlm,%g,1,1,pretrained\n", task,
+                    0.3 + 0.2 * big + 0.2 * task, 0.27 + 0.2 * big + 0.16 * task, 0.33 + 0.2 * big + 0.24 * task,
+                    big ? 1e13 : 1e12);
+    fputs("m,trained,t0,pairs,average precision,.9,.8,.95,mlm,,,,pretrained\n", f), fclose(f);
+    size_t n;
+    Plots plots = {0};
+    const ScoreRow *row = read_scores(scratch("scores.csv"), &n);
+    check(n == 4, "scores: %zu rows with a C", n);
+    plot_scores(&plots, row, n);
+    check(plots.n == 1, "scores: %zu plots", plots.n);
+    const Trace *dots = NULL;
+    for (size_t i = 0; i < plots.plot[0]->n; i++)
+        if (!strcmp(plots.plot[0]->trace[i].how, "dot") && plots.plot[0]->trace[i].n) dots = &plots.plot[0]->trace[i];
+    check(dots && dots->n == 2 && dots->mark[0].x == 1e12 && dots->mark[1].x == 1e13, "scores: no two marks");
+    for (int big = 0; dots && big < 2; big++) // halves of 3 and 7 points: sqrt(9 + 49) / 2 = 3.808
+        check(fabs(dots->mark[big].y - 40 - 20 * big) < 1e-9 &&
+              fabs(dots->mark[big].y - dots->mark[big].lo - sqrt(58) / 2) < 1e-9 &&
+              fabs(dots->mark[big].hi - dots->mark[big].y - sqrt(58) / 2) < 1e-9, "scores: %g, %g … %g",
+              dots->mark[big].y, dots->mark[big].lo, dots->mark[big].hi);
+    check(shell("dev/plot dev/points/village.csv --draws 0 --scores @/scores.csv | "
+                "grep -q 'pairs, average precision (pretrained)'") == 0, "scores: not on the page");
+    check_refused(1, "is not a file of scores",
+                  "dev/plot dev/points/village.csv --draws 0 --scores dev/points/village.csv");
+}
+
 // Pages: two objectives on data with an odd name, and a group that has no law.
 static void test_plot_pages(void) {
     static const char odd[] = "\"x<b>&, \"\"y\"\"\"";
@@ -2260,6 +2293,7 @@ static const Test tests[] = {
     {"plot places", test_plot_places, 0},
     {"plot curves", test_plot_curves, 0},
     {"plot quotient", test_plot_quotient, 0},
+    {"plot scores", test_plot_scores, 0},
     {"plot pages", test_plot_pages, 0},
     {"plot table", test_plot_table, 0},
     {"sweep ladder", test_sweep_ladder, 0},
