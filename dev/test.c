@@ -2102,7 +2102,7 @@ static void test_plot_quotient(void) {
     fit_opt.draws = 1000;
     char *text;
     draw_figure(figure_quotient, g, 2, &text);
-    double x0, x1, y10, y100, x, y, out;
+    double x0 = 0, x1 = 0, y10 = 0, y100 = 0, x = 0, y = 0, out = 0;
     char *s = strstr(strstr(text, "<svg x="), "<path class=\"band soft\" d=\"");
     check(s && sscanf(s, "<path class=\"band soft\" d=\"M%lf %lfL%lf %*fL%*f %lf", &x0, &y100, &x1, &y10) == 4, "no ruler");
     s = s ? strstr(s, "<path class=\"line s2\" d=\"M0 0M") : NULL;
