@@ -7,30 +7,21 @@
 #   dev/family.sh points RUNS          the loss points of what has finished, as CSV
 #
 #   dev/family.sh ratios data/mix runs | xargs -P 2 -I{} sh -c '{}'      two at a time, on two cores
-#
 # PREFIX_train.bin and PREFIX_val.bin are the text, RUNS a folder for the runs. Rows and rate follow one rule, fixed
 # beforehand: 8 rows a step below 5 million tokens, 16 below 30 million, then 32; rate 0.064 / sqrt(channels), times
 # the fourth root of rows / 16.
 set -eu
-die() { echo "family.sh: $*" >&2; exit 2; }
-usage="ratios|recipes|masks PREFIX RUNS, or points RUNS"
-stage=${1:-}
-case $stage in
-ratios | recipes | masks) [ $# = 3 ] || die "$usage" ;;
-points)
-    [ $# = 2 ] || die "$usage"
-    find "$2" -name result.csv | LC_ALL=C sort | xargs awk 'NR == 1 || FNR == 2'
-    exit ;;
-*) die "$usage" ;;
+case ${1:-}$# in
+ratios3 | recipes3 | masks3) ;;
+points2) find "$2" -name result.csv | LC_ALL=C sort | xargs awk 'NR == 1 || FNR == 2'; exit ;;
+*) echo "family.sh: ratios|recipes|masks PREFIX RUNS, or points RUNS" >&2; exit 2 ;;
 esac
-
-exec awk -v stage="$stage" -v prefix="$2" -v runs="$3" '
-function floor(x) { return int(x) }
+exec awk -v stage="$1" -v prefix="$2" -v runs="$3" '
 # The shape of rung i of the ladder of train_optibert.c: layers L, channels W; F: its F_N in rows of 128 tokens, N: its
 # parameters without the embedding.
 function shape(i,   s, H) {
     split(ladder[i], s, "x"); L = s[1]; W = s[2]
-    H = floor((W * 8 + 24) / 48) * 16; if (H < 16) H = 16
+    H = int((W * 8 + 24) / 48) * 16; if (H < 16) H = 16
     N = L * (4 * W * W + 3 * W * H); F = 6 * N + 12 * L * W * 128
 }
 function run(name, objective, C, seed, more,   D, rows) {
@@ -55,7 +46,7 @@ function ratios(C, seeds, sizes,   k, o, middle, i, seed) {
         middle = nearest(C, 0, o == 1 ? 8.54e-4 * C ^ 0.680 : 0.0358 * C ^ 0.594) # the optima of train_optibert.c
         for (seed = 1; seed <= seeds; seed++)
             for (k = 0; k < sizes; k++) {
-                i = middle + k - floor(sizes / 2)
+                i = middle + k - int(sizes / 2)
                 if (i < 1) i += sizes
                 shape(i); run(o == 1 ? "mlm" : "ntp", o == 1 ? "mlm" : "ntp", C, seed, "")
             }
