@@ -46,8 +46,7 @@ function ratios(C, seeds, sizes,   k, o, middle, i, seed) {
         middle = nearest(C, 0, o == 1 ? 8.54e-4 * C ^ 0.680 : 0.0358 * C ^ 0.594) # the optima of train_optibert.c
         for (seed = 1; seed <= seeds; seed++)
             for (k = 0; k < sizes; k++) {
-                i = middle + k - int(sizes / 2)
-                if (i < 1) i += sizes
+                i = middle + k - int(sizes / 2); if (i < 1) i += sizes
                 shape(i); run(o == 1 ? "mlm" : "ntp", o == 1 ? "mlm" : "ntp", C, seed, "")
             }
     }
