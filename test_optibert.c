@@ -2036,7 +2036,7 @@ static void test_full_disk(void) {
     make_data();
     check_exit(0, RUN TINY "--steps 6 --save-every 2 --out @/roomy");
     const char *more = TINY "--steps 6 --save-every 2 --resume --out @/tight";
-    for (int blocks = 1; blocks < 720; blocks += 47) { // of 512 bytes, or in some shells 1024
+    for (int blocks = 8; blocks < 720; blocks += 47) { // of 512 bytes, or in some shells 1024; clang's OpenMP needs 2
         int code = shell("rm -rf @/tight; (ulimit -f %d; exec ./test_optibert run %s >/dev/null)", blocks, more);
         char *err = slurp(scratch("stderr"), NULL), *end = strchr(err, '\n');
         check(code == 0 || (code == 1 && end && !end[1] && strstr(err, "File too large")),
