@@ -1347,6 +1347,23 @@ static void test_kept_settings(void) {
     }
 }
 
+// A checkpoint of a program that had fewer options goes on if those are not given, and says so if they are.
+static void test_older_checkpoint(void) {
+    Settings s = default_settings;
+    s.steps = 5;
+    char *kept = kept_settings(&s), *line = strstr(kept, "\nmask-style "), *after = strchr(line + 1, '\n');
+    memmove(line, after, strlen(after) + 1);
+    compare_settings(&s, kept); // dies if it differs
+    make_data();
+    check(!strstr(kept, "mask-style") && strstr(kept, "\nsteps 5\n"), "older: the settings are %s", kept);
+    Option *o = find_option(trainer_options, "mask-style");
+    pid_t child = fork();
+    if (child == 0) o->given = 1, freopen("/dev/null", "w", stderr), compare_settings(&s, kept), _exit(0);
+    int status;
+    check(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 1, "older: --mask-style is not refused");
+    free(kept);
+}
+
 // Read main.log: the training loss, learning rate and validation loss of each step (0 where there is none).
 // Returns the number of lines.
 static size_t read_log(const char *path, double trl[41], double lr[41], double tel[41]) {
@@ -2377,6 +2394,7 @@ static const Test tests[] = {
     {"resume: begin, go on, finished", test_resume_always, 0},
     {"resume elsewhere, vocabulary lost", test_resume_elsewhere, 0},
     {"kept settings", test_kept_settings, 0},
+    {"older checkpoint", test_older_checkpoint, 0},
     {"log and result", test_log_and_result, 0},
     {"result rows", test_result_rows, 0},
     {"result before the end", test_result_first, 0},

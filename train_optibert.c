@@ -2263,12 +2263,14 @@ static const char *kept_line(const char *text, const char *name) {
     return "nothing";
 }
 
-// Die, naming the option, if one that decides the numbers is not what the checkpoint kept.
+// Die, naming the option, if one that decides the numbers is not what the checkpoint kept. An older program's
+// checkpoint may lack an option; then its default held, and it must not be given.
 static void compare_settings(const Settings *s, const char *kept) {
     char *now = kept_settings(s);
     for (const Option *o = trainer_options; o->name; o++) {
         const char *is = kept_line(now, o->name), *was = kept_line(kept, o->name);
         int n = (int)strcspn(is, "\n"), m = (int)strcspn(was, "\n");
+        if (!o->given && strcmp(was, "nothing") == 0) continue;
         if (o->kind == BIND && (n != m || strncmp(is, was, (size_t)n)))
             die("--%.*s: the checkpoint has %.*s; leave it out, or choose another --out", n, is, m, was);
     }

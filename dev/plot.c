@@ -561,8 +561,8 @@ static void put_data(const Page *page, const Group *g, size_t n) {
     fputs("</div>\n", html);
 }
 
-// Write the page: one data set after the other, and then a file of scores, if it is not NULL.
-static void put_page(const Page *page, const Fit *fit, const char *scores) {
+// Write the page: one data set after the other, and then the scores, if there are any.
+static void put_page(const Page *page, const Fit *fit, const ScoreRow *score, size_t n_scores) {
     fprintf(page->html, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
             "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
             "<meta name=\"color-scheme\" content=\"light dark\">\n<title>Scaling law of %zu runs</title>\n"
@@ -572,11 +572,9 @@ static void put_page(const Page *page, const Fit *fit, const char *scores) {
         for (n = 1; i + n < fit->n && !strcmp(g[n].data, g->data);) n++;
         put_data(page, g, n);
     }
-    if (scores) {
+    if (n_scores > 0) {
         Plots plots = {0};
-        size_t n;
-        const ScoreRow *row = read_scores(scores, &n);
-        plot_scores(&plots, row, n);
+        plot_scores(&plots, score, n_scores);
         fputs("<h1>What the models are worth</h1>\n<p>Scores of dev/eval against the compute of the run, with "
               "95% intervals over the test examples.</p>\n<div class=\"plots\">\n", page->html);
         for (size_t i = 0; i < plots.n; i++) draw(page, &(Plots){1, &plots.plot[i]}); // each with its own axes
@@ -601,7 +599,8 @@ int plot_main(int argc, char **argv) {
     PlotSettings s = {.fit = fit_opt};
     Page page = {0};
     char *text;
-    size_t size, n = 2;
+    size_t size, n_scores = 0, n = 2;
+    const ScoreRow *score = NULL;
     program = "plot";
     for (const Option *o = fit_options; o->name; o++)
         if (strcmp(o->name, "json") && strcmp(o->name, "predict") && strcmp(o->name, "hours") &&
@@ -615,11 +614,12 @@ int plot_main(int argc, char **argv) {
         fputs(fit_notes, stdout);
         return 0;
     }
+    if (s.scores) score = read_scores(s.scores, &n_scores); // first: fits take a while
     Fit fit = fit_all();
     if (page.dir && mkdir(page.dir, 0777) && errno != EEXIST)
         die("--svg %s: cannot make this folder: %s", page.dir, strerror(errno));
     page.html = text_open(&text, &size); // so that a page is printed whole or not at all
-    put_page(&page, &fit, s.scores);
+    put_page(&page, &fit, score, n_scores);
     text_close(page.html);
     fwrite(text, 1, size, stdout);
     free(text);

@@ -30,7 +30,7 @@ static const Range empty_range = {INFINITY, -INFINITY};
 // One run, or one point of its learning curve. NAN: the file does not say.
 typedef struct {
     double F_N, flops_per_token_head, D, loss; // loss: on the validation set
-    double layers, channels, seq_len, vocab, batch_tokens, steps, lr, mask_rate, seed;
+    double layers, channels, seq_len, vocab, batch_tokens, steps, lr, mask_rate, val_mask_rate, seed;
     double grad_clip, weight_decay, val_floor, val_rows, epochs, budget;
     double val_data, fingerprint; // hashes of these texts, to compare them by
     double F, C;                  // F_N, or with --with-head F_N + F_head; F D
@@ -60,7 +60,7 @@ static const struct {
 } fit_columns[] = {
     COLUMN(flops_per_token_head), COLUMN(layers), COLUMN(channels),
     ALIKE(seq_len), ALIKE(vocab), COLUMN(batch_tokens), COLUMN(steps), COLUMN(lr), ALIKE(mask_rate),
-    COLUMN(seed), ALIKE(grad_clip), ALIKE(weight_decay), COLUMN(val_floor), ALIKE(val_rows), COLUMN(epochs),
+    ALIKE(val_mask_rate), COLUMN(seed), ALIKE(grad_clip), ALIKE(weight_decay), COLUMN(val_floor), ALIKE(val_rows), COLUMN(epochs),
     COLUMN(budget), ALIKE(val_data),
     {"fingerprint", "the data itself (fingerprint)", offsetof(Point, fingerprint), 1},
 };

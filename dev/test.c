@@ -56,7 +56,7 @@ static Group make_group(Law law, int budgets, int sizes, double around, double s
 // A row of a file of points. What is 0 or NULL here gets a default. rest: the columns that older files lack.
 typedef struct {
     const char *objective, *data, *floor, *rest;
-    double channels, F, D, C, batch, steps, lr, seed, loss;
+    double channels, F, D, C, batch, steps, lr, seed, loss, val_mask_rate;
 } Row;
 
 static void put_row(FILE *f, Row r) {
@@ -64,8 +64,9 @@ static void put_row(FILE *f, Row r) {
     fprintf(f, "%s,2,%g,2,176,128,931,160320,100672,%.17g,%.17g,%.17g,%.17g,%g,%g,%.17g,0.2,%g,%.17g,%.17g,",
             r.objective ?: "mlm", r.channels ?: 64, r.F, r.F / 9, r.D, C, r.batch ?: 4096, r.steps ?: 1000,
             r.lr ?: 0.008, r.seed ?: 1, r.loss, r.loss);
-    fprintf(f, "%s,1,1,0.01,0.3,%.17g,%s%s%s%s\n", r.floor ?: "", C, r.data ?: "village_train",
-            r.rest ? "," : "", r.rest ?: "", r.rest ? ",all,0.2" : "");
+    fprintf(f, "%s,1,1,0.01,0.3,%.17g,%s", r.floor ?: "", C, r.data ?: "village_train");
+    if (r.rest) fprintf(f, ",%s,all,%g", r.rest, r.val_mask_rate ?: 0.2);
+    fputc('\n', f);
 }
 
 // Open a file of points. `older`: without the columns that were added later.
@@ -710,12 +711,14 @@ static void test_fit_mixed(void) {
         {"512,w,1,0.1,32,1234567890abcdef", "in val_data:", 3},
         {"512,v,1,0.1,32,1234567890abcdee", "in the data itself (fingerprint):", 3},
         {"512,w,1,0.1,32,0", "in val_data, the data itself", 3},
+        {"512,v,1,0.1,32,1234567890abcdef", "in val_mask_rate:", 3}, // 0.4 instead of 0.2
     };
     for (size_t k = 0; k < LENGTH(cases); k++) {
         FILE *old = open_points(scratch("old.csv"), 1), *new = open_points(scratch("new.csv"), 0);
         put_row(old, (Row){.F = 2e6, .D = 1e6, .loss = 2});
         put_row(new, (Row){.F = 1e6, .D = 1e6, .loss = 2, .rest = "512,v,1,0.1,32,1234567890abcdef"});
-        put_row(new, (Row){.F = 1e6, .D = 1e6, .loss = 2.1, .seed = 2, .rest = cases[k].second});
+        put_row(new, (Row){.F = 1e6, .D = 1e6, .loss = 2.1, .seed = 2, .rest = cases[k].second,
+                           .val_mask_rate = k + 1 < LENGTH(cases) ? 0.2 : 0.4});
         put_row(new, (Row){.F = 1e6, .D = 1e6, .steps = 9, .loss = 2, .rest = "9,x,9,9,9,9"}); // left out
         fclose(old), fclose(new);
         Fit fit = {0};
