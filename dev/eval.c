@@ -1157,7 +1157,7 @@ static Pairs load_pairs(const char *path) {
     return p;
 }
 
-// Train the embedder's weights on pairs, 128 at a time, or as many as fit into the rows.
+// Train the embedder's weights on pairs, 128 at a time, or as many as there is room for.
 static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_t steps) {
     enum { BATCH = 128 };
     size_t C = by->m->c.C, T = by->T, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);

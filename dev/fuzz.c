@@ -117,7 +117,7 @@ static int feed(int reader, const uint8_t *data, size_t n) {
     if (!died && reader == TABLE) read_table(input), rename(input, input_csv), read_table(input_csv);
     if (!died && reader == COMMAND) read_command();
     if (!died && reader == LINES) {
-        Run r = {.s = {.objective = "mlm", .val = {1, &(const char *){input}}}, .c = {.T = 16}, .mask_rate = 0.2};
+        Run r = {.s = {.objective = "mlm", .val = {1, &(const char *){input}}}, .c = {.T = 16}, .val_mask_rate = 0.2};
         cut_log(input, 5), rename(input, input_floor), find_floor(&r);
     }
     while (fuzz_files.n > 0) (fclose)(fuzz_files.p[--fuzz_files.n]);
