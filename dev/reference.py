@@ -5,8 +5,8 @@ A tool for maintainers. It needs PyTorch (1.13 or newer) and numpy; users of the
 for the file it writes is kept beside it.
 
     dev/reference.py                          writes dev/reference.bin, which the test reads
-    dev/reference.py --curve --train data/village_train.bin --val data/village_val.bin --steps 500
-                                              trains the same model, to lay one loss curve on another
+    dev/reference.py --curve --train data/village_train.bin --val data/village_val.bin --steps 80 --against out/main.log
+                                              the run that ./train_optibert --steps 80 made, from the same random numbers
 
 The model below follows the description (README, design), not the C code, and its gradients are
 autograd's. Both uses share it: the reference file is computed in float64, the curves in float32.
@@ -32,6 +32,7 @@ import argparse
 import io
 import math
 import os
+import re
 import signal
 import struct
 import sys
@@ -301,54 +302,107 @@ def read_shard(path):
     return tokens, V, eot
 
 
+def hash3(seed, stream, index):
+    """The C program's random numbers: a hash of (seed, stream, index), of which the last may be an array."""
+    x = np.zeros(np.shape(index), np.uint64)
+    for part in (seed, stream, index):
+        x = x + np.asarray(part, np.uint64) + np.uint64(0x9e3779b97f4a7c15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xbf58476d1ce4e5b9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94d049bb133111eb)
+        x = x ^ (x >> np.uint64(31))
+    return x
+
+
+def uniform(seed, stream, index):
+    return (hash3(seed, stream, index) >> np.uint64(11)).astype(np.float64) * 2.0 ** -53
+
+
+STREAM_INIT, STREAM_MASK, STREAM_SHUFFLE, STREAM_VAL_MASK, VAL_SEED = 1, 2, 3, 4, 1
+
+
+def initial_weights(o, H, V):
+    """Normal by Box and Muller, a pair of numbers for each; those beyond three sigma are passed over."""
+    sizes, w = shapes(o.layers, o.channels, H, V), {}
+    most = int(1.01 * sum(math.prod(s) for s in sizes.values())) + 1000
+    u = uniform(o.seed, STREAM_INIT, np.arange(2 * most))
+    z = np.sqrt(-2 * np.log(1 - u[::2])) * np.cos(6.283185307179586 * u[1::2])
+    z = z[np.abs(z) <= 3]
+    for name, shape in sizes.items():
+        w[name] = torch.ones(shape)
+        if not name.startswith("norm"):  # the last dimension: H for wdown, else C
+            n = math.prod(shape)
+            w[name] = torch.from_numpy((z[:n] * (1 / math.sqrt(shape[-1]))).astype(np.float32)).view(shape)
+            z = z[n:]
+        w[name].requires_grad_()
+    return w
+
+
+def shuffled_row(i, n, seed, epoch):
+    """The i-th of n rows in the order of an epoch: a four-round Feistel network."""
+    bits = 1
+    while 4 ** bits < n:
+        bits += 1
+    mask, x = 2 ** bits - 1, i
+    while True:
+        left, right = x >> bits, x & mask
+        for turn in range(4):
+            key = hash3(seed, STREAM_SHUFFLE, epoch * 4 + turn)
+            left, right = right, left ^ (int(hash3(key, 0, right)) & mask)
+        x = left << bits | right
+        if x < n:
+            return x
+
+
 def curve(o):
+    """The run of ./train_optibert with these options: the same weights, rows and masks."""
     torch.set_num_threads(o.threads)
-    torch.manual_seed(o.seed)
-    rng, causal, T = np.random.default_rng(o.seed), int(o.objective == "ntp"), o.seq_len
+    np.seterr(over="ignore")
+    causal, T = int(o.objective == "ntp"), o.seq_len
     (train, V, eot), (val, val_V, val_eot) = read_shard(o.train), read_shard(o.val)
     if (val_V, val_eot) != (V, eot):
         fail("%s: its vocabulary is not that of %s; use shards that were made together" % (o.val, o.train))
     n_train, n_val = (len(train) - causal) // T, (len(val) - causal) // T
     if min(n_train, n_val) < 1:
         fail("--seq-len %d: a shard holds no row of that length; choose a shorter one" % T)
+    H = o.hidden or max(16, (8 * o.channels + 24) // 48 * 16)  # 8C/3 to the nearest multiple of 16
+    w = initial_weights(o, H, V)
+    optimizer, rows = adamw(w), min(512, n_val)
 
-    C, w = o.channels, {}
-    H = o.hidden or max(16, (8 * C + 24) // 48 * 16)  # 8C/3 to the nearest multiple of 16
-    for name, shape in shapes(o.layers, C, H, V).items():
-        w[name], sigma = torch.ones(shape), 1 / math.sqrt(shape[-1])  # the last dimension: H for wdown, else C
-        if not name.startswith("norm"):
-            torch.nn.init.trunc_normal_(w[name], 0, sigma, -3 * sigma, 3 * sigma)
-        w[name].requires_grad_()
-    optimizer = adamw(w)
-
-    def batch_of(shard, which, rng):
+    def batch_of(shard, which, seed, stream, first):
+        """Rows of a shard; the first of them has the number `first` in the run, or in the validation set."""
         tokens = np.stack([shard[i * T:i * T + T + causal] for i in which]).astype(np.int64)
-        return shift_rows(tokens) if causal else mask_rows(tokens, eot, V, o.mask_rate, rng)
+        if causal:
+            return shift_rows(tokens)
+        places = (first + np.arange(len(which)))[:, None] * T + np.arange(T)
+        selected = (uniform(seed, stream, places) < o.mask_rate) & (tokens != eot)
+        return as_batch(np.where(selected, V, tokens), np.flatnonzero(selected), tokens[selected])
 
-    fixed, n = np.random.default_rng(1), min(256, n_val)  # validation: evenly spaced rows, the same masks in every run
-    which = [i * n_val // n for i in range(n)]
-    val_batches = [batch_of(val, which[i:i + o.batch], fixed) for i in range(0, len(which), o.batch)]
+    def validation():
+        which = [int(r * n_val / rows) for r in range(rows)]
+        with torch.no_grad():
+            losses = torch.cat([forward(w, o.heads, eot, causal, *batch_of(
+                val, which[i:i + o.batch], VAL_SEED, STREAM_VAL_MASK, i)) for i in range(0, rows, o.batch)])
+        return losses.double().mean().item()
 
-    def row_numbers():
-        while True:  # each epoch in an order of its own
-            yield from rng.permutation(n_train)
-
-    order = row_numbers()
-    print("reference.py: %d parameters, hidden %d, %d training rows, %d threads"
-          % (sum(t.numel() for t in w.values()), H, n_train, torch.get_num_threads()), file=sys.stderr)
-    for step in range(o.steps + 1):
-        if step % o.val_every == 0 or step == o.steps:
-            with torch.no_grad():
-                losses = torch.cat([forward(w, o.heads, eot, causal, *b) for b in val_batches])
-            print("s:%d tel:%.6f" % (step, losses.double().mean().item()), flush=True)
-        if step == o.steps:
-            break
-        batch = batch_of(train, [next(order) for _ in range(o.batch)], rng)
-        loss = forward(w, o.heads, eot, causal, *batch).sum() / max(1, len(batch[1]))
+    log = {"s:0 tel": validation()}
+    for step in range(o.steps):
+        first = step * o.batch
+        which = [shuffled_row(i % n_train, n_train, o.seed, i // n_train) for i in range(first, first + o.batch)]
+        batch = batch_of(train, which, o.seed, STREAM_MASK, first)
+        loss = forward(w, o.heads, eot, causal, *batch).mean()
         if not math.isfinite(loss.item()):
-            fail("step %d: the loss is %f; try a lower --lr" % (step, loss.item()))
+            fail("step %d: the loss is %f; try a lower --lr" % (step + 1, loss.item()))
         train_step(w, optimizer, learning_rate(step, o.steps, o.lr), loss)
-        print("s:%d trl:%.6f" % (step, loss.item()), flush=True)
+        log["s:%d trl" % (step + 1)] = loss.item()
+    log["s:%d tel" % o.steps] = validation()
+    for key, value in log.items():
+        print("%s:%.6f" % (key, value))
+    if o.against:
+        ours = {m[1]: float(m[2]) for m in re.finditer(r"(s:\d+ t[re]l):(\S+)", open(o.against).read())}
+        if missing := log.keys() - ours.keys():
+            fail("%s: has no line for %s; train as many steps" % (o.against, min(missing)))
+        worst = max(log, key=lambda k: abs(ours[k] - log[k]))
+        print("largest difference from %s: %.1e, at %s" % (o.against, abs(ours[worst] - log[worst]), worst))
 
 
 def main():
@@ -358,22 +412,24 @@ def main():
     p.add_argument("--curve", action="store_true", help="train on shards and print the losses instead")
     p.add_argument("--train", metavar="SHARD")
     p.add_argument("--val", metavar="SHARD")
+    p.add_argument("--against", metavar="LOG", help="main.log of the C program's run, to compare with")
     p.add_argument("--objective", choices=("mlm", "ntp"), default="mlm")
-    for name, default in dict(layers=4, channels=128, heads=4, seq_len=128, batch=32, steps=500, val_every=100, seed=1).items():
+    for name, default in dict(layers=2, channels=64, heads=2, seq_len=128, batch=32, steps=80, seed=1).items():
         p.add_argument("--" + name.replace("_", "-"), type=int, default=default, metavar="N", help="default %d" % default)
     p.add_argument("--hidden", type=int, default=0, metavar="N", help="default 8/3 of the channels")
     p.add_argument("--threads", type=int, default=2, metavar="N", help="default 2 (OpenBLAS heeds OPENBLAS_NUM_THREADS instead)")
-    p.add_argument("--lr", type=float, default=1e-3, metavar="X", help="peak learning rate, default 1e-3")
+    p.add_argument("--lr", type=float, default=0, metavar="X", help="peak learning rate, default 0.5 / channels")
     p.add_argument("--mask-rate", type=float, default=0.2, metavar="X", help="default 0.2")
     o = p.parse_args()
     if not o.curve:
         return write_reference(o.out)
     if not o.train or not o.val:
         fail("--curve needs --train SHARD and --val SHARD", 2)
-    if min(o.layers, o.channels, o.heads, o.seq_len, o.batch, o.steps, o.val_every, o.threads) < 1:
+    if min(o.layers, o.channels, o.heads, o.seq_len, o.batch, o.steps, o.threads) < 1:
         fail("sizes and counts start at 1", 2)
     if o.channels % (2 * o.heads):
         fail("--channels %d: must be a multiple of twice --heads %d" % (o.channels, o.heads), 2)
+    o.lr = o.lr or 0.5 / o.channels
     curve(o)
 
 
