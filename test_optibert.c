@@ -229,8 +229,8 @@ static float *random_floats(size_t n, uint64_t stream) {
     return p;
 }
 
-// All three products of one size. The first two add nothing (how = 0), another matrix (1), or the output
-// itself (2).
+// All three products of one size. The first two add nothing (how = 0), another matrix (1),
+// or the output itself (2).
 static void check_products(size_t N, size_t C, size_t OC, int how) {
     float *inp = random_floats(N * C, 1), *dinp = random_floats(N * C, 2), *out = random_floats(N * OC, 3);
     float *dout = random_floats(N * OC, 4), *weight = random_floats(OC * C, 5);
@@ -293,8 +293,8 @@ static void test_row_max(void) {
 // ----------------------------------------------------------------------------
 // attention
 
-// Attention and its gradients straight from the definition, in double precision. rows: the positions of the
-// queries.
+// Attention and its gradients straight from the definition, in double precision. rows: the
+// positions of the queries.
 static void plain_attention(double *out, double *lse, double *dq, double *dkv, const float *q,
                             const float *kv, const float *dout, const size_t *rows, const Attention *a) {
     size_t C = a->C, NH = a->NH, HS = C / NH;
@@ -467,7 +467,7 @@ static void open_case(Case *k, const char *name) {
     const int32_t *w = reference(name, "config")->data; // L C NH H T V B causal eot M steps
     Config c = {(size_t)w[0], (size_t)w[1], (size_t)w[2], (size_t)w[3], (size_t)w[4], (size_t)w[5], w[7]};
     *k = (Case){.name = name, .B = (size_t)w[6], .eot = w[8], .steps = (size_t)w[10]};
-    model_alloc(&k->m, &c, k->B, k->B * c.T, MOST_THREADS, NEED_HEAD | NEED_BACKWARD);
+    model_alloc(&k->m, &c, k->B, k->B * c.T, MOST_THREADS, NEED_ALL);
     loader_alloc(&k->l, k->B, k->B, c.T);
     for (const Tensor *t = k->m.tensor; t < k->m.tensor + N_TENSORS; t++)
         memcpy(k->m.params + t->offset, reference(name, t->name)->data, tensor_size(t) * 4);
@@ -576,7 +576,7 @@ enum { SMALL_EOT = 30 };
 
 static void small_open(Small *s, Config c, size_t B, size_t micro) {
     s->c = c;
-    model_alloc(&s->m, &c, B, B * c.T, MOST_THREADS, NEED_HEAD | NEED_BACKWARD);
+    model_alloc(&s->m, &c, B, B * c.T, MOST_THREADS, NEED_ALL);
     loader_alloc(&s->l, B, micro, c.T);
     model_init(&s->m, 3);
     for (size_t i = 0; i < B * (c.T + 1); i++)
@@ -932,8 +932,8 @@ static void check_order(int causal) {
 
 static void test_order(void) { check_order(0), check_order(1); }
 
-// Rows are counted through all files, none crosses from one file to the next, and the checksum covers every
-// byte.
+// Rows are counted through all files, none crosses from one file to the next, and the
+// checksum covers every byte.
 static void test_shards(void) {
     const int32_t gpt2[HEADER + 2] = {SHARD_MAGIC, 1, 3}; // as llm.c writes it, without V
     char bytes[sizeof gpt2];
@@ -981,7 +981,7 @@ static void make_data(void) {
 static void open_small_run(Run *r, Settings s) {
     *r = (Run){.s = s};
     open_data(r), settle(r);
-    model_alloc(&r->m, &r->c, 16, 16 * r->c.T, MOST_THREADS, NEED_HEAD | NEED_BACKWARD), model_init(&r->m, 5);
+    model_alloc(&r->m, &r->c, 16, 16 * r->c.T, MOST_THREADS, NEED_ALL), model_init(&r->m, 5);
     loader_alloc(&r->loader, 16, r->s.micro_batch, r->c.T);
 }
 
@@ -1175,8 +1175,8 @@ static void test_guesses(void) {
 #define STOPPED "./test_optibert stopped "
 #define SHAPE "--layers 2 --channels 20 --heads 2 --hidden 24 --seq-len 16 --batch 6 "
 #define TINY "--train @/t_train.bin --val-rows 9 " SHAPE
-// Run a command in the background until a condition holds (30 seconds at most), send it a signal, and exit
-// as it does.
+// Run a command in the background until a condition holds (30 seconds at most), send it a
+// signal, and exit as it does.
 #define UNTIL(command, condition, signal)                                                                    \
     command " & p=$!; for i in $(seq 3000); do " condition " && break; sleep 0.01; done; kill -" signal      \
             " $p; wait $p"
@@ -1526,9 +1526,9 @@ static void test_plan(void) {
     check_printed("stdout", "--weight-decay ");
     const Config c = {2, 24, 2, 40, 19, 37, 0};
     Model m;
-    model_alloc(&m, &c, 3, 20, 2, NEED_HEAD | NEED_BACKWARD);
+    model_alloc(&m, &c, 3, 20, 2, NEED_ALL);
     size_t used = 4 * m.block * 4 + (size_t)((char *)(m.partial + PARTS * 24) - (char *)m.memory);
-    size_t bytes = model_bytes(&c, 3, 20, 2, NEED_HEAD | NEED_BACKWARD);
+    size_t bytes = model_bytes(&c, 3, 20, 2, NEED_ALL);
     check(bytes >= used && bytes < used + 64, "model_bytes: %zu, used %zu", bytes, used);
     model_free(&m);
 }
@@ -1809,7 +1809,7 @@ static void test_not_finite(void) {
     Vocab v;
     Model m;
     free(open_checkpoint(&r, scratch("wild/checkpoint.bin"), &done, &c, &v));
-    model_alloc(&m, &c, 1, c.T, 1, NEED_HEAD | NEED_BACKWARD), load_checkpoint(&r, &m);
+    model_alloc(&m, &c, 1, c.T, 1, NEED_ALL), load_checkpoint(&r, &m);
     check(done.step > 0 && !not_finite(&m), "not finite: %s of step %d was saved", not_finite(&m), (int)done.step);
     model_free(&m);
 }

@@ -253,8 +253,7 @@ void attention_forward(float *out, float *lse, const float *q, const float *kv, 
     }
 }
 
-// Forward: s = scale q kᵀ, p = softmax(s), y = p v. It follows (Dao et al., arXiv 2205.14135, appendix B)
-// that
+// Forward: s = scale q kᵀ, p = softmax(s), y = p v. It follows (Dao et al., arXiv 2205.14135, appendix B) that
 //     dv = pᵀ dy
 //     dp = dy vᵀ
 //     ds = p (dp - Σ over keys of p dp)
@@ -363,9 +362,9 @@ void embedding_forward(float *out, const int32_t *tokens, const float *wte, size
     for (size_t i = 0; i < N; i++) memcpy(out + i * C, wte + (size_t)tokens[i] * C, C * sizeof *out);
 }
 
-// dwte[token] (V+1,C) += dout (N,C), summed over the positions that hold the token. The threads divide the
-// columns and not the positions: then no two of them write to the same number, and the order of each sum is
-// fixed.
+// dwte[token] (V+1,C) += dout (N,C), summed over the positions that hold the token. The threads
+// divide the columns and not the positions: then no two of them write to the same number, and the
+// order of each sum is fixed.
 void embedding_backward(float *dwte, const float *dout, const int32_t *tokens, size_t N, size_t C) {
     #pragma omp for schedule(static)
     for (size_t c0 = 0; c0 < C; c0 += 16) {
@@ -435,9 +434,9 @@ double flops_per_token_head(const Config *c, double mask_rate) {
     return 6 * (c->causal ? 1 : mask_rate) * (double)c->C * (double)c->V;
 }
 
-// The sizes that --flops alone chooses from, that the sweep trains and that plans name. F_N grows by about 1.5
-// from one to the next: width from 16 channels, depth from two layers (models with one stall), to the shape of
-// BERT-base.
+// The sizes that --flops alone chooses from, that the sweep trains and that plans name. F_N grows by
+// about 1.5 from one to the next: width from 16 channels, depth from two layers (models with one stall),
+// to the shape of BERT-base.
 typedef struct {
     size_t L, C; // layers, channels
 } Shape;
@@ -474,11 +473,10 @@ typedef struct {
 } Optimum;
 static const Optimum optimum[2] = {{8.54e-4, 0.680, 4e11, 5e13}, {0.0358, 0.594, 4e11, 1.6e13}};
 
-// The multiply-adds, as FLOPs, that a pass over N tokens with M predictions really makes in its matrix
-// products and its attention, recomputation left out. It is less than F_N says because only M rows go all the
-// way through the last layer: see layer_forward. Attention is counted whole here too, T keys a query, though
-// a query sees only its own document: with short documents the GFLOP/s in the log are higher than what is
-// done.
+// The multiply-adds, as FLOPs, that a pass over N tokens with M predictions really makes in its matrix products
+// and its attention, recomputation left out. It is less than F_N says because only M rows go all the way
+// through the last layer: see layer_forward. Attention is counted whole here too, T keys a query, though a
+// query sees only its own document: with short documents the GFLOP/s in the log are higher than what is done.
 double executed_flops(const Config *c, double N, double M) {
     double C = (double)c->C, H = (double)c->H, T = (double)c->T;
     double saved = (N - M) * (6 * (2 * C * C + 3 * C * H) + 12 * C * T);
@@ -550,7 +548,7 @@ static float *take_floats(Arena *a, size_t n) {
 }
 
 // What a model needs room for, besides the forward pass of the encoder.
-enum { NEED_HEAD = 1, NEED_BACKWARD = 2 };
+enum { NEED_HEAD = 1, NEED_BACKWARD = 2, NEED_ALL = 3 };
 
 // Give every activation its place in m->memory, or just count while that is NULL. Returns the floats needed.
 static size_t place_activations(Model *m, int threads, int needs) {
@@ -610,7 +608,8 @@ void model_alloc(Model *m, const Config *c, size_t B, size_t M, int threads, int
     *m = (Model){.c = *c, .max_B = B, .max_M = M};
     m->block = tensor_table(m->tensor, c);
     m->params = alloc_or_die(m->block * (needs & NEED_BACKWARD ? 4 : 1) * sizeof(float));
-    if (needs & NEED_BACKWARD) m->grads = m->params + m->block, m->m = m->grads + m->block, m->v = m->m + m->block;
+    if (needs & NEED_BACKWARD)
+        m->grads = m->params + m->block, m->m = m->grads + m->block, m->v = m->m + m->block;
     m->memory = alloc_or_die(place_activations(m, threads, needs) * sizeof(float));
     place_activations(m, threads, needs);
     size_t HS = c->C / c->NH;
@@ -848,9 +847,8 @@ double learning_rate(double peak, size_t step, size_t steps) {
 // ----------------------------------------------------------------------------
 // data: token shards, rows, documents, masks, batches, the vocabulary
 
-// FNV-1a over 32-bit words, a running checksum: begin with CHECKSUM_START and go on with the last result.
-// Data that comes in parts has the same checksum as a whole if each part but the last is a multiple of 4
-// bytes.
+// FNV-1a over 32-bit words, a running checksum: begin with CHECKSUM_START and go on with the last result. Data
+// that comes in parts has the same checksum as a whole if each part but the last is a multiple of 4 bytes.
 #define CHECKSUM_START 0xcbf29ce484222325u
 static uint64_t checksum_add(uint64_t sum, const void *data, size_t bytes) {
     const char *p = data;
@@ -1388,7 +1386,7 @@ static int run_training(Run *r) {
         if (validated) validate(r), fprintf(log, "s:%zu tel:%.6f\n", step, done->val_loss);
         const char *where = !isfinite(loss + norm) || saving || validated ? not_finite(&r->m) : NULL;
         if (where || !isfinite(loss + norm) || !isfinite(done->val_loss))
-            die("step %zu: no longer finite: %s; try a smaller --lr than %g", step, where ? where : "the loss", s->lr);
+            die("step %zu: no longer finite: %s; try a smaller --lr than %g", step, where ?: "the loss", s->lr);
         done->step = step;
         done->seconds = before + now_seconds() - began;
         if (step == 1 || step % every == 0 || validated) {
@@ -1446,8 +1444,8 @@ static void best_tokens(const float *logits, size_t V, int *best, int k) {
     }
 }
 
-// Print the beginnings of three documents of the validation set, masked as in validation, and the model's
-// guesses.
+// Print the beginnings of three documents of the validation set, masked as in
+// validation, and the model's guesses.
 static void show_guesses(Run *r) {
     const Vocab *v = &r->vocab;
     size_t T = r->c.T, show = 28;
@@ -1512,9 +1510,9 @@ static void show_guesses(Run *r) {
 //
 //     packed:  | panel 1: row 0, row 1, … row KC-1 | panel 2: row 0, … | …   each row NR numbers
 //
-// Long sums are cut into equal pieces of at most KC; a later piece adds to what is there. Every element of
-// the output is summed in the same order (piece after piece, each from its first p to its last) whoever
-// computes it.
+// Long sums are cut into equal pieces of at most KC; a later piece adds to what is there. Every
+// element of the output is summed in the same order (piece after piece, each from its first p to its
+// last) whoever computes it.
 
 // A vector of VW floats is one register, by the vector extension of GCC and clang: + and * work element by
 // element, and a scalar operand is broadcast. vec_u is the same in memory of any alignment.
@@ -1771,8 +1769,7 @@ static inline float exp_fast(float x) {
 // ----------------------------------------------------------------------------
 // files: written whole or not at all
 
-// A file is written under another name, flushed and renamed: PATH is always the old file or the whole new
-// one.
+// A file is written under another name, flushed and renamed: PATH is always the old file or the whole new one.
 typedef struct {
     FILE *file;
     uint64_t checksum; // of all that was put
@@ -1817,9 +1814,8 @@ void writer_close(Writer *w) {
 // model.bin:       magic, version,                                       model,       checksum
 // checkpoint.bin:  magic, version, length of settings, settings, Progress, model, m, v, checksum
 //
-// model:           shape (7 words), bytes of the vocabulary file, that file; then for each tensor its name
-// (16
-//                  bytes), its shape (3 words) and its weights.
+// model:           shape (7 words), bytes of the vocabulary file, that file; then for each tensor
+//                  its name (16 bytes), its shape (3 words) and its weights.
 //
 // A word is 8 bytes. Text is padded with zeros so that everything is a multiple of 4 bytes.
 #define CHECKPOINT_MAGIC 0x54504b4349545031u
@@ -1940,8 +1936,7 @@ const char *model_path(const char *name) {
     return strcat(strcpy(path, name), "/model.bin");
 }
 
-// Load a model and its vocabulary, with room for B rows of as many tokens as it was trained on, all
-// predicted.
+// Load a model and its vocabulary, with room for B rows of as many tokens as it was trained on, all predicted.
 void load_model(Model *m, Vocab *v, const char *path, size_t B, int needs) {
     Reader r;
     Config c;
@@ -1993,8 +1988,7 @@ static double run_epochs(const Run *r) {
     return (double)r->s.steps * (double)r->s.batch / (double)shards_rows(&r->train, r->c.T, (size_t)r->c.causal);
 }
 
-// The name of data in a result: that of the first file without folder and suffix, and how many more there
-// are.
+// The name of data in a result: that of the first file without folder and suffix, and how many more there are.
 static void data_name(char name[256], const Files *files) {
     const char *base = strrchr(files->path[0], '/');
     size_t n = (size_t)snprintf(name, 200, "%s", base ? base + 1 : files->path[0]);
@@ -2165,8 +2159,8 @@ static Option trainer_options[] = {
     {"hidden", COUNT, BIND, TO(hidden), 1, 1e6, "N", "(8/3 of the channels, to the nearest multiple of 16)"},
     {"seq-len", COUNT, BIND, TO(seq_len), 1, 1e6, "N", "tokens in a row (128)"},
     {"mask-rate", REAL, BIND, TO(mask_rate), 1e-9, 1, "R", "share of the tokens that mlm masks (0.2)"},
-    {"mask-style", TEXT, BIND, TO(mask_style), 0, 0, "NAME", "all: all of them as [MASK]; bert: 80% of them (all)"},
-    {"val-mask-rate", REAL, BIND, TO(val_mask_rate), 1e-9, 1, "R", "… in validation, always as [MASK] (--mask-rate)"},
+    {"mask-style", TEXT, BIND, TO(mask_style), 0, 0, "NAME", "all become [MASK], or as bert does: 80% (all)"},
+    {"val-mask-rate", REAL, BIND, TO(val_mask_rate), 1e-9, 1, "R", "… in validation, all [MASK] (--mask-rate)"},
     {"batch", COUNT, BIND, TO(batch), 1, 1e6, "N", "rows in a step (32)"},
     {"micro-batch", COUNT, BIND, TO(micro_batch), 1, 1e6, "N", "rows in memory at once (the whole batch)"},
     {"steps", COUNT, BIND, TO(steps), 1, 1e12, "N", "how long to train (2000), or:"},
@@ -2291,8 +2285,7 @@ static void complain_and_exit(int code, const char *format, va_list args) {
     exit(code);
 }
 
-// A run that fails says so in one line, "program: file or option: what is wrong; what to do", and exits with
-// 1.
+// A run that fails says so in one line, "program: file or option: what is wrong; what to do", and exits with 1.
 void die(const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -2322,8 +2315,8 @@ double now_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// A program that was built for this CPU's own instructions ends in "Illegal instruction" on one that lacks
-// them.
+// A program that was built for this CPU's own instructions ends in "Illegal
+// instruction" on one that lacks them.
 static void check_cpu(void) {
     int able = 1;
 #ifdef __x86_64__
@@ -2367,8 +2360,9 @@ static double number_in_file(const char *path, int k) {
     return k < 0 && sscanf(word, "%lf", &x) == 1 ? x : NAN;
 }
 
-// What a container grants, by its control group (version 2) or one above it: how many CPUs' worth of time (cpu.max, a
-// quota and a period) or bytes (memory.max); INFINITY: no limit. root: /sys/fs/cgroup; self: /proc/self/cgroup.
+// What a container grants, by its control group (version 2) or one above it: how many CPUs' worth of time
+// (cpu.max, a quota and a period) or bytes (memory.max); INFINITY: no limit. root: /sys/fs/cgroup; self:
+// /proc/self/cgroup.
 double group_limit(const char *root, const char *self, const char *file) {
     char path[PATH_MAX], line[1024], group[1024] = "", *end;
     double least = INFINITY;
@@ -2545,7 +2539,7 @@ static void print_plan(const Run *r) {
     const Config *c = &r->c;
     const Settings *s = &r->s;
     size_t params = parameter_count(c);
-    size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
+    size_t bytes = model_bytes(c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_ALL);
     bytes += s->batch * s->seq_len * LOADER_BYTES;
     bytes += (size_t)omp_get_max_threads() * THREAD_SCRATCH * sizeof(float) + KC * NC * sizeof(float);
     bytes += s->val_rows * 2 * sizeof(double) + r->vocab.size + r->vocab.V * (sizeof(char *) + 1);
@@ -2587,7 +2581,8 @@ static void print_plan(const Run *r) {
 // Make a folder and those above it.
 void make_folders(const char *dir) {
     char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s", dir) >= PATH_MAX) die("%.40s…: this path is too long; choose another", dir);
+    if (snprintf(path, sizeof path, "%s", dir) >= PATH_MAX)
+        die("%.40s…: this path is too long; choose another", dir);
     for (char *p = path + 1; *p; p++)
         if (*p == '/') *p = 0, mkdir(path, 0777), *p = '/';
     if (mkdir(path, 0777) && errno != EEXIST) die("%s: cannot make this folder: %s", dir, strerror(errno));
@@ -2672,7 +2667,7 @@ static int open_run(Run *r) {
     if (!exists && !s->dry_run) lock_directory(s->out);
     print_plan(r);
     if (s->dry_run) return 1;
-    model_alloc(&r->m, &r->c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
+    model_alloc(&r->m, &r->c, s->micro_batch, run_predicted(r), omp_get_max_threads(), NEED_ALL);
     loader_alloc(&r->loader, s->batch, s->micro_batch, r->c.T);
     if (kept) {
         load_checkpoint(&reader, &r->m);
@@ -2695,7 +2690,7 @@ static void print_expected_time(const Run *r) {
     char text[32];
     c.L = MIN(c.L, 2), c.T = MIN(c.T, 4096);
     size_t rows = MAX(1, MIN(r->s.micro_batch, 4096 / c.T));
-    model_alloc(&m, &c, rows, most_predicted(&c, rows, r->mask_rate), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
+    model_alloc(&m, &c, rows, most_predicted(&c, rows, r->mask_rate), omp_get_max_threads(), NEED_ALL);
     model_init(&m, r->s.seed);
     loader_alloc(&l, rows, rows, c.T);
     load_training(&l, &r->train, &c, rows, rows, r->s.seed, 0, r->s.mask_rate);

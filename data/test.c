@@ -162,8 +162,8 @@ static size_t naive_encode(const Vocab *v, const char *s, size_t n, uint16_t *id
     return count;
 }
 
-// A vocabulary of all bytes in an odd order, random strings of three letters (equal ones among them), and end
-// of text.
+// A vocabulary of all bytes in an odd order, random strings of three letters (equal ones
+// among them), and end of text.
 static Encoder random_encoder(size_t V, uint64_t seed) {
     Vocab v = byte_vocab(V);
     Encoder e;
@@ -248,10 +248,10 @@ static size_t naive_learn(Vocab *v, const char *s, size_t n, size_t V, uint16_t 
     return count;
 }
 
-// Texts to learn from, at most 200000 bytes. k < 3: words, some far more often than others; 3 to 5: long
-// pieces of two to four letters, with many ties; 6 and 7: any bytes, so few pairs occur twice; 8: spaces and
-// their neighbours; 9: one letter; 10: pieces of 255 and of 256 bytes; 11: more pairs than the hash table
-// begins with.
+// Texts to learn from, at most 200000 bytes. k < 3: words, some far more often than others; 3 to 5:
+// long pieces of two to four letters, with many ties; 6 and 7: any bytes, so few pairs occur twice; 8:
+// spaces and their neighbours; 9: one letter; 10: pieces of 255 and of 256 bytes; 11: more pairs than
+// the hash table begins with.
 static size_t text_to_learn(char *s, int k) {
     static const char *const words[] = {"the", "cat", "sat", "on", "then", "there", "a", "banana", "ananas",
                                         "1999", "aaaaaaa", "abcabc", "bcabca", "...", "h\xc3\xa9las", "x+x"};
@@ -730,8 +730,8 @@ static BruteForce brute_force(const VillageWorld *w, const uint16_t *x, const ch
     return f;
 }
 
-// village_row gives what brute force gives, for rows cut anywhere out of a text, with few and many tokens
-// hidden.
+// village_row gives what brute force gives, for rows cut anywhere out of a text, with
+// few and many tokens hidden.
 static void test_village_row(void) {
     VillageWorld *w = village_world(&tiny_language, 3, 3, 1);
     VillageText text;
@@ -765,8 +765,7 @@ static void test_village_row(void) {
     village_world_free(w);
 }
 
-// Is `count` of n draws what probability p gives? Within 5 standard deviations, and a little for small
-// numbers.
+// Is `count` of n draws what probability p gives? Within 5 standard deviations, and a little for small numbers.
 static int likely_count(double count, double n, double p) {
     return fabs(count - n * p) < 5 * sqrt(n * p) + 3;
 }

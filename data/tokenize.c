@@ -266,9 +266,9 @@ void bpe_shuffle(Texts *t, uint64_t seed) {
     free(old);
 }
 
-// Text of `total` bytes should be cut at `target`, but can only be cut at `before` or at `after`. Returns the
-// nearer of the two that leaves between half and twice the validation text that was asked for; 0 if neither
-// does.
+// Text of `total` bytes should be cut at `target`, but can only be cut at `before` or at `after`.
+// Returns the nearer of the two that leaves between half and twice the validation text that was
+// asked for; 0 if neither does.
 static size_t bpe_nearer_cut(size_t before, size_t after, size_t target, size_t total) {
     size_t wanted = total - target;
     int before_fits = before > 0 && total - before <= 2 * wanted, after_fits = 2 * (total - after) >= wanted;
@@ -468,8 +468,8 @@ static void bpe_learner_open(BpeLearner *b, const StringTable *words, size_t byt
     }
 }
 
-// Give the next id to the string that consists of these two. The vocabulary is put together as the file that
-// it will be.
+// Give the next id to the string that consists of these two. The vocabulary is put together as
+// the file that it will be.
 static void bpe_add_token(Vocab *v, const char *left, size_t n_left, const char *right, size_t n_right) {
     char *s = v->file + v->size + 1;
     s[-1] = (char)(v->length[v->V] = (unsigned char)(n_left + n_right));

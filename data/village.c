@@ -27,9 +27,8 @@ computes it.
 // What fills a slot. All kinds but the last two depend on the person the document is about.
 enum { VILLAGE_FIRST, VILLAGE_LAST, VILLAGE_SEX, VILLAGE_FACT, VILLAGE_FREE, VILLAGE_PLAIN };
 
-// The words that can fill one kind of slot. With endings, they are all words combined with all endings. No
-// word may be in two classes, or be in a class and also a plain word of a template: that keeps the floor
-// simple.
+// The words that can fill one kind of slot. With endings, they are all words combined with all endings. No word
+// may be in two classes, or be in a class and also a plain word of a template: that keeps the floor simple.
 typedef struct {
     const char *name;
     int kind;
@@ -173,9 +172,8 @@ size_t village_pick(const double *cdf, size_t n, double u) {
     return low;
 }
 
-// The token of a word with an ending; a new one, without a class yet, if there is none. Its string begins
-// with a space, except for punctuation and end of text. The vocabulary is put together as the file that it
-// will be.
+// The token of a word with an ending; a new one, without a class yet, if there is none. Its string begins with
+// a space, except for punctuation and end of text. The vocabulary is put together as the file that it will be.
 static int village_token(VillageWorld *w, const char *word, size_t n_word, const char *end, size_t n_end) {
     Vocab *v = &w->vocab;
     size_t id = v->V, space = strchr(".,<", word[0]) == NULL, n = space + n_word + n_end;
@@ -292,8 +290,8 @@ static void village_add_people(VillageWorld *w, double zipf) {
     village_distribution(w->person_prob, w->person_cdf, w->people);
 }
 
-// Make the world of a language, a seed and a number of people. The n-th person is met with probability
-// ∝ n^-zipf.
+// Make the world of a language, a seed and a number of people. The n-th person is met
+// with probability ∝ n^-zipf.
 VillageWorld *village_world(const VillageLanguage *language, uint64_t seed, size_t people, double zipf) {
     VillageWorld *w = alloc_or_die(sizeof *w);
     w->seed = seed, w->people = people;

@@ -342,7 +342,7 @@ static void bench_step(const Config *c, size_t B, int csv) {
     Loader l;
     Sample step, peak;
     char shape[128];
-    model_alloc(&m, c, B, most_predicted(c, B, 0.2), omp_get_max_threads(), NEED_HEAD | NEED_BACKWARD);
+    model_alloc(&m, c, B, most_predicted(c, B, 0.2), omp_get_max_threads(), NEED_ALL);
     loader_alloc(&l, B, B, c->T);
     model_init(&m, 1);
     for (size_t i = 0; i < B * c->T; i++) l.tokens[i] = (uint16_t)(uniform(1, 1, i) * (double)c->V);

@@ -28,10 +28,10 @@ enum { STREAM_RESAMPLE = 400, STREAM_SHOTS, STREAM_MEANS, STREAM_HEAD };
 // ----------------------------------------------------------------------------
 // --fill
 
-// Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the space
-// before it. ids has room for n + 2 where text has n bytes; masked gets the places of the [MASK]s, *n_masked
-// of them. Returns the number of ids. Text for a vocabulary of whole words begins with a space, as all its
-// words do.
+// Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the
+// space before it. ids has room for n + 2 where text has n bytes; masked gets the places of the [MASK]s,
+// *n_masked of them. Returns the number of ids. Text for a vocabulary of whole words begins with a
+// space, as all its words do.
 size_t eval_encode(const Encoder *e, const char *text, int32_t *ids, size_t *masked, size_t *n_masked) {
     static const char mask[] = "[MASK]";
     const Vocab *v = &e->vocab;
@@ -854,8 +854,8 @@ static Scored scored_again(const Scored *s, const char *metric, Metric *f) {
     return t;
 }
 
-// The classes that logistic regression predicts from features x (n,D), after `most` examples of each class or
-// all of them.
+// The classes that logistic regression predicts from features x (n,D), after `most` examples of
+// each class or all of them.
 static Scored score_logreg(const Task *task, const float *x, size_t D, size_t most, const char *kind) {
     size_t runs = most && task->n_train ? 10 : 1, *train, *test, n_train, n_test;
     Scored s = scored_make(task, runs, kind, "accuracy", accuracy);

@@ -164,12 +164,11 @@ static void put_characters(FILE *f, const Vocab *v, size_t id) {
 }
 
 // The library's BPE needs to know which two tokens each merge joins. We only know the strings, but that is
-// enough. Whatever text surrounds a string, if no token crosses its ends, encoding joins the bytes between
-// them in the same order as if the string stood alone. So before its last join it is always the same two
-// tokens: those that it is encoded as when its own id is taken away. (If these are not two, no text is ever
-// encoded as this token.) The library joins one pair at a time and we join all equal pairs at once. This is
-// the same as long as what a token is made of comes before it, so that no join makes a pair with a lower id
-// possible.
+// enough. Whatever text surrounds a string, if no token crosses its ends, encoding joins the bytes between them
+// in the same order as if the string stood alone. So before its last join it is always the same two tokens:
+// those that it is encoded as when its own id is taken away. (If these are not two, no text is ever encoded as
+// this token.) The library joins one pair at a time and we join all equal pairs at once. This is the same as
+// long as what a token is made of comes before it, so that no join makes a pair with a lower id possible.
 static void put_merges(FILE *f, Encoder *e, const char *path) {
     const Vocab *v = &e->vocab;
     const char *separator = "";
@@ -214,9 +213,9 @@ static void check_tokens(const Encoder *e, const char *path) {
             "data/tokenize", path, wrong);
 }
 
-// Text is encoded by merges; or, if the vocabulary has whole words, longest match first, and then text begins
-// with a space, and spaces that are too many are dropped. [MASK] takes the space before it. An end of text
-// comes first.
+// Text is encoded by merges; or, if the vocabulary has whole words, longest match first, and then
+// text begins with a space, and spaces that are too many are dropped. [MASK] takes the space before
+// it. An end of text comes first.
 static void put_tokenizer(FILE *f, const Export *export) {
     const Vocab *v = &export->v;
     Encoder e;

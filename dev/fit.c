@@ -291,8 +291,8 @@ static int count_distinct(const double *x, const double *y, const double *w, siz
     return count;
 }
 
-// Can these points determine a law at all? Each number that is known takes one point less, and E also one of
-// the sizes.
+// Can these points determine a law at all? Each number that is known takes one point less,
+// and E also one of the sizes.
 static int law_possible(const Surface *s, const double *w) {
     int E = s->low[0] == s->high[0], alpha = s->low[3] == s->high[3], beta = s->low[4] == s->high[4];
     int all = 5 - E - alpha - beta - (s->tied && !alpha && !beta);
@@ -415,10 +415,9 @@ static PowerLaw fit_minima(const Group *g, const double *w) {
     return p.n < 2 ? no_power_law : p; // one budget tells nothing about growth
 }
 
-// One model for the isoFLOP curves of all budgets: log L = m + c (log F - log F_opt)², where each budget has
-// an m of its own, c is shared, and F_opt = k C^exponent. Multiplied out, it is linear in log F's square, in
-// log F and in log F log C: least squares on the deviations from each budget's means. If it has no minimum,
-// n = 0.
+// One model for the isoFLOP curves of all budgets: log L = m + c (log F - log F_opt)², where each budget has an
+// m of its own, c is shared, and F_opt = k C^exponent. Multiplied out, it is linear in log F's square, in log F
+// and in log F log C: least squares on the deviations from each budget's means. If it has no minimum, n = 0.
 static PowerLaw fit_pooled(const Group *g) {
     double A[NP][NP] = {{0}}, c[3] = {0}, mean_x = 0, mean_z = 0, n = 0;
     PowerLaw p = no_power_law;
@@ -470,9 +469,9 @@ static void interval_95(double *x, size_t n, double *lo, double *hi) {
     *lo = quantile(x, kept, 0.025), *hi = quantile(x, kept, 0.975);
 }
 
-// What the bootstrap draws: cells, from each budget as many as it has; but where the points are learning
-// curves (no budgets, and more than eight points for a size), all of one size, since those of a run are not
-// independent.
+// What the bootstrap draws: cells, from each budget as many as it has; but where the points are
+// learning curves (no budgets, and more than eight points for a size), all of one size, since those of
+// a run are not independent.
 static void find_units(Group *g) {
     g->unit = alloc_or_die(2 * g->n_use * sizeof *g->unit), g->stratum = g->unit + g->n_use;
     for (size_t i = 0, j; i < g->n_use; i++) {
@@ -613,8 +612,8 @@ static void find_refusals(Group *g) {
 // middle one in logs.
 static double compared_C(const Group *g, int k) { return g->C_min * pow(g->C_max / g->C_min, k / 2.0); }
 
-// Do law and minima agree? Not if they are a factor of 2 apart anywhere, or 1.25 with all of the interval on
-// one side.
+// Do law and minima agree? Not if they are a factor of 2 apart anywhere, or 1.25 with all of
+// the interval on one side.
 static int compare_ways(Group *g) {
     double lo, hi;
     int ways = !g->refused[BY_LAW] + !g->refused[BY_MINIMA], apart = 0;

@@ -83,7 +83,7 @@ static void read_checkpoint(void) {
     Settings s = default_settings;
     char *kept = open_checkpoint(&r, input, &done, &c, &v);
     restore_settings(&s, kept), compare_settings(&s, kept);
-    model_alloc(&m, &c, 1, c.T, 1, NEED_HEAD | NEED_BACKWARD), load_checkpoint(&r, &m);
+    model_alloc(&m, &c, 1, c.T, 1, NEED_ALL), load_checkpoint(&r, &m);
 }
 
 // Lines as arguments of the trainer, up to the point where it would open its files.
@@ -94,7 +94,7 @@ static void read_command(void) {
     for (char *s = strtok_r(text, "\n", &save); s && argc < 64; s = strtok_r(NULL, "\n", &save)) argv[argc++] = s;
     parse_options(trainer_options, &r.s, argc, argv);
     r.val = r.train, r.s.val = (Files){1, &(const char *){input}}, settle(&r);
-    model_bytes(&r.c, r.s.micro_batch, run_predicted(&r), 4, NEED_HEAD | NEED_BACKWARD);
+    model_bytes(&r.c, r.s.micro_batch, run_predicted(&r), 4, NEED_ALL);
 }
 
 // Give n bytes to a reader. The checksum of a model is made right, or nothing would get past it.

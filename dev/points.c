@@ -60,8 +60,8 @@ static const struct {
 } fit_columns[] = {
     COLUMN(flops_per_token_head), COLUMN(layers), COLUMN(channels),
     ALIKE(seq_len), ALIKE(vocab), COLUMN(batch_tokens), COLUMN(steps), COLUMN(lr), ALIKE(mask_rate),
-    ALIKE(val_mask_rate), COLUMN(seed), ALIKE(grad_clip), ALIKE(weight_decay), COLUMN(val_floor), ALIKE(val_rows), COLUMN(epochs),
-    COLUMN(budget), ALIKE(val_data),
+    ALIKE(val_mask_rate), COLUMN(seed), ALIKE(grad_clip), ALIKE(weight_decay), COLUMN(val_floor),
+    ALIKE(val_rows), COLUMN(epochs), COLUMN(budget), ALIKE(val_data),
     {"fingerprint", "the data itself (fingerprint)", offsetof(Point, fingerprint), 1},
 };
 #undef COLUMN
@@ -89,8 +89,8 @@ typedef struct {
     double loss;
 } Cell;
 
-// E, A, B, alpha, beta of the law; huber: the objective at its minimum; a, b, G: of the best split that
-// follows.
+// E, A, B, alpha, beta of the law; huber: the objective at its minimum; a, b, G: of
+// the best split that follows.
 enum { LAW_E, LAW_A, LAW_B, LAW_ALPHA, LAW_BETA, LAW_HUBER, LAW_a, LAW_b, LAW_G, N_LAW };
 static const char *const law_names[N_LAW] = {"E", "A", "B", "alpha", "beta", "huber", "a", "b", "G"};
 typedef union {
@@ -536,9 +536,8 @@ static int find_shard(const Group *g, char path[PATH_MAX]) {
 }
 
 // The unigram plateau: the loss of a run that has learned only how frequent each token is. The points do not
-// show it (the highest loss in a good set is a good point). So it is what --plateau says, or the entropy of
-// the training shard, or else ln V. That is an upper bound, so too few points may be left out but never too
-// many.
+// show it (the highest loss in a good set is a good point). So it is what --plateau says, or the entropy of the
+// training shard, or else ln V. That is an upper bound, so too few points may be left out but never too many.
 static void find_plateau(Group *g) {
     char path[PATH_MAX];
     double V = g->point[0].vocab;

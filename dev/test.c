@@ -698,8 +698,8 @@ static void test_fit_entropy(void) {
     check(isnan(unigram_entropy(path, 4, 0)), "a shard with another vocabulary");
 }
 
-// A row of an older file and two seeds that differ in a column: how many are used, and the warning (NULL:
-// none).
+// A row of an older file and two seeds that differ in a column: how many are used, and
+// the warning (NULL: none).
 static void test_fit_mixed(void) {
     static const struct { const char *second, *warning; size_t used; } cases[] = {
         {"512,v,1,0.1,32,1234567890abcdef", NULL, 3},
