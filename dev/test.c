@@ -1169,6 +1169,29 @@ static void test_sweep_killed(void) {
 #endif
 }
 
+// Sweeps that are killed 50 times, at random moments (every second time with their trainers), end with exactly the
+// rows of one that was left in peace.
+static void test_sweep_50_kills(void) {
+    const char *what = "--flops 3e10 --sizes 2x16,2x24,2x32 --seed 1,2 --batch 8 --jobs 2";
+    size_t kills = 0, ended = 0;
+    sweep_make_data();
+    check(shell("dev/sweep %s --points @/peace.csv --out @/peace" SWEEP_DATA, what) == 0, "sweep: peace");
+    sweep_check_points("peace.csv", 6, "peace.csv");
+    while (kills < 50) {
+        int code = shell("dev/sweep %s --points @/kills.csv --out @/kills" SWEEP_DATA " & p=$!; sleep %.3f; "
+                         "kill -9 $p %s; wait $p", what, 2 * uniform(1, 900, kills + ended),
+                         kills % 2 ? "$(cat /proc/$p/task/$p/children)" : "");
+        kills += code == 137;
+        if (code == 137 && kills < 50) continue;
+        code = shell("dev/sweep %s --points @/kills.csv --out @/kills" SWEEP_DATA, what);
+        check(code == 0, "sweep: after %zu kills: exit %d", kills, code);
+        sweep_check_points("kills.csv", 6, "peace.csv");
+        check(shell("rm -r @/kills @/kills.csv") == 0, "sweep: after %zu kills it left nothing", kills);
+        ended++;
+    }
+    printf("    %zu kills, %zu sweeps to their end\n", kills, ended);
+}
+
 static void test_sweep_refusals(void) {
     static const Refusal refusals[] = {
         {2, "--flops 0: ", "dev/sweep --dry-run --flops 0"},
@@ -2307,6 +2330,7 @@ static const Test tests[] = {
     {"sweep program", test_sweep_program, 0},
     {"sweep identity", test_sweep_identity, 0},
     {"sweep killed", test_sweep_killed, 0},
+    {"sweep: 50 kills", test_sweep_50_kills, 1},
     {"sweep refusals", test_sweep_refusals, 0},
     {"eval fill", test_eval_fill, 0},
     {"eval metrics", test_eval_metrics, 0},
