@@ -2100,6 +2100,10 @@ static void test_written_in_order(void) {
     check_exit(0, "tr '\\n' ' ' <@/strace | grep -q 'fsync([^ ]*/main.log>.*rename([^ ]*model.bin.tmp.*fsync([^ ]*/seen>.*rename("
                "[^ ]*result.csv.tmp.*fsync([^ ]*/seen>.*write([^ ]*/checkpoint.bin.tmp>.*fsync([^ ]*/checkpoint.bin.tmp>.*rename("
                "[^ ]*/checkpoint.bin.tmp.*fsync([^ ]*/seen>'");
+    // Another run in its place: the old one stops counting, the checkpoint first, when the new log is safe.
+    check_exit(0, "strace -f -y -o @/strace -e trace=fsync,rename,unlink ./train_optibert " TINY "--steps 1 --seed 9 --out @/seen");
+    check_exit(0, "tr '\\n' ' ' <@/strace | grep -q 'fsync([^ ]*/main.log.tmp>.*unlink([^ ]*/checkpoint.bin\".*unlink([^ ]*/best.bin\"."
+               "*unlink([^ ]*/result.csv\".*rename([^ ]*/main.log.tmp.*rename([^ ]*/model.bin.tmp.*rename([^ ]*/checkpoint.bin.tmp'");
 }
 
 // A folder belongs to one run at a time, and the seconds of a run are those of all its parts.
