@@ -1243,6 +1243,8 @@ void save_run(const Run *r); // checkpoint.bin and model.bin; after the last ste
 void save_model(const char *path, const Model *m, const Vocab *v);
 char *out_path(const Run *r, const char *name); // DIR/name, in memory that the caller may free
 double now_seconds(void);
+FILE *text_open(char **text, size_t *size); // a stream into memory; after text_close, *text holds it (to be freed)
+void text_close(FILE *f);
 
 // One training step. Returns the mean loss of its predicted tokens; *norm is the gradient's, before clipping.
 // A loss or gradient that is not finite changes no parameter.
@@ -1459,8 +1461,7 @@ static void show_guesses(Run *r) {
         for (int guess = 0; guess < 2; guess++) {
             char *line;
             size_t i = 0, size;
-            FILE *f = open_memstream(&line, &size); // a whole line, for a character may be several tokens
-            if (!f) die("out of memory");
+            FILE *f = text_open(&line, &size); // a whole line, for a character may be several tokens
             while (i < in->M && in->rows[i] < begin) i++;
             for (size_t t = begin; t < MIN(T, begin + show); t++) {
                 int best, masked = i < in->M && in->rows[i] == t;
@@ -1475,7 +1476,7 @@ static void show_guesses(Run *r) {
                     fputc('/', f), fwrite(v->string[truth] + other, (size_t)(v->length[truth] - other), 1, f);
                 if (masked && guess) fputc(']', f);
             }
-            fclose(f);
+            text_close(f);
             printf(guess ? "\n  guess: " : "\n  text:  "), print_text(line, size);
             free(line);
         }
@@ -2225,12 +2226,11 @@ static void print_option(FILE *f, const Option *o, const Settings *s) {
 char *kept_settings(const Settings *s) {
     char *text;
     size_t size;
-    FILE *f = open_memstream(&text, &size);
-    if (!f) die("out of memory");
+    FILE *f = text_open(&text, &size);
     for (const Option *o = trainer_options; o->name; o++)
         if (o->kind >= KEEP) print_option(f, o, s);
     fwrite("\0\0\0", 4, 1, f); // for put_text
-    if (fclose(f)) die("out of memory");
+    text_close(f);
     return text;
 }
 
@@ -2307,6 +2307,16 @@ void *alloc_or_die(size_t bytes) {
         die("out of memory: %.1f MiB more are needed; try a smaller model or a smaller --micro-batch",
             (double)bytes / 1048576.0);
     return memset(p, 0, rounded);
+}
+
+FILE *text_open(char **text, size_t *size) {
+    FILE *f = open_memstream(text, size);
+    if (!f) die("out of memory");
+    return f;
+}
+
+void text_close(FILE *f) {
+    if (fclose(f)) die("out of memory");
 }
 
 double now_seconds(void) {

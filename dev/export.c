@@ -59,17 +59,6 @@ static char *export_text(const char *path) {
     return text;
 }
 
-// A stream into memory, which close_text() ends.
-static FILE *open_text(char **text, size_t *size) {
-    FILE *f = open_memstream(text, size);
-    if (!f) die("out of memory");
-    return f;
-}
-
-static void close_text(FILE *f) {
-    if (fclose(f)) die("out of memory");
-}
-
 // Write JSON in whose format ' stands for ".
 __attribute__((format(printf, 2, 3)))
 static void put_json(FILE *f, const char *format, ...) {
@@ -126,7 +115,7 @@ static void put_safetensors(const char *path, const Model *m) {
     size_t n, at = 0, size;
     Part *parts = model_parts(m, &n);
     char *header;
-    FILE *f = open_text(&header, &size);
+    FILE *f = text_open(&header, &size);
     put_json(f, "{'__metadata__':{'format':'pt'}");
     for (const Part *p = parts; p < parts + n; at += part_bytes(p++)) {
         put_json(f, ",'%s':{'dtype':'F32','shape':[", p->name);
@@ -134,7 +123,7 @@ static void put_safetensors(const char *path, const Model *m) {
         put_json(f, "%zu],'data_offsets':[%zu,%zu]}", p->cols, at, at + part_bytes(p));
     }
     fprintf(f, "}%*s", (int)(7 - (ftell(f) & 7)), ""); // the tensors begin at a multiple of 8
-    close_text(f);
+    text_close(f);
     writer_open(&w, path);
     writer_put(&w, &(uint64_t){size}, sizeof(uint64_t));
     writer_put(&w, header, size);
@@ -387,13 +376,13 @@ static void export_model(const char *path, const char *folder) {
     Export e = {.path = path};
     load_model(&e.m, &e.v, path, 1, 0);
     if (e.v.file && e.v.eot >= 0) {
-        FILE *f = open_text(&e.eot, size);
-        put_characters(f, &e.v, (size_t)e.v.eot), close_text(f);
+        FILE *f = text_open(&e.eot, size);
+        put_characters(f, &e.v, (size_t)e.v.eot), text_close(f);
     }
     for (int i = 0; i < N; i++) {
         if (files[i].vocab && !e.v.file) continue;
-        FILE *f = open_text(&text[i], &size[i]);
-        files[i].put(f, &e), close_text(f);
+        FILE *f = text_open(&text[i], &size[i]);
+        files[i].put(f, &e), text_close(f);
     }
     for (int i = 0; i < N; i++)
         if (access(weights, F_OK) && access(export_path(folder, files[i].name), F_OK) == 0)

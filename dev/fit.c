@@ -653,17 +653,6 @@ void fit_group(Group *g) {
 // ----------------------------------------------------------------------------
 // plans: from a compute budget to a run
 
-// Open a stream that writes to memory. After text_close, *text holds what was written; the caller frees it.
-static FILE *text_open(char **text, size_t *size) {
-    FILE *f = open_memstream(text, size);
-    if (!f) die("out of memory");
-    return f;
-}
-
-static void text_close(FILE *f) {
-    if (fclose(f)) die("out of memory");
-}
-
 // The best run at a compute C.
 typedef struct {
     double C, F, D, loss;    // the split, and the law's loss there (NAN: not to be trusted)
