@@ -2350,13 +2350,13 @@ static cpu_set_t allowed_cpus; // that this process may run on
 // How should a thread wait for the others, as it does hundreds of times in a step? libgomp spins for
 // milliseconds. As soon as another program wants one of the cores, a waiting thread keeps it from the thread
 // that it waits for, and a step takes up to fifty times as long. Asleep it is in nobody's way, but it takes a
-// while to wake. So it spins for some microseconds, which is how long most waits are, and then sleeps.
+// while to wake. So it spins for some microseconds, which is how long most waits are, and then sleeps. (libomp
+// spins too, but lets other programs go first.)
 __attribute__((constructor(101)))
 static void before_openmp(void) {
     check_cpu();
     if (sched_getaffinity(0, sizeof allowed_cpus, &allowed_cpus)) CPU_ZERO(&allowed_cpus);
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return; // the user knows better
-    setenv("OMP_WAIT_POLICY", "passive", 1), setenv("GOMP_SPINCOUNT", "300", 1);
+    if (!getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "300", 0); // unless the user knows better
 }
 #endif
 
