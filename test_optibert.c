@@ -284,7 +284,7 @@ static void test_row_max(void) {
     float x[70];
     for (size_t n = 1; n <= 70; n++)
         for (size_t place = 0; place < n; place++) {
-            for (size_t i = 0; i < n; i++) x[i] = -(float)(i % 7) - 1;
+            for (size_t i = 0; i < n; i++) x[i] = (float)(i % 7) - 9;
             x[place] = 5;
             check(row_max(x, n) == 5, "row_max: misses the largest of %zu numbers, number %zu", n, place);
         }
