@@ -2370,7 +2370,7 @@ static void test_compiler_and_text(void) {
     static const struct { const char *text; size_t size, bytes; } utf8[] = {
         {"a", 1, 1}, {"\xc3\xa9", 2, 2}, {"\xc3", 1, 0}, {"\xe4\xbd\xa0", 3, 3}, {"\xe4\xbd\xa0", 2, 0}, {"\x80", 1, 0},
         {"\xf0\x9f\x98\x80", 4, 4}, {"\xc0\xaf", 2, 0}, {"\xed\xa0\x80", 3, 0}, {"\xf4\x90\x80\x80", 4, 0},
-        {"\xff", 1, 0}, {"\xe4x", 2, 0}};
+        {"\xff", 1, 0}, {"\xe4x", 2, 0}, {"\xf8\x90\x80\x80", 4, 0}};
     for (size_t i = 0; i < sizeof utf8 / sizeof *utf8; i++)
         check(utf8_bytes(utf8[i].text, utf8[i].size) == utf8[i].bytes, "UTF-8: case %zu", i);
     static const size_t heads[][2] = {{64, 2}, {100, 2}, {48, 1}, {112, 2}, {768, 24}, {16, 1}, {34, 1}, {90, 1}, {2, 1}};
