@@ -28,28 +28,35 @@ enum { STREAM_RESAMPLE = 400, STREAM_SHOTS, STREAM_MEANS, STREAM_HEAD };
 // ----------------------------------------------------------------------------
 // --fill
 
-// Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the
-// space before it. ids has room for n + 2 where text has n bytes; masked gets the places of the [MASK]s,
-// *n_masked of them. Returns the number of ids. Text for a vocabulary of whole words begins with a
-// space, as all its words do.
+// Encode n bytes of text; ids has room for n. All words of a vocabulary of whole words begin with a space, so
+// there the text does too.
+static size_t encode_line(const Encoder *e, const char *text, size_t n, uint16_t *ids) {
+    size_t space = !e->has_bytes && n > 0 && text[0] != ' ';
+    char *spaced = alloc_or_die(n + 2);
+    sprintf(spaced, "%s%.*s", space ? " " : "", (int)n, text);
+    size_t count = encode_text(e, spaced, n + space, ids);
+    free(spaced);
+    return count;
+}
+
+// Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the space
+// before it. ids has room for n + 2 where text has n bytes; masked gets the places of the [MASK]s, *n_masked
+// of them. Returns the number of ids.
 size_t eval_encode(const Encoder *e, const char *text, int32_t *ids, size_t *masked, size_t *n_masked) {
     static const char mask[] = "[MASK]";
-    const Vocab *v = &e->vocab;
-    size_t n = strlen(text), T = 0;
-    char *spaced = alloc_or_die(n + 2), *part = spaced, *end;
-    uint16_t *tokens = alloc_or_die((n + 2) * sizeof *tokens);
-    int begun = e->has_bytes || text[0] == ' ' || strncmp(text, mask, 6) == 0;
-    sprintf(spaced, "%s%s", begun ? "" : " ", text);
-    if (v->eot >= 0) ids[T++] = v->eot;
-    for (*n_masked = 0; part; part = end ? end + 6 : NULL) {
+    size_t T = 0;
+    uint16_t *tokens = alloc_or_die((strlen(text) + 2) * sizeof *tokens);
+    if (e->vocab.eot >= 0) ids[T++] = e->vocab.eot;
+    *n_masked = 0;
+    for (const char *part = text, *end; part; part = end ? end + 6 : NULL) {
         end = strstr(part, mask);
         size_t length = end ? (size_t)(end - part) : strlen(part);
         if (end && length > 0 && end[-1] == ' ') length--;
-        size_t count = encode_text(e, part, length, tokens);
+        size_t count = (part == text ? encode_line : encode_text)(e, part, length, tokens);
         for (size_t i = 0; i < count; i++) ids[T++] = tokens[i];
-        if (end) masked[(*n_masked)++] = T, ids[T++] = (int32_t)v->V;
+        if (end) masked[(*n_masked)++] = T, ids[T++] = (int32_t)e->vocab.V;
     }
-    free(spaced), free(tokens);
+    free(tokens);
     return T;
 }
 
@@ -92,22 +99,18 @@ static void eval_fill(const char *path, const char *text) {
 
 // A table of texts. A cell is not changed once it has been read.
 typedef struct {
-    const char *path;
     size_t rows, cols;
     char **cell; // (rows,cols)
 } TextTable;
 
 static char *table_cell(const TextTable *t, size_t row, size_t col) { return t->cell[row * t->cols + col]; }
 
-// Read a whole file and put a zero after it.
-static char *read_whole(const char *path) {
-    Reader r;
-    reader_open(&r, path);
-    char *s = alloc_or_die(r.size + 2);
-    reader_get(&r, s, r.size);
-    fclose(r.file);
-    if (strlen(s) < r.size) die("%s: holds zero bytes, so it is not text; convert it to UTF-8", path);
-    return s;
+// A column of a table, from a row on, after the n texts that are there already.
+static char **add_column(char **texts, size_t n, const TextTable *t, size_t row, size_t col) {
+    texts = realloc(texts, (n + t->rows) * sizeof *texts);
+    if (!texts) die("out of memory");
+    for (; row < t->rows; row++) texts[n++] = table_cell(t, row, col);
+    return texts;
 }
 
 // Cut one line off *text into fields, in place, at tabs, or in a CSV file at commas; there a field may be in
@@ -136,9 +139,9 @@ static size_t cut_line(char **text, int csv, char **field, size_t most) {
 // Read a TSV or CSV file. Every line must have as many fields as the first one.
 TextTable read_table(const char *path) {
     enum { MOST = 64 };
-    TextTable t = {.path = path};
-    size_t n = strlen(path), line = 0, room = 0;
-    int csv = n > 4 && strcmp(path + n - 4, ".csv") == 0;
+    TextTable t = {0};
+    size_t line = 0, room = 0;
+    int csv = replace_ending(path, ".csv", "") != NULL;
     char *text = read_whole(path), *field[MOST];
     if (!*text) die("%s: is empty; give a file with a header and some rows", path);
     if (strncmp(text, "\xef\xbb\xbf", 3) == 0) text += 3;
@@ -149,10 +152,7 @@ TextTable read_table(const char *path) {
         if (!t.cols) t.cols = MIN(fields, MOST);
         if (fields < t.cols)
             die("%s: line %zu has %zu columns, the first line has %zu; mend it", path, line, fields, t.cols);
-        if (t.rows == room) {
-            room = 2 * room + 64, t.cell = realloc(t.cell, room * t.cols * sizeof *t.cell);
-            if (!t.cell) die("out of memory");
-        }
+        t.cell = bpe_grow(t.cell, t.rows, &room, t.cols * sizeof *t.cell);
         memcpy(t.cell + t.rows++ * t.cols, field, t.cols * sizeof *field);
     }
     return t;
@@ -167,44 +167,36 @@ typedef struct {
 
 static size_t text_length(const Encoded *t, size_t i) { return t->begin[i + 1] - t->begin[i]; }
 
-// Encode a text. All words of a vocabulary of whole words begin with a space, so there the text does too.
-static size_t encode_line(const Encoder *e, const char *text, uint16_t *ids) {
-    size_t n = strlen(text), space = !e->has_bytes && n > 0 && text[0] != ' ';
-    char *spaced = alloc_or_die(n + 2);
-    sprintf(spaced, "%s%s", space ? " " : "", text);
-    n = encode_text(e, spaced, n + space, ids);
-    free(spaced);
-    return n;
-}
-
 // Encode n texts, at most T tokens of each. If second is not NULL, a text is a pair, first and second, that
 // the encoder reads as one document: end of text, first, end of text, second. (As two documents of a row they
 // would not see each other, and in pretraining an end of text is what stands between two texts.) Of the
 // longer one more is cut.
 Encoded encode_texts(const Encoder *e, char **first, char **second, size_t n, size_t T) {
     Encoded t = {.n = n, .begin = alloc_or_die((n + 1) * sizeof *t.begin)};
-    size_t room = 0;
+    size_t most = 0, parts = second ? 2 : 1;
+    for (size_t i = 0; i < n; i++) most += strlen(first[i]) + (second ? strlen(second[i]) : 0) + 4;
+    t.ids = alloc_or_die(most * sizeof *t.ids);
     for (size_t i = 0; i < n; i++) {
-        const char *part[2] = {first[i], second ? second[i] : NULL};
-        size_t length[2] = {0}, parts = second ? 2 : 1, begin = t.begin[i];
-        uint16_t *ids[2];
-        for (size_t k = 0; k < parts; k++) {
-            ids[k] = alloc_or_die((strlen(part[k]) + 3) * sizeof *ids[k]);
-            if (e->vocab.eot >= 0) ids[k][length[k]++] = (uint16_t)e->vocab.eot;
-            length[k] += encode_line(e, part[k], ids[k] + length[k]);
-            if (length[k] == 0) length[k] = 1; // no text and no end of text: token 0
+        uint16_t *ids[2], *to = t.ids + t.begin[i];
+        size_t length[2] = {0};
+        for (size_t k = 0; k < parts; k++, to += length[k - 1]) {
+            const char *text = k ? second[i] : first[i];
+            ids[k] = to;
+            if (e->vocab.eot >= 0) to[length[k]++] = (uint16_t)e->vocab.eot;
+            length[k] += encode_line(e, text, strlen(text), to + length[k]);
+            if (length[k] == 0) to[length[k]++] = 0; // no text and no end of text: token 0
         }
         t.cut += length[0] + length[1] > T;
         while (length[0] + length[1] > T) length[length[1] > length[0]]--;
-        if (begin + T > room) {
-            room = 2 * room + T + 4096, t.ids = realloc(t.ids, room * sizeof *t.ids);
-            if (!t.ids) die("out of memory");
-        }
-        for (size_t k = 0; k < parts; begin += length[k++])
-            memcpy(t.ids + begin, ids[k], length[k] * sizeof *t.ids), free(ids[k]);
-        t.begin[i + 1] = begin;
+        if (second) memmove(ids[0] + length[0], ids[1], length[1] * sizeof *to);
+        t.begin[i + 1] = t.begin[i] + length[0] + length[1];
     }
     return t;
+}
+
+// Say so if texts were cut.
+static void warn_cut(const char *what, const Encoded *t, size_t T) {
+    if (t->cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", what, t->cut, T);
 }
 
 static void encoded_free(Encoded *t) { free(t->begin), free(t->ids); }
@@ -736,25 +728,20 @@ static size_t find_columns(const TextTable *t, const char *columns, size_t colum
 
 // Add the examples of a file to the task. Returns 0 if the file has no labels, as GLUE's test files.
 static int task_add(Task *task, char ***labels, const char *path, const char *columns) {
-    size_t column[3];
+    size_t column[3], n = task->n;
     TextTable t = read_table(path);
     size_t row = find_columns(&t, columns, column);
     if (column[2] == SIZE_MAX || (columns && column[0] == SIZE_MAX)) return 0;
     if (column[0] == SIZE_MAX)
         die("%s: no column is named text, sentence, sentence1, premise or question; name them with --columns",
             path);
-    size_t n = task->n + t.rows - row;
     static const char *const scores[] = {"score", "relatedness", NULL};
     task->named_scores |= row > 0 && column_named(&t, scores, SIZE_MAX) == column[2];
-    task->first = realloc(task->first, n * sizeof *task->first);
-    *labels = realloc(*labels, n * sizeof **labels);
-    task->second = column[1] < SIZE_MAX ? realloc(task->second, n * sizeof *task->second) : NULL;
-    for (; row < t.rows; row++, task->n++) {
-        task->first[task->n] = table_cell(&t, row, column[0]);
-        (*labels)[task->n] = table_cell(&t, row, column[2]);
-        if (task->second) task->second[task->n] = table_cell(&t, row, column[1]);
-        if (!*(*labels)[task->n]) die("%s: row %zu has no label; mend it or leave it out", path, row + 1);
-    }
+    task->first = add_column(task->first, n, &t, row, column[0]);
+    task->second = column[1] < SIZE_MAX ? add_column(task->second, n, &t, row, column[1]) : NULL;
+    *labels = add_column(*labels, n, &t, row, column[2]);
+    for (; row < t.rows; row++)
+        if (!*(*labels)[task->n++]) die("%s: row %zu has no label; mend it or leave it out", path, row + 1);
     return 1;
 }
 
@@ -874,14 +861,14 @@ static Scored score_logreg(const Task *task, const float *x, size_t D, size_t mo
 
 // All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
 static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
-    size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train, T = by ? by->T : 0, cut = 0;
+    size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train;
     size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
     float *vec[2] = {NULL}, *x = NULL;
     for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
-        Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, T);
-        cut += t.cut, vec[k] = embed_texts(by, &t), encoded_free(&t);
+        Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, by->T);
+        warn_cut(task->name, &t, by->T);
+        vec[k] = embed_texts(by, &t), encoded_free(&t);
     }
-    if (cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name, cut, T);
     double *cosines = alloc_or_die(tests * sizeof *cosines);
     for (size_t i = 0; i < tests && vec[1]; i++) {
         size_t at = (i + task->n_train - from) * C;
@@ -1052,8 +1039,7 @@ static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
             finetune(&t, train, n_train, test, n_test, best_rate, epochs, seed,
                      out[0].pred + (seed - 1) * n_test);
         fprintf(stderr, "%s, %s: rate %.3g, %zu epochs\n", task->name, by->name, best_rate, epochs);
-        if (text.cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name,
-                              text.cut, by->T);
+        warn_cut(task->name, &text, by->T);
         free(pred), encoded_free(&text);
     }
     if (!task->K) out[n++] = scored_again(out, "Spearman", spearman);
@@ -1126,28 +1112,21 @@ static char *next_sentence(char **text, int *last) {
 // The columns of a TSV or CSV file with a header; or, of any other file, neighbouring sentences of the same
 // paragraph, of 20 bytes or more. Each is in one pair at most.
 static Pairs load_pairs(const char *path) {
-    size_t n = strlen(path), room = 0;
+    size_t room[2] = {0};
     int last;
     Pairs p = {.parts = 2};
-    if (n > 4 && (!strcmp(path + n - 4, ".tsv") || !strcmp(path + n - 4, ".csv"))) {
+    if (replace_ending(path, ".tsv", "") || replace_ending(path, ".csv", "")) {
         TextTable t = read_table(path);
         p.n = t.rows ? t.rows - 1 : 0, p.parts = MIN(3, t.cols);
         if (p.parts < 2) die("%s: has one column; give pairs, or triples, of texts", path);
-        for (size_t k = 0; k < p.parts; k++) {
-            p.text[k] = alloc_or_die(t.rows * sizeof **p.text);
-            for (size_t i = 0; i < p.n; i++) p.text[k][i] = table_cell(&t, i + 1, k);
-        }
+        for (size_t k = 0; k < p.parts; k++) p.text[k] = add_column(NULL, 0, &t, 1, k);
     } else {
         char *text = read_whole(path), *before = NULL, *sentence;
         for (char *eot = text; (eot = strstr(eot, "<|endoftext|>"));) memset(eot, '\n', 13);
         while ((sentence = next_sentence(&text, &last))) {
             int fits = strlen(sentence) >= 20;
             if (before && fits) {
-                if (p.n == room) {
-                    room = 2 * room + 1024;
-                    for (int k = 0; k < 2; k++) p.text[k] = realloc(p.text[k], room * sizeof **p.text);
-                    if (!p.text[0] || !p.text[1]) die("out of memory");
-                }
+                for (int k = 0; k < 2; k++) p.text[k] = bpe_grow(p.text[k], p.n, &room[k], sizeof **p.text);
                 p.text[0][p.n] = before, p.text[1][p.n++] = sentence;
             }
             before = fits && !before && !last ? sentence : NULL;
@@ -1166,9 +1145,7 @@ static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_
     double sum = 0;
     for (size_t k = 0; k < parts; k++) {
         text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T);
-        if (text[k].cut)
-            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut,
-                    T);
+        warn_cut("--contrastive", &text[k], T);
     }
     Pack p = pack_make(by);
     embedder_begin(by);
@@ -1233,15 +1210,14 @@ static void eval_embed(Embedder *by, const char *path, const char *out) {
     for (char *end; *s; s = end, n++) {
         end = s + strcspn(s, "\n");
         if (*end) *end++ = 0;
-        if (n == room) room = 2 * room + 1024, line = realloc(line, room * sizeof *line);
+        line = bpe_grow(line, n, &room, sizeof *line);
         s[strcspn(s, "\r")] = 0, line[n] = s;
     }
     if (n == 0) die("%s: is empty; give a file with a text in each line", path);
     double start = now_seconds();
     Encoded t = encode_texts(by->e, line, NULL, n, by->T);
     float *vec = embed_texts(by, &t);
-    if (t.cut)
-        fprintf(stderr, "%s: %zu lines have more than %zu tokens and were cut\n", path, t.cut, by->T);
+    warn_cut(path, &t, by->T);
     int used = sprintf(header, "\x93NUMPY\x01%c\x76%c{'descr': '<f4', 'fortran_order': False, "
                        "'shape': (%zu, %zu), }", 0, 0, n, C);
     memset(header + used, ' ', sizeof header - (size_t)used), header[127] = '\n';

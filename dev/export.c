@@ -49,16 +49,6 @@ static const char *export_path(const char *folder, const char *name) {
     return prefix_path(prefix_path(folder, "/"), name);
 }
 
-// A whole file as text, in memory that the caller frees.
-static char *export_text(const char *path) {
-    Reader r;
-    reader_open(&r, path);
-    char *text = alloc_or_die(r.size + 1);
-    reader_get(&r, text, r.size);
-    fclose(r.file);
-    return text;
-}
-
 // Write JSON in whose format ' stands for ".
 __attribute__((format(printf, 2, 3)))
 static void put_json(FILE *f, const char *format, ...) {
@@ -300,7 +290,7 @@ static char *text_beside(const char *model, const char *name) {
     const char *slash = strrchr(model, '/'), *file = slash ? slash + 1 : model;
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%.*s%s", (int)(file - model), model, name);
-    return strcmp(file, "model.bin") || access(path, R_OK) ? NULL : export_text(path);
+    return strcmp(file, "model.bin") || access(path, R_OK) ? NULL : read_whole(path);
 }
 
 // How the model was trained, if the result of its run is beside it.
@@ -482,7 +472,7 @@ static void json_must_be(const char *path, const char *object, const char *name,
 
 // The shape of the model, and in *eot the id of end of text, or -1.
 static Config import_config(const char *path, int *eot) {
-    char *text = export_text(path);
+    char *text = read_whole(path);
     const char *type = json_find(text, "model_type"), *id = json_find(text, "bos_token_id");
     Config c = {.causal = type && strncmp(type, "\"llama\"", 7) == 0};
     if (!c.causal) json_must_be(path, text, "model_type", "\"eurobert\"");
@@ -505,7 +495,7 @@ static Config import_config(const char *path, int *eot) {
 
 // The vocabulary that the tokenizer was made from, as a file of version 2.
 static void import_vocab(const char *path, size_t V, int eot, Vocab *v) {
-    char *text = export_text(path), (*string)[255] = alloc_or_die(V * sizeof *string);
+    char *text = read_whole(path), (*string)[255] = alloc_or_die(V * sizeof *string);
     int *length = alloc_or_die(V * sizeof *length);
     const char *at = json_find(json_find(text, "model"), "vocab"), *key, *value;
     while (at && (at = json_next(at, &key, &value))) {
