@@ -254,26 +254,26 @@ static int pack_add(Pack *p, const Encoded *t, size_t i) {
     return 1;
 }
 
-// vec (n,C) = the mean of the outputs over each text's tokens, the first end of text among them (as
-// sentence-transformers has it); by the embedding alone, the mean of the token vectors without it.
+// The first of a text's outputs that count: its end of text, too (as sentence-transformers has it), but not by
+// the token vectors alone, if there are others.
+static size_t pack_first(const Pack *p, const Document *d) {
+    return d->begin + (p->by->kind == TOKENS && d->n > 1);
+}
+
+// vec (n,C) = the mean of the outputs over each text's tokens; by the embedding alone, of its token vectors.
 static void pack_forward(Pack *p, float *vec) {
     Model *m = p->by->m;
     size_t C = m->c.C;
-    const float *wte = weights_of(m, WTE, 0);
-    int skips = p->by->kind == TOKENS;
     m->c.T = p->in.M;
-    if (!skips) {
-        #pragma omp parallel
-        encoder_forward(m, &p->in);
-    }
+    #pragma omp parallel
+    if (p->by->kind == TOKENS) embedding_forward(m->nf, p->in.inputs, weights_of(m, WTE, 0), p->in.M, C);
+    else encoder_forward(m, &p->in);
     memset(vec, 0, p->n * C * sizeof *vec);
     for (size_t k = 0; k < p->n; k++) {
         const Document *d = &p->in.docs[k];
-        size_t skip = skips && d->n > 1;
-        for (size_t i = d->begin + skip; i < d->end; i++) {
-            const float *x = skips ? wte + (size_t)p->in.inputs[i] * C : m->nf + i * C;
-            for (size_t c = 0; c < C; c++) vec[k * C + c] += x[c] / (float)(d->n - skip);
-        }
+        size_t first = pack_first(p, d);
+        for (size_t i = first; i < d->end; i++)
+            for (size_t c = 0; c < C; c++) vec[k * C + c] += m->nf[i * C + c] / (float)(d->end - first);
     }
 }
 
@@ -281,21 +281,16 @@ static void pack_forward(Pack *p, float *vec) {
 static void pack_backward(Pack *p, const float *dvec) {
     Model *m = p->by->m;
     size_t C = m->c.C;
-    int skips = p->by->kind == TOKENS;
-    float *dwte = gradient_of(m, WTE, 0);
+    memset(m->dc, 0, p->in.M * C * sizeof *m->dc);
     for (size_t k = 0; k < p->n; k++) {
         const Document *d = &p->in.docs[k];
-        size_t skip = skips && d->n > 1;
-        for (size_t i = d->begin + skip; i < d->end; i++)
-            for (size_t c = 0; c < C; c++) {
-                float g = dvec[k * C + c] / (float)(d->n - skip);
-                if (skips) dwte[(size_t)p->in.inputs[i] * C + c] += g;
-                else m->dc[i * C + c] = g;
-            }
+        size_t first = pack_first(p, d);
+        for (size_t i = first; i < d->end; i++)
+            for (size_t c = 0; c < C; c++) m->dc[i * C + c] = dvec[k * C + c] / (float)(d->end - first);
     }
-    if (skips) return;
     #pragma omp parallel
-    encoder_backward(m, &p->in);
+    if (p->by->kind == TOKENS) embedding_backward(gradient_of(m, WTE, 0), m->dc, p->in.inputs, p->in.M, C);
+    else encoder_backward(m, &p->in);
 }
 
 // The vectors (n,C) of all texts.
@@ -310,6 +305,16 @@ float *embed_texts(Embedder *by, const Encoded *t) {
     }
     pack_free(&p);
     return all;
+}
+
+// -log softmax(z)[y] of the logits z (K), which become their gradient.
+static double softmax_loss(double *z, size_t K, size_t y) {
+    double most = -INFINITY, sum = 0;
+    for (size_t k = 0; k < K; k++) most = fmax(most, z[k]);
+    for (size_t k = 0; k < K; k++) sum += exp(z[k] - most);
+    double loss = log(sum) + most - z[y];
+    for (size_t k = 0; k < K; k++) z[k] = exp(z[k] - most) / sum - (k == y);
+    return loss;
 }
 
 static double dot(const float *a, const float *b, size_t n) {
@@ -464,11 +469,14 @@ typedef struct {
     double *gold, *pred; // (n); (runs,n)
 } Scored;
 
-// The score of the examples which[0 … n-1].
+// The score of the examples which[0 … n-1], or of all.
 static double score_of(const Scored *s, const size_t *which) {
     double *x = alloc_or_die(2 * s->n * sizeof *x), *y = x + s->n, sum = 0;
     for (size_t run = 0; run < s->runs; run++) {
-        for (size_t i = 0; i < s->n; i++) x[i] = s->gold[which[i]], y[i] = s->pred[run * s->n + which[i]];
+        for (size_t i = 0; i < s->n; i++) {
+            size_t at = which ? which[i] : i;
+            x[i] = s->gold[at], y[i] = s->pred[run * s->n + at];
+        }
         sum += s->f(x, y, s->n) / (double)s->runs;
     }
     free(x);
@@ -484,9 +492,7 @@ typedef struct {
 } Score;
 
 static void score_bootstrap(const Scored *s, Score *score) {
-    size_t *all = alloc_or_die(s->n * sizeof *all);
-    for (size_t i = 0; i < s->n; i++) all[i] = i;
-    *score = (Score){.kind = s->kind, .metric = s->metric, .value = score_of(s, all)};
+    *score = (Score){.kind = s->kind, .metric = s->metric, .value = score_of(s, NULL)};
     #pragma omp parallel for schedule(dynamic, 8)
     for (int k = 0; k < DRAWS; k++) {
         size_t *which = alloc_or_die(s->n * sizeof *which);
@@ -495,7 +501,6 @@ static void score_bootstrap(const Scored *s, Score *score) {
         score->draw[k] = score_of(s, which);
         free(which);
     }
-    free(all);
 }
 
 // The 95% interval of the draws of a score, or of its difference from another's. V-measure has none: an
@@ -529,27 +534,22 @@ typedef struct {
 
 // The loss at W (rows,D); its gradient goes to dW.
 static double logreg_loss(const LogReg *r, const float *W, float *dW) {
-    double loss = 0;
+    double loss = 0, z[r->K];
     #pragma omp parallel
     matmul_forward(r->logits, NULL, r->x, W, r->n, r->D, r->rows);
     for (size_t i = 0; i < r->n; i++) {
-        float *z = r->logits + i * r->rows;
-        size_t first = r->rows < r->K, y = (size_t)r->y[i];
-        double most = first ? 0 : z[0], sum = 0;
-        for (size_t k = 0; k < r->rows; k++) most = fmax(most, z[k]);
-        sum = first ? exp(-most) : 0;
-        for (size_t k = 0; k < r->rows; k++) sum += exp(z[k] - most);
-        loss += log(sum) + most - (y < first ? 0 : z[y - first]);
-        for (size_t k = 0; k < r->rows; k++) z[k] = (float)(exp(z[k] - most) / sum) - (y == k + first);
+        float *logits = r->logits + i * r->rows;
+        double *own = z + r->K - r->rows;
+        z[0] = 0;
+        for (size_t k = 0; k < r->rows; k++) own[k] = logits[k];
+        loss += softmax_loss(z, r->K, (size_t)r->y[i]);
+        for (size_t k = 0; k < r->rows; k++) logits[k] = (float)own[k];
     }
     memset(dW, 0, r->rows * r->D * sizeof *dW);
     #pragma omp parallel
     matmul_backward_weight(dW, r->logits, r->x, r->n, r->D, r->rows);
-    for (size_t k = 0; k < r->rows; k++)
-        for (size_t d = 0; d + 1 < r->D; d++) {
-            double w = W[k * r->D + d];
-            loss += w * w / 2, dW[k * r->D + d] += (float)w;
-        }
+    for (size_t i = 0; i < r->rows * r->D; i++)
+        if (i % r->D + 1 < r->D) loss += (double)W[i] * W[i] / 2, dW[i] += W[i];
     return loss;
 }
 
@@ -609,10 +609,9 @@ void logreg_predict(const float *x, size_t features, const double *y, size_t K, 
     #pragma omp parallel
     matmul_forward(r.logits, NULL, chosen, W, n_test, D, rows);
     for (size_t i = 0; i < n_test; i++) {
-        size_t best = 0;
-        for (size_t k = 1; k < rows; k++)
-            if (r.logits[i * rows + k] > r.logits[i * rows + best]) best = k;
-        pred[i] = K == 2 ? r.logits[i] > 0 : (double)best;
+        int best;
+        best_tokens(r.logits + i * rows, rows, &best, 1);
+        pred[i] = K == 2 ? r.logits[i] > 0 : best;
     }
     free(chosen), free(W), free(label), free(r.logits);
 }
@@ -639,11 +638,12 @@ static double k_means_once(const float *x, size_t n, size_t C, size_t K, uint64_
         matmul_forward(dots, NULL, x, centre, n, C, K);
         for (size_t k = 0; k < K; k++) count[k] = dot(centre + k * C, centre + k * C, C); // |centre|² for now
         for (size_t i = 0; i < n; i++) {
-            size_t best = 0;
-            for (size_t k = 1; k < K; k++)
-                if (count[k] - 2 * dots[i * K + k] < count[best] - 2 * dots[i * K + best]) best = k;
-            pred[i] = (double)best;
-            sum += dot(x + i * C, x + i * C, C) + count[best] - 2 * dots[i * K + best];
+            double least = INFINITY;
+            for (size_t k = 0; k < K; k++) {
+                double d = count[k] - 2 * dots[i * K + k];
+                if (d < least) least = d, pred[i] = (double)k;
+            }
+            sum += dot(x + i * C, x + i * C, C) + least;
         }
         if (round > 0 && sum >= old * (1 - 1e-6)) break;
         memset(centre, 0, K * C * sizeof *centre), memset(count, 0, K * sizeof *count);
@@ -735,8 +735,8 @@ static int task_add(Task *task, char ***labels, const char *path, const char *co
     if (column[0] == SIZE_MAX)
         die("%s: no column is named text, sentence, sentence1, premise or question; name them with --columns",
             path);
-    static const char *const scores[] = {"score", "relatedness", NULL};
-    task->named_scores |= row > 0 && column_named(&t, scores, SIZE_MAX) == column[2];
+    const char *label = table_cell(&t, 0, column[2]);
+    task->named_scores |= row > 0 && (!strcasecmp(label, "score") || !strcasecmp(label, "relatedness"));
     task->first = add_column(task->first, n, &t, row, column[0]);
     task->second = column[1] < SIZE_MAX ? add_column(task->second, n, &t, row, column[1]) : NULL;
     *labels = add_column(*labels, n, &t, row, column[2]);
@@ -789,23 +789,21 @@ static void task_label(Task *task, char **labels, const char *test) {
 // Read a task: train and test, or train and dev, or dev and test; or a single file.
 static Task load_task(const char *name, const char *columns) {
     Task task = {.name = name};
-    const char *train = task_file(name, "train"), *dev = task_file(name, "dev");
-    const char *test = task_file(name, "test"), *all = task_file(name, "all");
+    const char *test = task_file(name, "test"), *dev = task_file(name, "dev"), *train = task_file(name, "train");
+    if (!train && test) train = dev;
+    const char *tests[] = {test, dev, train ? NULL : task_file(name, "all")}, *tested = NULL;
     char **labels = NULL;
-    if (!train && !dev && !test && !all)
-        die("%s: no train.tsv, dev.tsv, test.tsv or all.tsv in it; a task is a folder with such files", name);
-    if (!train && dev && test) train = dev;
     if (train && !task_add(&task, &labels, train, columns))
         die("%s: no label column; name it with --columns", train);
     task.n_train = task.n;
-    if (train && !test && !dev) test = train, task.n_train = 0;
-    else if (!test || !task_add(&task, &labels, test, columns)) {
-        test = dev && dev != train ? dev : test ? test : all;
-        if (!test || !task_add(&task, &labels, test, columns))
-            die("%s: no label column, or nothing to test with; name it with --columns", test ? test : name);
-    }
-    if (task.n - task.n_train < 2) die("%s: holds fewer than two examples; give more", test);
-    task_label(&task, labels, test);
+    for (int k = 0; k < 3 && !tested; k++)
+        if (tests[k] && tests[k] != train && task_add(&task, &labels, tests[k], columns)) tested = tests[k];
+    if (!tested) tested = train, task.n_train = 0;
+    if (!tested)
+        die("%s: no train.tsv, dev.tsv, test.tsv or all.tsv with labels in it; a task is a folder with such files",
+            name);
+    if (task.n - task.n_train < 2) die("%s: holds fewer than two examples; give more", tested);
+    task_label(&task, labels, tested);
     free(labels);
     return task;
 }
@@ -861,40 +859,40 @@ static Scored score_logreg(const Task *task, const float *x, size_t D, size_t mo
 
 // All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
 static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
-    size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train;
+    size_t n = 0, C = by ? by->m->c.C : 0, D = task->second ? 2 * C : C, tests = task->n - task->n_train;
     size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
-    float *vec[2] = {NULL}, *x = NULL;
+    float *vec[2] = {NULL}, *x;
     for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
         Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, by->T);
         warn_cut(task->name, &t, by->T);
         vec[k] = embed_texts(by, &t), encoded_free(&t);
     }
-    double *cosines = alloc_or_die(tests * sizeof *cosines);
-    for (size_t i = 0; i < tests && vec[1]; i++) {
-        size_t at = (i + task->n_train - from) * C;
-        cosines[i] = cosine(vec[0] + at, vec[1] + at, C);
-    }
     if (task->second && task->K == 2)
         out[n++] = scored_make(task, 1, "pairs", "average precision", average_precision);
-    if (!task->K) out[n++] = scored_make(task, 1, "similarity", "Spearman", spearman);
-    if (n) memcpy(out[0].pred, cosines, tests * sizeof *cosines);
-    free(cosines);
-    if (!task->K) return free(vec[0]), free(vec[1]), n;
-    if (task->second && by) { // |a - b|, a * b
-        x = alloc_or_die(task->n * 2 * C * sizeof *x);
+    if (task->second && !task->K) out[n++] = scored_make(task, 1, "similarity", "Spearman", spearman);
+    for (size_t i = 0; i < tests && n && by; i++) {
+        size_t at = (i + task->n_train - from) * C;
+        out[0].pred[i] = cosine(vec[0] + at, vec[1] + at, C);
+    }
+    x = vec[0];
+    if (task->second && task->K && by) { // |a - b|, a * b
+        x = alloc_or_die(task->n * D * sizeof *x);
         for (size_t i = 0; i < task->n * C; i++) {
-            x[i / C * 2 * C + i % C] = fabsf(vec[0][i] - vec[1][i]);
-            x[i / C * 2 * C + C + i % C] = vec[0][i] * vec[1][i];
+            x[i / C * D + i % C] = fabsf(vec[0][i] - vec[1][i]);
+            x[i / C * D + C + i % C] = vec[0][i] * vec[1][i];
         }
-    } else x = vec[0];
-    size_t D = task->second ? 2 * C : C;
-    if (!task->second) out[n++] = score_logreg(task, x, D, 8, "8 examples a class");
-    if (!task->second) out[n++] = score_logreg(task, x, D, 16, "16 examples a class");
-    out[n] = score_logreg(task, x, D, 0, "all examples"), n++;
-    out[n] = scored_again(&out[n - 1], "macro F1", macro_f1), n++;
-    if (!task->second && task->K > 2) {
+    }
+    if (task->K && !task->second) {
+        out[n++] = score_logreg(task, x, D, 8, "8 examples a class");
+        out[n++] = score_logreg(task, x, D, 16, "16 examples a class");
+    }
+    if (task->K) {
+        out[n] = score_logreg(task, x, D, 0, "all examples"), n++;
+        out[n] = scored_again(&out[n - 1], "macro F1", macro_f1), n++;
+    }
+    if (task->K > 2 && !task->second) {
         out[n] = scored_make(task, 1, "clusters", "V-measure", v_measure);
-        if (by) k_means(vec[0] + task->n_train * C, tests, C, task->K, out[n].pred);
+        if (by) k_means(x + task->n_train * C, tests, C, task->K, out[n].pred);
         n++;
     }
     if (x != vec[0]) free(x);
@@ -932,75 +930,67 @@ double finetune_loss(Pack *p, Model *head, const double *y, size_t K, float *vec
     double loss = 0;
     pack_forward(p, vec);
     for (size_t i = 0; i < p->n; i++) {
-        float *z = logits + i * rows, *v = vec + i * C, dv[C];
-        double most = -INFINITY, sum = 0;
+        float *v = vec + i * C, dv[C];
+        double z[rows];
         for (size_t k = 0; k < rows; k++) {
             const float *w = head->params + k * (C + 1);
-            z[k] = (float)dot(w, v, C) + w[C], most = fmax(most, z[k]);
+            z[k] = logits[i * rows + k] = (float)dot(w, v, C) + w[C];
         }
-        for (size_t k = 0; k < rows; k++) sum += exp(z[k] - most);
-        loss += K ? log(sum) + most - z[(size_t)y[i]] : pow(z[0] - y[i], 2);
+        if (K) loss += softmax_loss(z, K, (size_t)y[i]);
+        else loss += pow(z[0] - y[i], 2), z[0] = 2 * (z[0] - y[i]);
+        if (!backward) continue;
         memset(dv, 0, sizeof dv);
-        for (size_t k = 0; backward && k < rows; k++) {
+        for (size_t k = 0; k < rows; k++) {
             const float *w = head->params + k * (C + 1);
-            double dz = K ? exp(z[k] - most) / sum - (k == (size_t)y[i]) : 2 * (z[0] - y[i]);
-            float g = (float)(dz / (double)p->n), *dw = head->grads + k * (C + 1);
+            float g = (float)(z[k] / (double)p->n), *dw = head->grads + k * (C + 1);
             for (size_t c = 0; c < C; c++) dv[c] += g * w[c], dw[c] += g * v[c];
             dw[C] += g;
         }
-        if (backward) memcpy(v, dv, sizeof dv);
+        memcpy(v, dv, sizeof dv);
     }
     if (backward) pack_backward(p, vec);
     return loss / (double)p->n;
 }
 
-typedef struct {
-    Embedder *by;
-    const Encoded *text;
-    const double *gold; // of the task
-    size_t K;
-} Tuning;
-
 // Train from the embedder's weights on the examples train (n_train), 32 at a time, and predict the examples
 // test (n_test).
-static void finetune(const Tuning *t, const size_t *train, size_t n_train, const size_t *test, size_t n_test,
-                     double lr, size_t epochs, uint64_t seed, double *pred) {
+static void finetune(Embedder *by, const Task *task, const Encoded *text, const size_t *train, size_t n_train,
+                     const size_t *test, size_t n_test, double lr, size_t epochs, uint64_t seed, double *pred) {
     enum { BATCH = 32 };
-    size_t C = t->by->m->c.C, rows = MAX(1, t->K), steps = epochs * ((n_train + BATCH - 1) / BATCH), done = 0;
+    size_t C = by->m->c.C, rows = MAX(1, task->K), steps = epochs * ((n_train + BATCH - 1) / BATCH), done = 0;
     Model head = {.block = rows * (C + 1)};
     head.params = alloc_or_die(4 * head.block * sizeof(float));
     head.grads = head.params + head.block, head.m = head.grads + head.block, head.v = head.m + head.block;
     float *vec = alloc_or_die(BATCH * C * sizeof *vec), *logits = alloc_or_die(BATCH * rows * sizeof *logits);
     double y[BATCH], mean = 0, sd = 0;
-    for (size_t i = 0; i < n_train; i++) mean += t->gold[train[i]] / (double)n_train;
-    for (size_t i = 0; i < n_train; i++) sd += pow(t->gold[train[i]] - mean, 2) / (double)n_train;
-    if (t->K) mean = 0, sd = 1; // scores are learned as (score - mean) / sd
-    else sd = sqrt(sd) + 1e-9;
+    for (size_t i = 0; i < n_train; i++) mean += task->gold[train[i]] / (double)n_train;
+    for (size_t i = 0; i < n_train; i++) sd += pow(task->gold[train[i]] - mean, 2) / (double)n_train;
+    sd = sqrt(sd) + 1e-9;
+    if (task->K) mean = 0, sd = 1; // scores are learned as (score - mean) / sd
     for (size_t i = 0; i < head.block; i++)
         head.params[i] = (float)((uniform(seed, STREAM_HEAD, i) - 0.5) / sqrt((double)C));
-    Pack p = pack_make(t->by);
-    embedder_begin(t->by);
+    Pack p = pack_make(by);
+    embedder_begin(by);
     for (size_t step = 1, epoch = 0; epoch < epochs; epoch++)
         for (done = 0; done < n_train; done += p.n, step++) {
             pack_clear(&p);
             while (p.n < BATCH && done + p.n < n_train) {
                 size_t i = train[shuffled_row(done + p.n, n_train, seed, epoch)];
-                y[p.n] = (t->gold[i] - mean) / sd;
-                if (!pack_add(&p, t->text, i)) break;
+                y[p.n] = (task->gold[i] - mean) / sd;
+                if (!pack_add(&p, text, i)) break;
             }
-            finetune_loss(&p, &head, y, t->K, vec, logits, 1);
-            train_update(t->by->m, &head, learning_rate(lr, MIN(step, steps), steps), step);
+            finetune_loss(&p, &head, y, task->K, vec, logits, 1);
+            train_update(by->m, &head, learning_rate(lr, MIN(step, steps), steps), step);
         }
     for (done = 0; done < n_test; done += p.n) {
         pack_clear(&p);
-        while (p.n < BATCH && done + p.n < n_test && pack_add(&p, t->text, test[done + p.n])) {}
+        while (p.n < BATCH && done + p.n < n_test && pack_add(&p, text, test[done + p.n])) {}
         memset(y, 0, sizeof y);
-        finetune_loss(&p, &head, y, t->K, vec, logits, 0);
+        finetune_loss(&p, &head, y, task->K, vec, logits, 0);
         for (size_t i = 0; i < p.n; i++) {
-            size_t best = 0;
-            for (size_t k = 1; k < rows; k++)
-                if (logits[i * rows + k] > logits[i * rows + best]) best = k;
-            pred[done + i] = t->K ? (double)best : logits[i] * sd + mean;
+            int best;
+            best_tokens(logits + i * rows, rows, &best, 1);
+            pred[done + i] = task->K ? best : logits[i] * sd + mean;
         }
     }
     pack_free(&p), free(vec), free(logits), free(head.params);
@@ -1017,26 +1007,22 @@ static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
     out[0] = task->K ? scored_make(task, SEEDS, "fine-tuned", "accuracy", accuracy)
                      : scored_make(task, SEEDS, "fine-tuned", "Pearson", pearson);
     task_split(task, 0, 0, 0, &train, &n_train, &test, &n_test);
-    if (!task->n_train) out[0].n = n_test; // of one file, only the first tenth is tested
-    for (size_t i = 0; i < n_test && !task->n_train; i++) {
-        if (i == 0) out[0].gold = alloc_or_die(n_test * sizeof *out[0].gold);
-        out[0].gold[i] = task->gold[test[i]];
-    }
+    out[0].n = n_test, out[0].gold = alloc_or_die(n_test * sizeof *out[0].gold);
+    for (size_t i = 0; i < n_test; i++) out[0].gold[i] = task->gold[test[i]]; // of one file, the first tenth
     for (size_t i = 0; !by && i < SEEDS * n_test; i++) out[0].pred[i] = task->majority;
     if (by) {
         Encoded text = encode_texts(by->e, task->first, task->second, task->n, by->T);
-        Tuning t = {by, &text, task->gold, task->K};
         size_t held = MIN(1000, n_train / 10);
         double *pred = alloc_or_die(2 * (held + 1) * sizeof *pred), *gold = pred + held + 1;
         for (size_t i = 0; i < held; i++) gold[i] = task->gold[train[i]];
         for (int k = 0; k < 4; k++) {
             double rate = k < 3 ? rates[k] * default_lr(by->m->c.C) : best_rate;
-            finetune(&t, train + held, n_train - held, train, held, rate, k < 3 ? 3 : 6, 1, pred);
+            finetune(by, task, &text, train + held, n_train - held, train, held, rate, k < 3 ? 3 : 6, 1, pred);
             double got = out[0].f(gold, pred, held);
             if (got > best || k == 0) best = got, best_rate = rate, epochs = k < 3 ? 3 : 6;
         }
         for (uint64_t seed = 1; seed <= SEEDS; seed++)
-            finetune(&t, train, n_train, test, n_test, best_rate, epochs, seed,
+            finetune(by, task, &text, train, n_train, test, n_test, best_rate, epochs, seed,
                      out[0].pred + (seed - 1) * n_test);
         fprintf(stderr, "%s, %s: rate %.3g, %zu epochs\n", task->name, by->name, best_rate, epochs);
         warn_cut(task->name, &text, by->T);
@@ -1063,14 +1049,11 @@ double contrastive_loss(float *vec, size_t n, size_t parts, size_t C) {
         for (size_t c = 0; c < C; c++) vec[i * C + c] /= size[i];
     }
     for (size_t i = 0; i < n; i++) {
-        double most = -INFINITY, sum = 0;
         const float *other = vec + n * C;
-        for (size_t j = 0; j < others; j++)
-            z[j] = dot(vec + i * C, other + j * C, C) / TEMPERATURE, most = fmax(most, z[j]);
-        for (size_t j = 0; j < others; j++) sum += exp(z[j] - most);
-        loss += (log(sum) + most - z[i]) / (double)n;
+        for (size_t j = 0; j < others; j++) z[j] = dot(vec + i * C, other + j * C, C) / TEMPERATURE;
+        loss += softmax_loss(z, others, i) / (double)n;
         for (size_t j = 0; j < others; j++) {
-            float g = (float)((exp(z[j] - most) / sum - (j == i)) / TEMPERATURE / (double)n);
+            float g = (float)(z[j] / TEMPERATURE / (double)n);
             for (size_t c = 0; c < C; c++)
                 d[i * C + c] += g * other[j * C + c], d[(n + j) * C + c] += g * vec[i * C + c];
         }

@@ -52,15 +52,12 @@ static const char *export_path(const char *folder, const char *name) {
 // Write JSON in whose format ' stands for ".
 __attribute__((format(printf, 2, 3)))
 static void put_json(FILE *f, const char *format, ...) {
-    char *quoted = strdup(format);
+    char quoted[strlen(format) + 1];
     va_list args;
-    if (!quoted) die("out of memory");
-    for (char *p = quoted; *p; p++)
-        if (*p == '\'') *p = '"';
+    for (size_t i = 0; i < sizeof quoted; i++) quoted[i] = format[i] == '\'' ? '"' : format[i];
     va_start(args, format);
     vfprintf(f, quoted, args);
     va_end(args);
-    free(quoted);
 }
 
 // ----------------------------------------------------------------------------
@@ -287,10 +284,8 @@ static int export_field(const char *csv, const char *column, const char **field)
 // A text file beside a run's model.bin, which the caller frees; NULL if it is not there, or if the model is
 // another one: best.bin is of another step.
 static char *text_beside(const char *model, const char *name) {
-    const char *slash = strrchr(model, '/'), *file = slash ? slash + 1 : model;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%.*s%s", (int)(file - model), model, name);
-    return strcmp(file, "model.bin") || access(path, R_OK) ? NULL : read_whole(path);
+    const char *path = replace_ending(model, "model.bin", name);
+    return path && access(path, R_OK) == 0 ? read_whole(path) : NULL;
 }
 
 // How the model was trained, if the result of its run is beside it.
