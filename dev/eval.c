@@ -205,13 +205,15 @@ static void encoded_free(Encoded *t) { free(t->begin), free(t->ids); }
 // from texts to vectors, and back from their gradients
 
 // What makes vectors: a model as it was trained, its token vectors alone, or its shape with random weights.
-// The three share the memory of one model; embedder_begin() says whose turn it is.
+// The three share the memory of one model; embedder_begin() says whose turn it is. They take a batch of texts
+// at once, side by side in one row that is as long as they are together, each a document of its own.
 enum { TRAINED, TOKENS, UNTRAINED, KINDS };
 static const char *const kind_names[] = {"trained", "token vectors only", "untrained"};
 typedef struct {
     char name[80];
     Model *m;
-    size_t T; // the most tokens of a text; m takes many texts at once, max_M tokens
+    Batch *in; // its n_docs: texts that are in it; M: positions that are taken, of max_M
+    size_t T;  // the most tokens of a text
     const Encoder *e;
     float *start; // (block) its weights
     int kind;
@@ -223,87 +225,67 @@ static void embedder_begin(const Embedder *by) {
     if (m->grads) memset(m->grads, 0, 3 * m->block * sizeof(float)); // and the moments
 }
 
-// A batch of texts, side by side in one row that is as long as they are together, each a document of its own.
-typedef struct {
-    Embedder *by;
-    Batch in; // its M: positions that are taken
-    size_t n; // texts
-} Pack;
-
-static Pack pack_make(Embedder *by) {
-    size_t N = by->m->max_M;
-    Pack p = {.by = by};
-    p.in.inputs = alloc_or_die(N * sizeof *p.in.inputs), p.in.rows = alloc_or_die(N * sizeof *p.in.rows);
-    p.in.docs = alloc_or_die(N * sizeof *p.in.docs), p.in.B = 1;
-    for (size_t i = 0; i < N; i++) p.in.rows[i] = i; // all outputs are wanted
-    return p;
-}
-
-static void pack_free(Pack *p) { free(p->in.inputs), free(p->in.rows), free(p->in.docs); }
-
-static void pack_clear(Pack *p) { p->n = p->in.M = p->in.n_docs = 0; }
-
-// Add text i. Returns 0 if there is no room for it any more.
-static int pack_add(Pack *p, const Encoded *t, size_t i) {
-    Batch *in = &p->in;
-    size_t n = text_length(t, i);
-    if (in->M + n > p->by->m->max_M) return 0;
-    in->docs[in->n_docs++] = (Document){in->M, in->M + n, in->M, n};
-    for (size_t k = 0; k < n; k++) in->inputs[in->M++] = t->ids[t->begin[i] + k];
-    p->n++;
-    return 1;
+// Make a batch of the texts which[0 … n-1], or of as many as there is room for.
+static void batch_fill(Embedder *by, const Encoded *t, const size_t *which, size_t n) {
+    Batch *in = by->in;
+    in->M = in->n_docs = 0;
+    for (size_t k = 0; k < n; k++) {
+        size_t length = text_length(t, which[k]);
+        if (in->M + length > by->m->max_M) return;
+        in->docs[in->n_docs++] = (Document){in->M, in->M + length, in->M, length};
+        for (size_t i = 0; i < length; i++) in->inputs[in->M++] = t->ids[t->begin[which[k]] + i];
+    }
 }
 
 // The first of a text's outputs that count: its end of text, too (as sentence-transformers has it), but not by
 // the token vectors alone, if there are others.
-static size_t pack_first(const Pack *p, const Document *d) {
-    return d->begin + (p->by->kind == TOKENS && d->n > 1);
+static size_t first_output(const Embedder *by, const Document *d) {
+    return d->begin + (by->kind == TOKENS && d->n > 1);
 }
 
 // vec (n,C) = the mean of the outputs over each text's tokens; by the embedding alone, of its token vectors.
-static void pack_forward(Pack *p, float *vec) {
-    Model *m = p->by->m;
+static void batch_forward(Embedder *by, float *vec) {
+    Model *m = by->m;
+    const Batch *in = by->in;
     size_t C = m->c.C;
-    m->c.T = p->in.M;
+    m->c.T = in->M;
     #pragma omp parallel
-    if (p->by->kind == TOKENS) embedding_forward(m->nf, p->in.inputs, weights_of(m, WTE, 0), p->in.M, C);
-    else encoder_forward(m, &p->in);
-    memset(vec, 0, p->n * C * sizeof *vec);
-    for (size_t k = 0; k < p->n; k++) {
-        const Document *d = &p->in.docs[k];
-        size_t first = pack_first(p, d);
+    if (by->kind == TOKENS) embedding_forward(m->nf, in->inputs, weights_of(m, WTE, 0), in->M, C);
+    else encoder_forward(m, in);
+    memset(vec, 0, in->n_docs * C * sizeof *vec);
+    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, vec += C) {
+        size_t first = first_output(by, d);
         for (size_t i = first; i < d->end; i++)
-            for (size_t c = 0; c < C; c++) vec[k * C + c] += m->nf[i * C + c] / (float)(d->end - first);
+            for (size_t c = 0; c < C; c++) vec[c] += m->nf[i * C + c] / (float)(d->end - first);
     }
 }
 
 // Add to the gradients what follows from dvec (n,C).
-static void pack_backward(Pack *p, const float *dvec) {
-    Model *m = p->by->m;
+static void batch_backward(Embedder *by, const float *dvec) {
+    Model *m = by->m;
+    const Batch *in = by->in;
     size_t C = m->c.C;
-    memset(m->dc, 0, p->in.M * C * sizeof *m->dc);
-    for (size_t k = 0; k < p->n; k++) {
-        const Document *d = &p->in.docs[k];
-        size_t first = pack_first(p, d);
+    memset(m->dc, 0, in->M * C * sizeof *m->dc);
+    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, dvec += C) {
+        size_t first = first_output(by, d);
         for (size_t i = first; i < d->end; i++)
-            for (size_t c = 0; c < C; c++) m->dc[i * C + c] = dvec[k * C + c] / (float)(d->end - first);
+            for (size_t c = 0; c < C; c++) m->dc[i * C + c] = dvec[c] / (float)(d->end - first);
     }
     #pragma omp parallel
-    if (p->by->kind == TOKENS) embedding_backward(gradient_of(m, WTE, 0), m->dc, p->in.inputs, p->in.M, C);
-    else encoder_backward(m, &p->in);
+    if (by->kind == TOKENS) embedding_backward(gradient_of(m, WTE, 0), m->dc, in->inputs, in->M, C);
+    else encoder_backward(m, in);
 }
 
 // The vectors (n,C) of all texts.
 float *embed_texts(Embedder *by, const Encoded *t) {
-    size_t C = by->m->c.C, done = 0;
+    size_t C = by->m->c.C, *which = alloc_or_die(t->n * sizeof *which);
     float *all = alloc_or_die(t->n * C * sizeof *all);
-    Pack p = pack_make(by);
-    while (done < t->n) {
-        pack_clear(&p);
-        while (done + p.n < t->n && pack_add(&p, t, done + p.n)) {}
-        pack_forward(&p, all + done * C), done += p.n;
+    for (size_t i = 0; i < t->n; i++) which[i] = i;
+    for (size_t done = 0; done < t->n; done += by->in->n_docs) {
+        batch_fill(by, t, which + done, t->n - done);
+        batch_forward(by, all + done * C);
     }
-    pack_free(&p);
+    free(which);
     return all;
 }
 
@@ -460,17 +442,20 @@ double v_measure(const double *gold, const double *pred, size_t n) {
     return Hg + Hp > 0 ? 2 * (Hg + Hp - joint) / (Hg + Hp) : 1;
 }
 
-// What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds).
-// The score is the mean over the runs.
+// What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds); its
+// score, the mean over the runs; and its bootstrap: the scores of resamples of the test examples. The same seed
+// gives all models the same resamples, so that their differences can be paired.
+enum { DRAWS = 1000 };
 typedef struct {
     const char *kind, *metric;
     Metric *f;
     size_t n, runs;
     double *gold, *pred; // (n); (runs,n)
-} Scored;
+    double value, draw[DRAWS];
+} Score;
 
 // The score of the examples which[0 … n-1], or of all.
-static double score_of(const Scored *s, const size_t *which) {
+static double score_of(const Score *s, const size_t *which) {
     double *x = alloc_or_die(2 * s->n * sizeof *x), *y = x + s->n, sum = 0;
     for (size_t run = 0; run < s->runs; run++) {
         for (size_t i = 0; i < s->n; i++) {
@@ -483,22 +468,14 @@ static double score_of(const Scored *s, const size_t *which) {
     return sum;
 }
 
-// A score, and its bootstrap: the scores of resamples of the test examples. The same seed gives all models
-// the same resamples, so that their differences can be paired.
-enum { DRAWS = 1000 };
-typedef struct {
-    const char *kind, *metric;
-    double value, draw[DRAWS];
-} Score;
-
-static void score_bootstrap(const Scored *s, Score *score) {
-    *score = (Score){.kind = s->kind, .metric = s->metric, .value = score_of(s, NULL)};
+static void score_bootstrap(Score *s) {
+    s->value = score_of(s, NULL);
     #pragma omp parallel for schedule(dynamic, 8)
     for (int k = 0; k < DRAWS; k++) {
         size_t *which = alloc_or_die(s->n * sizeof *which);
         for (size_t i = 0; i < s->n; i++)
             which[i] = (size_t)((double)s->n * uniform(1, STREAM_RESAMPLE, (uint64_t)k * s->n + i));
-        score->draw[k] = score_of(s, which);
+        s->draw[k] = score_of(s, which);
         free(which);
     }
 }
@@ -591,21 +568,18 @@ static void logreg_fit(const LogReg *r, float *W) {
     free(memory);
 }
 
-// Fit the examples train (n_train) of x (·,D-1) and predict the classes of the examples test (n_test).
-void logreg_predict(const float *x, size_t features, const double *y, size_t K, const size_t *train,
-                    size_t n_train, const size_t *test, size_t n_test, double *pred) {
-    size_t D = features + 1, rows = K == 2 ? 1 : K, most = MAX(n_train, n_test);
+// Fit the examples train (n_train) of x (·,D), where the last feature is 1, and predict the classes of the
+// examples test (n_test).
+void logreg_predict(const float *x, size_t D, const double *y, size_t K, const size_t *train, size_t n_train,
+                    const size_t *test, size_t n_test, double *pred) {
+    size_t rows = K == 2 ? 1 : K, most = MAX(n_train, n_test);
     float *chosen = alloc_or_die(most * D * sizeof *chosen), *W = alloc_or_die(rows * D * sizeof *W);
-    double *label = alloc_or_die(most * sizeof *label);
+    double *label = alloc_or_die(n_train * sizeof *label);
     LogReg r = {n_train, D, K, rows, chosen, label, alloc_or_die(most * rows * sizeof *r.logits)};
-    for (int testing = 0; testing < 2; testing++) {
-        const size_t *which = testing ? test : train;
-        for (size_t i = 0; i < (testing ? n_test : n_train); i++) {
-            memcpy(chosen + i * D, x + which[i] * features, features * sizeof *x);
-            chosen[i * D + features] = 1, label[i] = y[which[i]];
-        }
-        if (!testing) logreg_fit(&r, W);
-    }
+    for (size_t i = 0; i < n_train; i++)
+        label[i] = y[train[i]], memcpy(chosen + i * D, x + train[i] * D, D * sizeof *x);
+    logreg_fit(&r, W);
+    for (size_t i = 0; i < n_test; i++) memcpy(chosen + i * D, x + test[i] * D, D * sizeof *x);
     #pragma omp parallel
     matmul_forward(r.logits, NULL, chosen, W, n_test, D, rows);
     for (size_t i = 0; i < n_test; i++) {
@@ -677,6 +651,7 @@ typedef struct {
     size_t n, n_train, K;     // K classes, sorted by name; 0 if labels are scores
     int named_scores;         // the column of the labels is called score or relatedness
     char **first, **second;   // (n) texts; second is NULL if they are single
+    char **label;             // (n)
     double *gold;             // (n) scores, or numbers of classes
     double majority;          // the most frequent class
 } Task;
@@ -693,41 +668,38 @@ static const char *task_file(const char *task, const char *part) {
     return NULL;
 }
 
-// The column with one of these names, which end with NULL, other than `not`; SIZE_MAX if there is none.
-static size_t column_named(const TextTable *t, const char *const *names, size_t not) {
-    for (; *names; names++)
-        for (size_t c = 0; c < t->cols; c++)
-            if (c != not && strcasecmp(table_cell(t, 0, c), *names) == 0) return c;
+// The column with one of these names, between commas, other than `not`; SIZE_MAX if there is none.
+static size_t column_named(const TextTable *t, const char *names, size_t not) {
+    for (size_t n; *names; names += n + (names[n] == ',')) {
+        n = strcspn(names, ",");
+        for (size_t c = 0; c < t->cols; c++) {
+            const char *cell = table_cell(t, 0, c);
+            if (c != not && strlen(cell) == n && strncasecmp(cell, names, n) == 0) return c;
+        }
+    }
     return SIZE_MAX;
 }
 
 // Find the columns of the first text, the second text and the label; SIZE_MAX: not there. --columns names
 // them, the label last, or counts them from 1, and then the file has no header. Returns the first row.
 static size_t find_columns(const TextTable *t, const char *columns, size_t column[3]) {
-    static const char *const first[] = {
-        "text", "sentence1", "premise", "question", "sentence", "#1 String", NULL};
-    static const char *const second[] = {"sentence2", "hypothesis", "sentence", "#2 String", NULL};
-    static const char *const label[] = {"relatedness", "score", "label", "quality", NULL};
-    if (!columns) {
-        column[0] = column_named(t, first, SIZE_MAX), column[1] = column_named(t, second, column[0]);
-        column[2] = column_named(t, label, SIZE_MAX);
-        return 1;
-    }
+    column[0] = column_named(t, "text,sentence1,premise,question,sentence,#1 String", SIZE_MAX);
+    column[1] = column_named(t, "sentence2,hypothesis,sentence,#2 String", column[0]);
+    column[2] = column_named(t, "relatedness,score,label,quality", SIZE_MAX);
+    if (!columns) return 1;
     char *list = strdup(columns), *name[4];
     size_t n = cut_line(&list, 1, name, 4), number = strtoul(name[0], NULL, 10);
     if (n != 2 && n != 3) die_usage("--columns %s: give text,label or first,second,label", columns);
     column[1] = SIZE_MAX;
     for (size_t k = 0; k < n; k++) {
-        size_t to = k + 1 == n ? 2 : k;
-        column[to] = number ? strtoul(name[k], NULL, 10) - 1
-                            : column_named(t, (const char *const[]){name[k], NULL}, SIZE_MAX);
-        if (column[to] >= t->cols) column[to] = SIZE_MAX;
+        size_t c = number ? strtoul(name[k], NULL, 10) - 1 : column_named(t, name[k], SIZE_MAX);
+        column[k + 1 == n ? 2 : k] = c < t->cols ? c : SIZE_MAX;
     }
     return number == 0;
 }
 
 // Add the examples of a file to the task. Returns 0 if the file has no labels, as GLUE's test files.
-static int task_add(Task *task, char ***labels, const char *path, const char *columns) {
+static int task_add(Task *task, const char *path, const char *columns) {
     size_t column[3], n = task->n;
     TextTable t = read_table(path);
     size_t row = find_columns(&t, columns, column);
@@ -739,9 +711,9 @@ static int task_add(Task *task, char ***labels, const char *path, const char *co
     task->named_scores |= row > 0 && (!strcasecmp(label, "score") || !strcasecmp(label, "relatedness"));
     task->first = add_column(task->first, n, &t, row, column[0]);
     task->second = column[1] < SIZE_MAX ? add_column(task->second, n, &t, row, column[1]) : NULL;
-    *labels = add_column(*labels, n, &t, row, column[2]);
+    task->label = add_column(task->label, n, &t, row, column[2]);
     for (; row < t.rows; row++)
-        if (!*(*labels)[task->n++]) die("%s: row %zu has no label; mend it or leave it out", path, row + 1);
+        if (!*task->label[task->n++]) die("%s: row %zu has no label; mend it or leave it out", path, row + 1);
     return 1;
 }
 
@@ -752,34 +724,31 @@ static int compare_names(const void *a, const void *b) {
 // Labels are scores if their column is called so, or if they are numbers that are not all whole; else they
 // are classes, those of the training examples. Of two classes the second is the one that F1 and average
 // precision look for: "entailment", or the last by name.
-static void task_label(Task *task, char **labels, const char *test) {
+static void task_label(Task *task, const char *test) {
     size_t known = task->n_train ? task->n_train : task->n, n = 0;
     int numbers = 1, whole = 1;
     double *count;
     char **name = alloc_or_die(known * sizeof *name), *end;
     task->gold = alloc_or_die(task->n * sizeof *task->gold);
     for (size_t i = 0; i < task->n; i++) {
-        task->gold[i] = strtod(labels[i], &end);
-        if (task->named_scores && (*end || end == labels[i]))
-            die("%s: \"%s\" is not a number, and a score must be one; mend it", task->name, labels[i]);
-        numbers &= !*end, whole &= !strchr(labels[i], '.');
+        task->gold[i] = strtod(task->label[i], &end);
+        if (task->named_scores && (*end || end == task->label[i]))
+            die("%s: \"%s\" is not a number, and a score must be one; mend it", task->name, task->label[i]);
+        numbers &= !*end, whole &= !strchr(task->label[i], '.');
     }
     if (task->named_scores || (numbers && !whole)) return;
-    memcpy(name, labels, known * sizeof *name);
+    memcpy(name, task->label, known * sizeof *name);
     qsort(name, known, sizeof *name, compare_names);
     for (size_t i = 0; i < known; i++)
         if (n == 0 || strcmp(name[n - 1], name[i])) name[n++] = name[i];
     if (n < 2) die("%s: all labels are \"%s\"; a task needs at least two", task->name, name[0]);
-    if (n == 2 && strcmp(name[0], "entailment") == 0) {
-        char *other = name[1];
-        name[1] = name[0], name[0] = other;
-    }
+    if (n == 2 && strcmp(name[0], "entailment") == 0) name[0] = name[1], name[1] = "entailment";
     task->K = n, count = alloc_or_die(n * sizeof *count);
     for (size_t i = 0; i < task->n; i++) {
         size_t k = 0;
-        while (k < n && strcmp(name[k], labels[i])) k++;
+        while (k < n && strcmp(name[k], task->label[i])) k++;
         if (k == n)
-            die("%s: label \"%s\" is not among the training examples; check the file", test, labels[i]);
+            die("%s: label \"%s\" is not among the training examples; check the file", test, task->label[i]);
         task->gold[i] = (double)k;
         if (i < known && ++count[k] > count[(size_t)task->majority]) task->majority = (double)k;
     }
@@ -789,22 +758,20 @@ static void task_label(Task *task, char **labels, const char *test) {
 // Read a task: train and test, or train and dev, or dev and test; or a single file.
 static Task load_task(const char *name, const char *columns) {
     Task task = {.name = name};
-    const char *test = task_file(name, "test"), *dev = task_file(name, "dev"), *train = task_file(name, "train");
+    const char *train = task_file(name, "train"), *dev = task_file(name, "dev"), *test = task_file(name, "test");
     if (!train && test) train = dev;
     const char *tests[] = {test, dev, train ? NULL : task_file(name, "all")}, *tested = NULL;
-    char **labels = NULL;
-    if (train && !task_add(&task, &labels, train, columns))
+    if (train && !task_add(&task, train, columns))
         die("%s: no label column; name it with --columns", train);
     task.n_train = task.n;
     for (int k = 0; k < 3 && !tested; k++)
-        if (tests[k] && tests[k] != train && task_add(&task, &labels, tests[k], columns)) tested = tests[k];
+        if (tests[k] && tests[k] != train && task_add(&task, tests[k], columns)) tested = tests[k];
     if (!tested) tested = train, task.n_train = 0;
     if (!tested)
-        die("%s: no train.tsv, dev.tsv, test.tsv or all.tsv with labels in it; a task is a folder with such files",
+        die("%s: no train.tsv, dev.tsv, test.tsv or all.tsv with labels; a task is a folder with such files",
             name);
     if (task.n - task.n_train < 2) die("%s: holds fewer than two examples; give more", tested);
-    task_label(&task, labels, tested);
-    free(labels);
+    task_label(&task, tested);
     return task;
 }
 
@@ -826,24 +793,24 @@ static void task_split(const Task *task, size_t f, size_t most, uint64_t run, si
 }
 
 // Room for what is predicted in some runs; gold is filled in.
-static Scored scored_make(const Task *task, size_t runs, const char *kind, const char *metric, Metric *f) {
-    Scored s = {kind, metric, f, task->n - task->n_train, runs, task->gold + task->n_train, NULL};
-    s.pred = alloc_or_die(s.n * runs * sizeof *s.pred);
-    return s;
+static Score score_make(const Task *task, size_t runs, const char *kind, const char *metric, Metric *f) {
+    size_t n = task->n - task->n_train;
+    return (Score){.kind = kind, .metric = metric, .f = f, .n = n, .runs = runs,
+                   .gold = task->gold + task->n_train, .pred = alloc_or_die(n * runs * sizeof(double))};
 }
 
 // The same predictions by another metric.
-static Scored scored_again(const Scored *s, const char *metric, Metric *f) {
-    Scored t = *s;
+static Score score_again(const Score *s, const char *metric, Metric *f) {
+    Score t = *s;
     t.metric = metric, t.f = f;
     return t;
 }
 
 // The classes that logistic regression predicts from features x (n,D), after `most` examples of
 // each class or all of them.
-static Scored score_logreg(const Task *task, const float *x, size_t D, size_t most, const char *kind) {
+static Score score_logreg(const Task *task, const float *x, size_t D, size_t most, const char *kind) {
     size_t runs = most && task->n_train ? 10 : 1, *train, *test, n_train, n_test;
-    Scored s = scored_make(task, runs, kind, "accuracy", accuracy);
+    Score s = score_make(task, runs, kind, "accuracy", accuracy);
     double *pred = alloc_or_die(s.n * sizeof *pred);
     for (size_t run = 0; run < runs; run++)
         for (size_t f = 0; f < (task->n_train ? 1 : FOLDS); f++) {
@@ -858,29 +825,29 @@ static Scored score_logreg(const Task *task, const float *x, size_t D, size_t mo
 }
 
 // All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
-static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
-    size_t n = 0, C = by ? by->m->c.C : 0, D = task->second ? 2 * C : C, tests = task->n - task->n_train;
+static size_t score_frozen(const Task *task, Embedder *by, Score *out) {
+    size_t n = 0, C = by ? by->m->c.C : 0, D = (task->second ? 2 * C : C) + 1, tests = task->n - task->n_train;
     size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
-    float *vec[2] = {NULL}, *x;
+    float *vec[2] = {NULL}, *x = NULL;
     for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
         Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, by->T);
         warn_cut(task->name, &t, by->T);
         vec[k] = embed_texts(by, &t), encoded_free(&t);
     }
     if (task->second && task->K == 2)
-        out[n++] = scored_make(task, 1, "pairs", "average precision", average_precision);
-    if (task->second && !task->K) out[n++] = scored_make(task, 1, "similarity", "Spearman", spearman);
+        out[n++] = score_make(task, 1, "pairs", "average precision", average_precision);
+    if (task->second && !task->K) out[n++] = score_make(task, 1, "similarity", "Spearman", spearman);
     for (size_t i = 0; i < tests && n && by; i++) {
         size_t at = (i + task->n_train - from) * C;
         out[0].pred[i] = cosine(vec[0] + at, vec[1] + at, C);
     }
-    x = vec[0];
-    if (task->second && task->K && by) { // |a - b|, a * b
-        x = alloc_or_die(task->n * D * sizeof *x);
-        for (size_t i = 0; i < task->n * C; i++) {
-            x[i / C * D + i % C] = fabsf(vec[0][i] - vec[1][i]);
-            x[i / C * D + C + i % C] = vec[0][i] * vec[1][i];
-        }
+    if (task->K && by) x = alloc_or_die(task->n * D * sizeof *x);
+    for (size_t i = 0; i < task->n && x; i++) { // the vector, or |a - b| and a * b; and a 1
+        const float *a = vec[0] + i * C, *b = task->second ? vec[1] + i * C : NULL;
+        float *to = x + i * D;
+        for (size_t c = 0; c < C; c++) to[c] = b ? fabsf(a[c] - b[c]) : a[c];
+        for (size_t c = 0; c < C && b; c++) to[C + c] = a[c] * b[c];
+        to[D - 1] = 1;
     }
     if (task->K && !task->second) {
         out[n++] = score_logreg(task, x, D, 8, "8 examples a class");
@@ -888,15 +855,14 @@ static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
     }
     if (task->K) {
         out[n] = score_logreg(task, x, D, 0, "all examples"), n++;
-        out[n] = scored_again(&out[n - 1], "macro F1", macro_f1), n++;
+        out[n] = score_again(&out[n - 1], "macro F1", macro_f1), n++;
     }
     if (task->K > 2 && !task->second) {
-        out[n] = scored_make(task, 1, "clusters", "V-measure", v_measure);
-        if (by) k_means(x + task->n_train * C, tests, C, task->K, out[n].pred);
+        out[n] = score_make(task, 1, "clusters", "V-measure", v_measure);
+        if (by) k_means(vec[0] + task->n_train * C, tests, C, task->K, out[n].pred);
         n++;
     }
-    if (x != vec[0]) free(x);
-    free(vec[0]), free(vec[1]);
+    free(x), free(vec[0]), free(vec[1]);
     return n;
 }
 
@@ -924,12 +890,12 @@ static void train_update(Model *m, Model *head, double lr, size_t step) {
 // --finetune, GLUE's protocol: the whole encoder and a linear head (K,C+1), whose last column is a bias.
 // Returns the loss of n texts, the mean of -log softmax(W v)[y], or of (W v - y)² for scores (K = 0, one row
 // of W), and adds to the gradients of both. logits: (n,rows).
-double finetune_loss(Pack *p, Model *head, const double *y, size_t K, float *vec, float *logits,
+double finetune_loss(Embedder *by, Model *head, const double *y, size_t K, float *vec, float *logits,
                      int backward) {
-    size_t C = p->by->m->c.C, rows = MAX(1, K);
+    size_t C = by->m->c.C, rows = MAX(1, K), n = by->in->n_docs;
     double loss = 0;
-    pack_forward(p, vec);
-    for (size_t i = 0; i < p->n; i++) {
+    batch_forward(by, vec);
+    for (size_t i = 0; i < n; i++) {
         float *v = vec + i * C, dv[C];
         double z[rows];
         for (size_t k = 0; k < rows; k++) {
@@ -942,14 +908,14 @@ double finetune_loss(Pack *p, Model *head, const double *y, size_t K, float *vec
         memset(dv, 0, sizeof dv);
         for (size_t k = 0; k < rows; k++) {
             const float *w = head->params + k * (C + 1);
-            float g = (float)(z[k] / (double)p->n), *dw = head->grads + k * (C + 1);
+            float g = (float)(z[k] / (double)n), *dw = head->grads + k * (C + 1);
             for (size_t c = 0; c < C; c++) dv[c] += g * w[c], dw[c] += g * v[c];
             dw[C] += g;
         }
         memcpy(v, dv, sizeof dv);
     }
-    if (backward) pack_backward(p, vec);
-    return loss / (double)p->n;
+    if (backward) batch_backward(by, vec);
+    return loss / (double)n;
 }
 
 // Train from the embedder's weights on the examples train (n_train), 32 at a time, and predict the examples
@@ -957,55 +923,53 @@ double finetune_loss(Pack *p, Model *head, const double *y, size_t K, float *vec
 static void finetune(Embedder *by, const Task *task, const Encoded *text, const size_t *train, size_t n_train,
                      const size_t *test, size_t n_test, double lr, size_t epochs, uint64_t seed, double *pred) {
     enum { BATCH = 32 };
-    size_t C = by->m->c.C, rows = MAX(1, task->K), steps = epochs * ((n_train + BATCH - 1) / BATCH), done = 0;
+    size_t C = by->m->c.C, rows = MAX(1, task->K), steps = epochs * ((n_train + BATCH - 1) / BATCH);
+    const Batch *in = by->in;
     Model head = {.block = rows * (C + 1)};
     head.params = alloc_or_die(4 * head.block * sizeof(float));
     head.grads = head.params + head.block, head.m = head.grads + head.block, head.v = head.m + head.block;
     float *vec = alloc_or_die(BATCH * C * sizeof *vec), *logits = alloc_or_die(BATCH * rows * sizeof *logits);
-    double y[BATCH], mean = 0, sd = 0;
+    double y[BATCH] = {0}, mean = 0, sd = 0;
     for (size_t i = 0; i < n_train; i++) mean += task->gold[train[i]] / (double)n_train;
     for (size_t i = 0; i < n_train; i++) sd += pow(task->gold[train[i]] - mean, 2) / (double)n_train;
     sd = sqrt(sd) + 1e-9;
     if (task->K) mean = 0, sd = 1; // scores are learned as (score - mean) / sd
     for (size_t i = 0; i < head.block; i++)
         head.params[i] = (float)((uniform(seed, STREAM_HEAD, i) - 0.5) / sqrt((double)C));
-    Pack p = pack_make(by);
     embedder_begin(by);
     for (size_t step = 1, epoch = 0; epoch < epochs; epoch++)
-        for (done = 0; done < n_train; done += p.n, step++) {
-            pack_clear(&p);
-            while (p.n < BATCH && done + p.n < n_train) {
-                size_t i = train[shuffled_row(done + p.n, n_train, seed, epoch)];
-                y[p.n] = (task->gold[i] - mean) / sd;
-                if (!pack_add(&p, text, i)) break;
+        for (size_t done = 0; done < n_train; done += in->n_docs, step++) {
+            size_t n = MIN(BATCH, n_train - done), which[BATCH];
+            for (size_t k = 0; k < n; k++) {
+                which[k] = train[shuffled_row(done + k, n_train, seed, epoch)];
+                y[k] = (task->gold[which[k]] - mean) / sd;
             }
-            finetune_loss(&p, &head, y, task->K, vec, logits, 1);
+            batch_fill(by, text, which, n);
+            finetune_loss(by, &head, y, task->K, vec, logits, 1);
             train_update(by->m, &head, learning_rate(lr, MIN(step, steps), steps), step);
         }
-    for (done = 0; done < n_test; done += p.n) {
-        pack_clear(&p);
-        while (p.n < BATCH && done + p.n < n_test && pack_add(&p, text, test[done + p.n])) {}
-        memset(y, 0, sizeof y);
-        finetune_loss(&p, &head, y, task->K, vec, logits, 0);
-        for (size_t i = 0; i < p.n; i++) {
+    for (size_t done = 0; done < n_test; done += in->n_docs) {
+        batch_fill(by, text, test + done, MIN(BATCH, n_test - done));
+        finetune_loss(by, &head, y, task->K, vec, logits, 0);
+        for (size_t i = 0; i < in->n_docs; i++) {
             int best;
             best_tokens(logits + i * rows, rows, &best, 1);
             pred[done + i] = task->K ? best : logits[i] * sd + mean;
         }
     }
-    pack_free(&p), free(vec), free(logits), free(head.params);
+    free(vec), free(logits), free(head.params);
 }
 
 // All scores of fine-tuning. The rate, at three epochs, and then the number of epochs, three or six, are
 // those with the best accuracy, or Pearson correlation, on a tenth of the training examples, after learning
 // from the others.
-static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
+static size_t score_finetuned(const Task *task, Embedder *by, Score *out) {
     enum { SEEDS = 3 };
     static const double rates[] = {1.0 / 64, 1.0 / 16, 1.0 / 4};
     size_t *train, *test, n_train, n_test, n = 1, epochs = 3;
     double best = -INFINITY, best_rate = 0;
-    out[0] = task->K ? scored_make(task, SEEDS, "fine-tuned", "accuracy", accuracy)
-                     : scored_make(task, SEEDS, "fine-tuned", "Pearson", pearson);
+    out[0] = task->K ? score_make(task, SEEDS, "fine-tuned", "accuracy", accuracy)
+                     : score_make(task, SEEDS, "fine-tuned", "Pearson", pearson);
     task_split(task, 0, 0, 0, &train, &n_train, &test, &n_test);
     out[0].n = n_test, out[0].gold = alloc_or_die(n_test * sizeof *out[0].gold);
     for (size_t i = 0; i < n_test; i++) out[0].gold[i] = task->gold[test[i]]; // of one file, the first tenth
@@ -1028,9 +992,9 @@ static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
         warn_cut(task->name, &text, by->T);
         free(pred), encoded_free(&text);
     }
-    if (!task->K) out[n++] = scored_again(out, "Spearman", spearman);
-    else out[n++] = task->K == 2 ? scored_again(out, "F1", f1) : scored_again(out, "macro F1", macro_f1);
-    if (task->K) out[n++] = scored_again(out, "Matthews", matthews);
+    if (!task->K) out[n++] = score_again(out, "Spearman", spearman);
+    else out[n++] = task->K == 2 ? score_again(out, "F1", f1) : score_again(out, "macro F1", macro_f1);
+    if (task->K) out[n++] = score_again(out, "Matthews", matthews);
     free(train), free(test);
     return n;
 }
@@ -1122,37 +1086,36 @@ static Pairs load_pairs(const char *path) {
 // Train the embedder's weights on pairs, 128 at a time, or as many as there is room for.
 static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_t steps) {
     enum { BATCH = 128 };
-    size_t C = by->m->c.C, T = by->T, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);
-    Encoded text[3];
+    size_t C = by->m->c.C, N = pairs->n, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);
     float *vec = alloc_or_die(BATCH * parts * C * sizeof *vec);
+    char **all = alloc_or_die(parts * N * sizeof *all);
     double sum = 0;
-    for (size_t k = 0; k < parts; k++) {
-        text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T);
-        warn_cut("--contrastive", &text[k], T);
-    }
-    Pack p = pack_make(by);
+    for (size_t k = 0; k < parts; k++) memcpy(all + k * N, pairs->text[k], N * sizeof *all);
+    Encoded text = encode_texts(by->e, all, NULL, parts * N, by->T);
+    warn_cut("--contrastive", &text, by->T);
     embedder_begin(by);
     for (size_t step = 1; step <= steps; step++) {
-        size_t n = MIN(BATCH, pairs->n) + 1, fits = 0;
-        while (!fits) {
-            pack_clear(&p), fits = 1, n--;
-            for (size_t k = 0; k < parts * n && fits; k++) {
-                size_t at = done + k % n, i = shuffled_row(at % pairs->n, pairs->n, 1, at / pairs->n);
-                fits = (size_t)pack_add(&p, &text[k / n], i);
+        size_t n = MIN(BATCH, N) + 1, which[3 * BATCH];
+        do {
+            n--;
+            for (size_t k = 0; k < parts * n; k++) {
+                size_t at = done + k % n;
+                which[k] = k / n * N + shuffled_row(at % N, N, 1, at / N);
             }
-        }
-        pack_forward(&p, vec);
+            batch_fill(by, &text, which, parts * n);
+        } while (by->in->n_docs < parts * n);
+        batch_forward(by, vec);
         sum += contrastive_loss(vec, n, parts, C);
-        pack_backward(&p, vec);
+        batch_backward(by, vec);
         train_update(by->m, NULL, learning_rate(lr, step, steps), step);
         done += n;
-        if (step % every == 0)
-            fprintf(stderr, "%s: contrastive step %zu/%zu of %zu pairs, loss %.4f\n", by->name, step, steps, n,
-                    sum / (double)every), sum = 0;
+        if (step % every) continue;
+        fprintf(stderr, "%s: contrastive step %zu/%zu of %zu pairs, loss %.4f\n", by->name, step, steps, n,
+                sum / (double)every);
+        sum = 0;
     }
     memcpy(by->start, by->m->params, by->m->block * sizeof(float));
-    for (size_t k = 0; k < parts; k++) encoded_free(&text[k]);
-    pack_free(&p), free(vec);
+    encoded_free(&text), free(all), free(vec);
 }
 
 // ----------------------------------------------------------------------------
@@ -1213,19 +1176,6 @@ static void eval_embed(Embedder *by, const char *path, const char *out) {
            (double)t.begin[n] / seconds);
 }
 
-// The value of a column of the result.csv beside a model; "" if it is not there.
-static const char *eval_result(const char *model, const char *column) {
-    static char value[64];
-    struct stat st;
-    const char *path = prefix_path(model, "/result.csv");
-    *value = 0;
-    if (stat(path, &st)) return value;
-    TextTable t = read_table(path);
-    size_t c = column_named(&t, (const char *const[]){column, NULL}, SIZE_MAX);
-    if (c < SIZE_MAX && t.rows > 1) snprintf(value, sizeof value, "%s", table_cell(&t, 1, c));
-    return value;
-}
-
 // The last part of a path.
 static const char *last_name(const char *path) {
     const char *slash = strrchr(path, '/');
@@ -1238,6 +1188,7 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
     enum { ROW = 8192 };
     Model *m = alloc_or_die(sizeof *m);
     Encoder *e = alloc_or_die(sizeof *e);
+    Batch *in = alloc_or_die(sizeof *in);
     Reader r;
     Config c;
     Vocab v;
@@ -1250,9 +1201,12 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
     model_alloc(m, &c, 1, c.T, omp_get_max_threads(), needs);
     get_weights(&r, m), fclose(r.file);
     encoder_make(e, &v);
+    *in = (Batch){.B = 1, .inputs = alloc_or_die(c.T * sizeof *in->inputs),
+                  .rows = alloc_or_die(c.T * sizeof *in->rows), .docs = alloc_or_die(c.T * sizeof *in->docs)};
+    for (size_t i = 0; i < c.T; i++) in->rows[i] = i; // all outputs are wanted
     for (int k = 0; k < KINDS; k++) {
         if (k == UNTRAINED) model_init(m, 1);
-        by[k] = (Embedder){"", m, T, e, alloc_or_die(m->block * sizeof(float)), k};
+        by[k] = (Embedder){"", m, in, T, e, alloc_or_die(m->block * sizeof(float)), k};
         snprintf(by[k].name, sizeof by[k].name, k ? "%.50s, %s" : "%.50s", last_name(name), kind_names[k]);
         memcpy(by[k].start, m->params, m->block * sizeof(float));
     }
@@ -1279,14 +1233,20 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
     }
 }
 
-static void put_scores(FILE *csv, const char *task, const Score *s, const Embedder *by,
-                       const char *const *model, const char *stage) {
+// A line of the CSV file of scores, with some columns of the result.csv beside the model, if there is one.
+static void put_score(FILE *csv, const char *task, const Score *s, const Embedder *by, const char *model,
+                      const char *stage) {
     static const char *const columns[] = {"objective", "flops", "flops_per_token", "tokens"};
+    const char *path = prefix_path(model, "/result.csv");
+    TextTable t = access(path, F_OK) ? (TextTable){0} : read_table(path);
     double lo, hi;
     score_interval(s, NULL, &lo, &hi);
-    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(*model), kind_names[by->kind], task, s->kind,
+    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(model), kind_names[by->kind], task, s->kind,
             s->metric, s->value, lo, hi);
-    for (int k = 0; k < 4; k++) fprintf(csv, ",%s", eval_result(*model, columns[k]));
+    for (int k = 0; k < 4; k++) {
+        size_t c = column_named(&t, columns[k], SIZE_MAX);
+        fprintf(csv, ",%s", c < SIZE_MAX && t.rows > 1 ? table_cell(&t, 1, c) : "");
+    }
     fprintf(csv, ",%s\n", stage);
 }
 
@@ -1298,23 +1258,23 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     Score *score = alloc_or_die((n + 1) * MOST * sizeof *score);
     size_t scores = 0;
     for (size_t i = 0; i <= n; i++) {
-        Scored scored[MOST] = {{0}};
+        Score *own = score + i * MOST;
         if (i < n) embedder_begin(&by[i]);
-        scores = (s->finetune ? score_finetuned : score_frozen)(&task, i < n ? &by[i] : NULL, scored);
-        for (size_t k = 0; k < scores; k++) score_bootstrap(&scored[k], &score[i * MOST + k]);
+        scores = (s->finetune ? score_finetuned : score_frozen)(&task, i < n ? &by[i] : NULL, own);
+        for (size_t k = 0; k < scores; k++) score_bootstrap(&own[k]);
     }
     if (scores == 0) die("%s: single texts with scores can only be learned; add --finetune", name);
-    int compares = !task.K && !s->finetune; // and learns nothing
-    size_t first = compares ? task.n - task.n_train : task.n_train ? task.n_train : task.n;
-    printf("\n%s: %zu examples ", last_name(name), first);
-    if (compares) printf("to compare\n");
-    else if (task.n_train) printf("to learn from, %zu to test\n", task.n - task.n_train);
-    else printf("in one file, %s tenth tested after learning from the rest\n", s->finetune ? "one" : "each");
+    size_t tests = task.n - task.n_train;
+    printf("\n%s: ", last_name(name));
+    if (!task.K && !s->finetune) printf("%zu examples to compare\n", tests);
+    else if (task.n_train) printf("%zu examples to learn from, %zu to test\n", task.n_train, tests);
+    else printf("%zu examples in one file, %s tenth tested after learning from the rest\n", tests,
+                s->finetune ? "one" : "each");
     for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
-            put_scores(csv, last_name(name), &score[i * MOST + k], &by[i], models + i / KINDS,
-                       s->contrastive ? "contrastive" : "pretrained");
+            put_score(csv, last_name(name), &score[i * MOST + k], &by[i], models[i / KINDS],
+                      s->contrastive ? "contrastive" : "pretrained");
     fflush(stdout), free(score);
 }
 

@@ -567,13 +567,10 @@ int export_main(int argc, char **argv) {
         print_options(export_options);
         return 0;
     }
-    if (s.import) {
-        if (s.operands.n != 1) die_usage("--import DIR model.bin: name the one file to write");
-        import_model(s.import, s.operands.path[0]);
-        return 0;
-    }
-    if (s.operands.n != 2) die_usage("MODEL DIR: say what to export, and where to; --help says more");
-    export_model(model_path(s.operands.path[0]), s.operands.path[1]);
+    if (s.operands.n != (s.import ? 1 : 2))
+        die_usage("give MODEL DIR, or --import DIR model.bin; --help says more");
+    if (s.import) import_model(s.import, s.operands.path[0]);
+    else export_model(model_path(s.operands.path[0]), s.operands.path[1]);
     return 0;
 }
 
