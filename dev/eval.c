@@ -113,18 +113,17 @@ static char **add_column(char **texts, size_t n, const TextTable *t, size_t row,
     return texts;
 }
 
-// Cut one line off *text into fields, in place, at tabs, or in a CSV file at commas; there a field may be in
-// quotes, hold commas and line ends, and "" for a quote. Returns the number of fields, of which at most
-// `most` are stored.
-static size_t cut_line(char **text, int csv, char **field, size_t most) {
+// Cut one line off *text into fields, in place, at a separator. If it is a comma, a field may be in quotes, hold
+// commas and line ends, and "" for a quote. Returns the number of fields, of which at most `most` are stored.
+static size_t cut_line(char **text, char separator, char **field, size_t most) {
     size_t n = 0;
     char *from = *text, end;
     do {
-        int quoted = csv && *from == '"';
+        int quoted = separator == ',' && *from == '"';
         char *to = from + quoted, *start = to;
         for (from = to; *from; from++) {
             if (quoted && *from == '"' && *++from != '"') quoted = 0;
-            if (!quoted && (*from == (csv ? ',' : '\t') || *from == '\n' || !*from)) break;
+            if (!quoted && (*from == separator || *from == '\n' || !*from)) break;
             *to++ = *from;
         }
         end = *from, *to = 0;
@@ -141,12 +140,11 @@ TextTable read_table(const char *path) {
     enum { MOST = 64 };
     TextTable t = {0};
     size_t line = 0, room = 0;
-    int csv = replace_ending(path, ".csv", "") != NULL;
-    char *text = read_whole(path), *field[MOST];
+    char *text = read_whole(path), *field[MOST], separator = replace_ending(path, ".csv", "") ? ',' : '\t';
     if (!*text) die("%s: is empty; give a file with a header and some rows", path);
     if (strncmp(text, "\xef\xbb\xbf", 3) == 0) text += 3;
     while (*text) {
-        size_t fields = cut_line(&text, csv, field, MOST);
+        size_t fields = cut_line(&text, separator, field, MOST);
         line++;
         if (fields == 1 && !*field[0] && t.cols != 1) continue;
         if (!t.cols) t.cols = MIN(fields, MOST);
@@ -491,9 +489,10 @@ static void score_interval(const Score *a, const Score *minus, double *lo, doubl
         double d = a->draw[k] - (minus ? minus->draw[k] : 0);
         if (!isnan(d)) x[n++] = d;
     }
+    if (n == 0) return;
     Ranked *r = ranked(x, n);
-    *lo = n ? r[(size_t)(0.025 * (double)(n - 1) + 0.5)].value : NAN;
-    *hi = n ? r[(size_t)(0.975 * (double)(n - 1) + 0.5)].value : NAN;
+    *lo = r[(size_t)(0.025 * (double)(n - 1) + 0.5)].value;
+    *hi = r[(size_t)(0.975 * (double)(n - 1) + 0.5)].value;
     free(r);
 }
 
@@ -568,8 +567,8 @@ static void logreg_fit(const LogReg *r, float *W) {
     free(memory);
 }
 
-// Fit the examples train (n_train) of x (·,D), where the last feature is 1, and predict the classes of the
-// examples test (n_test).
+// Fit the examples train (n_train) of x (·,D), where the last feature is 1, and predict the classes
+// of the examples test (n_test): pred[i] is that of example i.
 void logreg_predict(const float *x, size_t D, const double *y, size_t K, const size_t *train, size_t n_train,
                     const size_t *test, size_t n_test, double *pred) {
     size_t rows = K == 2 ? 1 : K, most = MAX(n_train, n_test);
@@ -585,7 +584,7 @@ void logreg_predict(const float *x, size_t D, const double *y, size_t K, const s
     for (size_t i = 0; i < n_test; i++) {
         int best;
         best_tokens(r.logits + i * rows, rows, &best, 1);
-        pred[i] = K == 2 ? r.logits[i] > 0 : best;
+        pred[test[i]] = K == 2 ? r.logits[i] > 0 : best;
     }
     free(chosen), free(W), free(label), free(r.logits);
 }
@@ -668,13 +667,13 @@ static const char *task_file(const char *task, const char *part) {
     return NULL;
 }
 
-// The column with one of these names, between commas, other than `not`; SIZE_MAX if there is none.
-static size_t column_named(const TextTable *t, const char *names, size_t not) {
+// The column with one of these names, between commas; SIZE_MAX if there is none.
+static size_t column_named(const TextTable *t, const char *names) {
     for (size_t n; *names; names += n + (names[n] == ',')) {
         n = strcspn(names, ",");
         for (size_t c = 0; c < t->cols; c++) {
             const char *cell = table_cell(t, 0, c);
-            if (c != not && strlen(cell) == n && strncasecmp(cell, names, n) == 0) return c;
+            if (strlen(cell) == n && strncasecmp(cell, names, n) == 0) return c;
         }
     }
     return SIZE_MAX;
@@ -683,16 +682,17 @@ static size_t column_named(const TextTable *t, const char *names, size_t not) {
 // Find the columns of the first text, the second text and the label; SIZE_MAX: not there. --columns names
 // them, the label last, or counts them from 1, and then the file has no header. Returns the first row.
 static size_t find_columns(const TextTable *t, const char *columns, size_t column[3]) {
-    column[0] = column_named(t, "text,sentence1,premise,question,sentence,#1 String", SIZE_MAX);
-    column[1] = column_named(t, "sentence2,hypothesis,sentence,#2 String", column[0]);
-    column[2] = column_named(t, "relatedness,score,label,quality", SIZE_MAX);
+    column[0] = column_named(t, "text,sentence1,premise,question,sentence,#1 String");
+    column[1] = column_named(t, "sentence2,hypothesis,sentence,#2 String");
+    column[2] = column_named(t, "relatedness,score,label,quality");
+    if (column[1] == column[0]) column[1] = SIZE_MAX; // a "sentence" alone is the first text
     if (!columns) return 1;
     char *list = strdup(columns), *name[4];
-    size_t n = cut_line(&list, 1, name, 4), number = strtoul(name[0], NULL, 10);
+    size_t n = cut_line(&list, ',', name, 4), number = strtoul(name[0], NULL, 10);
     if (n != 2 && n != 3) die_usage("--columns %s: give text,label or first,second,label", columns);
     column[1] = SIZE_MAX;
     for (size_t k = 0; k < n; k++) {
-        size_t c = number ? strtoul(name[k], NULL, 10) - 1 : column_named(t, name[k], SIZE_MAX);
+        size_t c = number ? strtoul(name[k], NULL, 10) - 1 : column_named(t, name[k]);
         column[k + 1 == n ? 2 : k] = c < t->cols ? c : SIZE_MAX;
     }
     return number == 0;
@@ -811,15 +811,16 @@ static Score score_again(const Score *s, const char *metric, Metric *f) {
 static Score score_logreg(const Task *task, const float *x, size_t D, size_t most, const char *kind) {
     size_t runs = most && task->n_train ? 10 : 1, *train, *test, n_train, n_test;
     Score s = score_make(task, runs, kind, "accuracy", accuracy);
-    double *pred = alloc_or_die(s.n * sizeof *pred);
-    for (size_t run = 0; run < runs; run++)
-        for (size_t f = 0; f < (task->n_train ? 1 : FOLDS); f++) {
+    double *pred = alloc_or_die(task->n * sizeof *pred);
+    for (size_t i = 0; i < task->n; i++) pred[i] = task->majority;
+    for (size_t run = 0; run < runs; run++) {
+        for (size_t f = 0; f < (task->n_train ? 1 : FOLDS) && x; f++) {
             task_split(task, f, most, 1 + run + f, &train, &n_train, &test, &n_test);
-            if (x) logreg_predict(x, D, task->gold, task->K, train, n_train, test, n_test, pred);
-            for (size_t i = 0; i < n_test; i++)
-                s.pred[run * s.n + test[i] - task->n_train] = x ? pred[i] : task->majority;
+            logreg_predict(x, D, task->gold, task->K, train, n_train, test, n_test, pred);
             free(train), free(test);
         }
+        memcpy(s.pred + run * s.n, pred + task->n_train, s.n * sizeof *pred);
+    }
     free(pred);
     return s;
 }
@@ -966,7 +967,7 @@ static void finetune(Embedder *by, const Task *task, const Encoded *text, const 
 static size_t score_finetuned(const Task *task, Embedder *by, Score *out) {
     enum { SEEDS = 3 };
     static const double rates[] = {1.0 / 64, 1.0 / 16, 1.0 / 4};
-    size_t *train, *test, n_train, n_test, n = 1, epochs = 3;
+    size_t *train, *test, n_train, n_test, epochs = 3;
     double best = -INFINITY, best_rate = 0;
     out[0] = task->K ? score_make(task, SEEDS, "fine-tuned", "accuracy", accuracy)
                      : score_make(task, SEEDS, "fine-tuned", "Pearson", pearson);
@@ -992,11 +993,11 @@ static size_t score_finetuned(const Task *task, Embedder *by, Score *out) {
         warn_cut(task->name, &text, by->T);
         free(pred), encoded_free(&text);
     }
-    if (!task->K) out[n++] = score_again(out, "Spearman", spearman);
-    else out[n++] = task->K == 2 ? score_again(out, "F1", f1) : score_again(out, "macro F1", macro_f1);
-    if (task->K) out[n++] = score_again(out, "Matthews", matthews);
+    out[1] = !task->K ? score_again(out, "Spearman", spearman)
+             : task->K == 2 ? score_again(out, "F1", f1) : score_again(out, "macro F1", macro_f1);
+    out[2] = score_again(out, "Matthews", matthews);
     free(train), free(test);
-    return n;
+    return task->K ? 3 : 2;
 }
 
 // --contrastive: supervised SimCSE (Gao, Yao, Chen, arXiv 2104.08821, eq. 5). Of a batch of n pairs, or
@@ -1153,11 +1154,9 @@ static Option eval_options[] = {
 static void eval_embed(Embedder *by, const char *path, const char *out) {
     size_t n = 0, room = 0, C = by->m->c.C;
     char **line = NULL, header[128], *s = read_whole(path);
-    for (char *end; *s; s = end, n++) {
-        end = s + strcspn(s, "\n");
-        if (*end) *end++ = 0;
+    for (; *s; n++) {
         line = bpe_grow(line, n, &room, sizeof *line);
-        s[strcspn(s, "\r")] = 0, line[n] = s;
+        cut_line(&s, '\n', &line[n], 1);
     }
     if (n == 0) die("%s: is empty; give a file with a text in each line", path);
     double start = now_seconds();
@@ -1244,7 +1243,7 @@ static void put_score(FILE *csv, const char *task, const Score *s, const Embedde
     fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(model), kind_names[by->kind], task, s->kind,
             s->metric, s->value, lo, hi);
     for (int k = 0; k < 4; k++) {
-        size_t c = column_named(&t, columns[k], SIZE_MAX);
+        size_t c = column_named(&t, columns[k]);
         fprintf(csv, ",%s", c < SIZE_MAX && t.rows > 1 ? table_cell(&t, 1, c) : "");
     }
     fprintf(csv, ",%s\n", stage);
@@ -1278,11 +1277,6 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     fflush(stdout), free(score);
 }
 
-static int is_model(const char *name) {
-    struct stat st;
-    return stat(model_path(name), &st) == 0 && S_ISREG(st.st_mode);
-}
-
 int eval_main(int argc, char **argv) {
     static const char *out = "out";
     EvalSettings s = {0};
@@ -1299,7 +1293,7 @@ int eval_main(int argc, char **argv) {
     }
     const char **model = s.operands.path, **task;
     size_t n = 0, tasks;
-    while (n < s.operands.n && (is_model(model[n]) || s.fill || s.embed)) n++;
+    while (n < s.operands.n && (s.fill || s.embed || access(model_path(model[n]), F_OK) == 0)) n++;
     task = model + n, tasks = s.operands.n - n;
     if (n == 0) model = &out, n = 1;
     if (!s.fill && !s.embed && !s.contrastive && !tasks)

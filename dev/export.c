@@ -328,9 +328,8 @@ static void put_card(FILE *f, const Export *e) {
     const Config *c = &e->m.c;
     size_t params = parameter_count(c);
     const char *task = c->causal ? "text-generation" : "fill-mask";
-    const char *what = c->causal ? "Next-token model" : "Encoder";
     fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n", task);
-    fprintf(f, "# %s, %zu layers of %zu channels\n\n", what, c->L, c->C);
+    fprintf(f, "# %s, %zu layers of %zu channels\n\n", c->causal ? "Next-token model" : "Encoder", c->L, c->C);
     fprintf(f, "Trained with OptiBERT in plain C. %zu parameters (%zu without the embedding), %zu heads, %zu "
             "hidden channels, a vocabulary of %zu, texts of up to %zu tokens.\n\n", params,
             params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
