@@ -165,29 +165,32 @@ typedef struct {
 
 static size_t text_length(const Encoded *t, size_t i) { return t->begin[i + 1] - t->begin[i]; }
 
+// Encode a text as a document: end of text, then its tokens. If there is neither, token 0.
+static size_t encode_document(const Encoder *e, const char *text, uint16_t *ids) {
+    size_t n = 0;
+    if (e->vocab.eot >= 0) ids[n++] = (uint16_t)e->vocab.eot;
+    n += encode_line(e, text, strlen(text), ids + n);
+    if (n == 0) ids[n++] = 0;
+    return n;
+}
+
 // Encode n texts, at most T tokens of each. If second is not NULL, a text is a pair, first and second, that
 // the encoder reads as one document: end of text, first, end of text, second. (As two documents of a row they
 // would not see each other, and in pretraining an end of text is what stands between two texts.) Of the
 // longer one more is cut.
 Encoded encode_texts(const Encoder *e, char **first, char **second, size_t n, size_t T) {
     Encoded t = {.n = n, .begin = alloc_or_die((n + 1) * sizeof *t.begin)};
-    size_t most = 0, parts = second ? 2 : 1;
-    for (size_t i = 0; i < n; i++) most += strlen(first[i]) + (second ? strlen(second[i]) : 0) + 4;
-    t.ids = alloc_or_die(most * sizeof *t.ids);
+    size_t room = 0;
+    for (size_t i = 0; i < n; i++) room += strlen(first[i]) + (second ? strlen(second[i]) : 0) + 4;
+    t.ids = alloc_or_die(room * sizeof *t.ids);
     for (size_t i = 0; i < n; i++) {
-        uint16_t *ids[2], *to = t.ids + t.begin[i];
-        size_t length[2] = {0};
-        for (size_t k = 0; k < parts; k++, to += length[k - 1]) {
-            const char *text = k ? second[i] : first[i];
-            ids[k] = to;
-            if (e->vocab.eot >= 0) to[length[k]++] = (uint16_t)e->vocab.eot;
-            length[k] += encode_line(e, text, strlen(text), to + length[k]);
-            if (length[k] == 0) to[length[k]++] = 0; // no text and no end of text: token 0
-        }
-        t.cut += length[0] + length[1] > T;
-        while (length[0] + length[1] > T) length[length[1] > length[0]]--;
-        if (second) memmove(ids[0] + length[0], ids[1], length[1] * sizeof *to);
-        t.begin[i + 1] = t.begin[i] + length[0] + length[1];
+        uint16_t *ids = t.ids + t.begin[i];
+        size_t all = encode_document(e, first[i], ids), a = all;
+        size_t b = second ? encode_document(e, second[i], ids + a) : 0;
+        t.cut += a + b > T;
+        while (a + b > T) b > a ? b-- : a--;
+        memmove(ids + a, ids + all, b * sizeof *ids);
+        t.begin[i + 1] = t.begin[i] + a + b;
     }
     return t;
 }
@@ -223,22 +226,17 @@ static void embedder_begin(const Embedder *by) {
     if (m->grads) memset(m->grads, 0, 3 * m->block * sizeof(float)); // and the moments
 }
 
-// Make a batch of the texts which[0 … n-1], or of as many as there is room for.
+// Make a batch of the texts which[0 … n-1], or of as many as there is room for. The end of text that begins a
+// text counts as one of its tokens (as sentence-transformers has it), but not among token vectors alone.
 static void batch_fill(Embedder *by, const Encoded *t, const size_t *which, size_t n) {
     Batch *in = by->in;
     in->M = in->n_docs = 0;
     for (size_t k = 0; k < n; k++) {
-        size_t length = text_length(t, which[k]);
+        size_t length = text_length(t, which[k]), skip = by->kind == TOKENS && length > 1, begin = in->M + skip;
         if (in->M + length > by->m->max_M) return;
-        in->docs[in->n_docs++] = (Document){in->M, in->M + length, in->M, length};
+        in->docs[in->n_docs++] = (Document){begin, in->M + length, begin, length - skip};
         for (size_t i = 0; i < length; i++) in->inputs[in->M++] = t->ids[t->begin[which[k]] + i];
     }
-}
-
-// The first of a text's outputs that count: its end of text, too (as sentence-transformers has it), but not by
-// the token vectors alone, if there are others.
-static size_t first_output(const Embedder *by, const Document *d) {
-    return d->begin + (by->kind == TOKENS && d->n > 1);
 }
 
 // vec (n,C) = the mean of the outputs over each text's tokens; by the embedding alone, of its token vectors.
@@ -251,11 +249,9 @@ static void batch_forward(Embedder *by, float *vec) {
     if (by->kind == TOKENS) embedding_forward(m->nf, in->inputs, weights_of(m, WTE, 0), in->M, C);
     else encoder_forward(m, in);
     memset(vec, 0, in->n_docs * C * sizeof *vec);
-    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, vec += C) {
-        size_t first = first_output(by, d);
-        for (size_t i = first; i < d->end; i++)
-            for (size_t c = 0; c < C; c++) vec[c] += m->nf[i * C + c] / (float)(d->end - first);
-    }
+    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, vec += C)
+        for (size_t i = d->begin; i < d->end; i++)
+            for (size_t c = 0; c < C; c++) vec[c] += m->nf[i * C + c] / (float)d->n;
 }
 
 // Add to the gradients what follows from dvec (n,C).
@@ -264,11 +260,9 @@ static void batch_backward(Embedder *by, const float *dvec) {
     const Batch *in = by->in;
     size_t C = m->c.C;
     memset(m->dc, 0, in->M * C * sizeof *m->dc);
-    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, dvec += C) {
-        size_t first = first_output(by, d);
-        for (size_t i = first; i < d->end; i++)
-            for (size_t c = 0; c < C; c++) m->dc[i * C + c] = dvec[c] / (float)(d->end - first);
-    }
+    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, dvec += C)
+        for (size_t i = d->begin; i < d->end; i++)
+            for (size_t c = 0; c < C; c++) m->dc[i * C + c] = dvec[c] / (float)d->n;
     #pragma omp parallel
     if (by->kind == TOKENS) embedding_backward(gradient_of(m, WTE, 0), m->dc, in->inputs, in->M, C);
     else encoder_backward(m, in);

@@ -269,18 +269,6 @@ static void put_pooling(FILE *f, const Export *e) {
              " 'pooling_mode_cls_token': false, 'pooling_mode_max_tokens': false}\n", e->m.c.C);
 }
 
-// The field of a column in the first row of a CSV file without quotes, and its length: 0 if there is none.
-static int export_field(const char *csv, const char *column, const char **field) {
-    const char *name = csv, *row = csv + strcspn(csv, "\n");
-    for (row += *row != 0;; name++, row++) {
-        size_t n = strcspn(name, ",\n"), m = strcspn(row, ",\n");
-        *field = row;
-        if (n == strlen(column) && strncmp(name, column, n) == 0) return (int)m;
-        name += n, row += m;
-        if (*name != ',' || *row != ',') return 0;
-    }
-}
-
 // A text file beside a run's model.bin, which the caller frees; NULL if it is not there, or if the model is
 // another one: best.bin is of another step.
 static char *text_beside(const char *model, const char *name) {
@@ -296,14 +284,16 @@ static void card_training(FILE *f, const char *model) {
         {"lr", "peak learning rate"}, {"mask_rate", "share of the tokens predicted"}, {"seed", "seed"},
         {"val_data", "validation data"}, {"val_loss", "validation loss, nats a predicted token"},
         {"val_se", "its standard error"}, {"val_floor", "the lowest possible loss"}};
-    char *csv = text_beside(model, "result.csv");
-    const char *field;
+    char *csv = text_beside(model, "result.csv"), *values = csv, *names = strsep(&values, "\n");
+    char *name[64], *value[64];
+    size_t n = 0;
     if (!csv) return;
+    while (n < 64 && (name[n] = strsep(&names, ",")) && (value[n] = strsep(&values, ",\n"))) n++;
     fprintf(f, "| training | |\n|---|---|\n");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        int n = export_field(csv, rows[i][0], &field);
-        if (n > 0) fprintf(f, "| %s | %.*s |\n", rows[i][1], n, field);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (size_t k = 0; k < n; k++)
+            if (strcmp(name[k], rows[i][0]) == 0 && *value[k])
+                fprintf(f, "| %s | %s |\n", rows[i][1], value[k]);
     fputc('\n', f), free(csv);
 }
 
