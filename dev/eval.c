@@ -113,8 +113,8 @@ static char **add_column(char **texts, size_t n, const TextTable *t, size_t row,
     return texts;
 }
 
-// Cut one line off *text into fields, in place, at a separator. If it is a comma, a field may be in quotes, hold
-// commas and line ends, and "" for a quote. Returns the number of fields, of which at most `most` are stored.
+// Cut one line off *text into fields, in place, at a separator. Between commas, a field may be in quotes, and hold
+// commas, line ends, and "" for a quote. Returns the number of fields, of which at most `most` are stored.
 static size_t cut_line(char **text, char separator, char **field, size_t most) {
     size_t n = 0;
     char *from = *text, end;
@@ -434,9 +434,9 @@ double v_measure(const double *gold, const double *pred, size_t n) {
     return Hg + Hp > 0 ? 2 * (Hg + Hp - joint) / (Hg + Hp) : 1;
 }
 
-// What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds); its
-// score, the mean over the runs; and its bootstrap: the scores of resamples of the test examples. The same seed
-// gives all models the same resamples, so that their differences can be paired.
+// What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds);
+// its score, the mean over the runs; and its bootstrap: the scores of resamples of the test examples. All models
+// have the same resamples, so that their differences can be paired.
 enum { DRAWS = 1000 };
 typedef struct {
     const char *kind, *metric;
@@ -821,7 +821,7 @@ static Score score_logreg(const Task *task, const float *x, size_t D, size_t mos
 
 // All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
 static size_t score_frozen(const Task *task, Embedder *by, Score *out) {
-    size_t n = 0, C = by ? by->m->c.C : 0, D = (task->second ? 2 * C : C) + 1, tests = task->n - task->n_train;
+    size_t C = by ? by->m->c.C : 0, D = (task->second ? 2 * C : C) + 1, tests = task->n - task->n_train, n = 0;
     size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
     float *vec[2] = {NULL}, *x = NULL;
     for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
@@ -1037,12 +1037,9 @@ static char *next_sentence(char **text, int *last) {
     static const char white[] = " \t\r\n";
     char *begin = *text + strspn(*text, white), *end = begin;
     if (!*begin) return NULL;
-    for (; *end && !(*end == '\n' && end[1] == '\n'); end++) {
+    for (int ends = 0; *end && !ends && !(*end == '\n' && end[1] == '\n'); end++) {
         if (*end == '\n') *end = ' ';
-        if (strchr(".!?", *end) && strchr(white, end[1])) {
-            end++;
-            break;
-        }
+        ends = strchr(".!?", *end) && strchr(white, end[1]);
     }
     *text = end + strspn(end, white), *last = !**text;
     for (char *p = end, *line = NULL; p < *text; p++)
