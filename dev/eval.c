@@ -113,8 +113,8 @@ static char **add_column(char **texts, size_t n, const TextTable *t, size_t row,
     return texts;
 }
 
-// Cut one line off *text into fields, in place, at a separator. Between commas, a field may be in quotes, and hold
-// commas, line ends, and "" for a quote. Returns the number of fields, of which at most `most` are stored.
+// Cut one line off *text into fields, in place, at a separator. Between commas a field may be in quotes, hold
+// commas and line ends, and "" for a quote. Returns how many fields there are; at most `most` are stored.
 static size_t cut_line(char **text, char separator, char **field, size_t most) {
     size_t n = 0;
     char *from = *text, end;
@@ -435,8 +435,8 @@ double v_measure(const double *gold, const double *pred, size_t n) {
 }
 
 // What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds);
-// its score, the mean over the runs; and its bootstrap: the scores of resamples of the test examples. All models
-// have the same resamples, so that their differences can be paired.
+// its score, the mean over the runs; and its bootstrap: the scores of resamples of the test examples. All
+// models have the same resamples, so that their differences can be paired.
 enum { DRAWS = 1000 };
 typedef struct {
     const char *kind, *metric;
@@ -752,9 +752,10 @@ static void task_label(Task *task, const char *test) {
 // Read a task: train and test, or train and dev, or dev and test; or a single file.
 static Task load_task(const char *name, const char *columns) {
     Task task = {.name = name};
-    const char *train = task_file(name, "train"), *dev = task_file(name, "dev"), *test = task_file(name, "test");
+    const char *test = task_file(name, "test"), *dev = task_file(name, "dev");
+    const char *train = task_file(name, "train"), *tested = NULL;
     if (!train && test) train = dev;
-    const char *tests[] = {test, dev, train ? NULL : task_file(name, "all")}, *tested = NULL;
+    const char *tests[] = {test, dev, train ? NULL : task_file(name, "all")};
     if (train && !task_add(&task, train, columns))
         die("%s: no label column; name it with --columns", train);
     task.n_train = task.n;
