@@ -14,10 +14,12 @@ after the training loop, you have seen everything that a training step does. Its
     fast matmul       how the matrix products reach the speed of the machine
     files             checkpoints, models and results, each written whole or not at all
     options           the command line
+    the system        errors, memory, time, threads
     main              from the command line to a finished run
 
 The letters are the same everywhere: B rows of T tokens make N = B*T positions; C channels, L layers, NH heads
 of HS = C/NH channels, H hidden channels, V tokens in the vocabulary; M positions are predicted.
+(In scaling laws C is compute, D tokens, and F_N FLOPs for each token: C = F_N D.)
 A comment beside each pointer gives its shape.
 */
 #ifndef TRAIN_OPTIBERT_C
@@ -51,6 +53,7 @@ A comment beside each pointer gives its shape.
 #include <sched.h>
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
+#define st_mtim st_mtimespec // macOS calls it that
 #endif
 #ifdef _OPENMP
 #include <omp.h>
@@ -136,9 +139,9 @@ void rmsnorm_backward(float *dinp, const float *add, float *dweight, float *part
             float s = rstd[i], dot = 0;
             #pragma omp simd reduction(+ : dot)
             for (size_t c = 0; c < C; c++) dot += weight[c] * dy[c] * x[c];
-            float mean = dot * s * s * s / (float)C;
+            float along_x = dot * s * s * s / (float)C; // s n mean(w dy n) = along_x x, since n = x s
             for (size_t c = 0; c < C; c++) {
-                float dx = s * weight[c] * dy[c] - mean * x[c];
+                float dx = s * weight[c] * dy[c] - along_x * x[c];
                 dw[c] += dy[c] * x[c] * s;
                 dinp[i * C + c] = add ? add[i * C + c] + dx : dx;
             }
@@ -155,10 +158,10 @@ typedef struct {
     size_t query, n;   // its predicted positions are rows[query … query+n-1]
 } Document;
 
-// Attention: each position that asks looks at the positions of its document, and if causal at none after
-// itself. The matrices lie in memory like this, one line a position:
+// Attention: each query position looks at the positions of its document, if causal only at those up to itself.
+// The matrices lie in memory like this, one row for each position:
 //
-//     q    (n,C)    | head 0 | head 1 | … |                           the n positions that ask
+//     q    (n,C)    | head 0 | head 1 | … |                           the n query positions
 //     kv   (N,2C)   | head 0 | head 1 | … | head 0 | head 1 | … |     all N positions
 //                   |<------ keys ------->|<----- values ------>|
 //     out  (n,C)    | head 0 | head 1 | … |
@@ -170,7 +173,7 @@ typedef struct {
     int causal;
     const Document *docs; // (n_docs)
     size_t n_docs;
-    const size_t *rows;   // (n) the positions that ask, as b*T + t, ascending; NULL means all of them
+    const size_t *rows;   // (n) the query positions, as b*T + t, ascending; NULL means all of them
     const float *turn;    // (T,HS/2,2) for RoPE: the cosine and sine of each angle
     float *scores;        // (threads,2,QB,T) scratch
 } Attention;
@@ -196,12 +199,12 @@ void rope(float *x, size_t ld, const size_t *rows, size_t n, const Attention *a,
 // Queries are taken in blocks of at most QB, so that memory grows with T and not with T².
 #define QB 128
 
-// How many keys of its document query i sees.
+// How many keys of its document query i sees. (i counts queries, as in attention_forward.)
 static size_t keys_seen(const Attention *a, const Document *d, size_t i) {
     return a->causal ? (a->rows ? a->rows[i] : i) + 1 - d->begin : d->end - d->begin;
 }
 
-// The largest of n ≥ 1 numbers, in 16 lanes that the compiler turns into vectors.
+// The largest of n ≥ 1 numbers. clang does not vectorise the plain loop, so this one has 16 lanes.
 static float row_max(const float *x, size_t n) {
     float lane[16];
     size_t j = 0;
@@ -253,12 +256,12 @@ void attention_forward(float *out, float *lse, const float *q, const float *kv, 
     }
 }
 
-// Forward: s = scale q kᵀ, p = softmax(s), y = p v. It follows (Dao et al., arXiv 2205.14135, appendix B) that
+// Forward: s = q kᵀ, p = softmax(scale s), y = p v. It follows (Dao et al., arXiv 2205.14135, appendix B) that
 //     dv = pᵀ dy
 //     dp = dy vᵀ
-//     ds = p (dp - Σ over keys of p dp)
-//     dq = scale ds k
-//     dk = scale dsᵀ q
+//     ds = scale p (dp - Σ over keys of p dp)
+//     dq = ds k
+//     dk = dsᵀ q
 // dq is laid out as q, dkv as kv; dout is (n,C).
 void attention_backward(float *dq, float *dkv, const float *dout, const float *lse, const float *q,
                         const float *kv, const Attention *a) {
@@ -348,11 +351,9 @@ float *gather_rows(float *out, float *inp, const size_t *rows, size_t n, size_t 
 float *scatter_rows(float *out, float *inp, const size_t *rows, size_t n, size_t N, size_t C) {
     if (!rows) return inp;
     #pragma omp for schedule(static)
-    for (size_t i = 0; i <= n; i++) { // the rows up to rows[i], then inp's row i
-        size_t from = i ? rows[i - 1] + 1 : 0, to = i < n ? rows[i] : N;
-        memset(out + from * C, 0, (to - from) * C * sizeof *out);
-        if (i < n) memcpy(out + to * C, inp + i * C, C * sizeof *out);
-    }
+    for (size_t i = 0; i < N; i++) memset(out + i * C, 0, C * sizeof *out);
+    #pragma omp for schedule(static)
+    for (size_t i = 0; i < n; i++) memcpy(out + rows[i] * C, inp + i * C, C * sizeof *out);
     return out;
 }
 
@@ -447,11 +448,6 @@ static const Shape ladder[] = {
 };
 enum { N_LADDER = sizeof ladder / sizeof *ladder };
 
-// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
-double shape_flops(const Config *c, double head_rate) {
-    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
-}
-
 // The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer for
 // every 64 channels.
 Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
@@ -459,8 +455,9 @@ Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) 
     double nearest = INFINITY;
     for (size_t i = 0; i < 400; i++) {
         Shape s = i < N_LADDER ? ladder[i] : (Shape){i - N_LADDER + 13, 64 * (i - N_LADDER + 13)};
-        Config c = {s.L, s.C, MAX(1, s.C / 32), default_hidden(s.C), T, V, causal};
-        double off = fabs(log(shape_flops(&c, head_rate) / F));
+        Config c = {s.L, s.C, default_heads(s.C), default_hidden(s.C), T, V, causal};
+        double f = flops_per_token(&c) + (head_rate > 0 ? flops_per_token_head(&c, head_rate) : 0);
+        double off = fabs(log(f / F));
         if (off < nearest) nearest = off, best = c;
     }
     return best;
@@ -474,9 +471,10 @@ typedef struct {
 static const Optimum optimum[2] = {{8.54e-4, 0.680, 4e11, 5e13}, {0.0358, 0.594, 4e11, 1.6e13}};
 
 // The multiply-adds, as FLOPs, that a pass over N tokens with M predictions really makes in its matrix products
-// and its attention, recomputation left out. It is less than F_N says because only M rows go all the way
-// through the last layer: see layer_forward. Attention is counted whole here too, T keys a query, though a
-// query sees only its own document: with short documents the GFLOP/s in the log are higher than what is done.
+// and its attention, recomputation left out. Unlike F_N it counts the head, and of the last layer only
+// what is done: all but its keys and values is computed for M rows (see Layer). Attention is counted whole here
+// too, T keys a query, though a query sees only its own document, and with ntp only what precedes it: so the
+// GFLOP/s on the screen are somewhat higher than those achieved.
 double executed_flops(const Config *c, double N, double M) {
     double C = (double)c->C, H = (double)c->H, T = (double)c->T;
     double saved = (N - M) * (6 * (2 * C * C + 3 * C * H) + 12 * C * T);
@@ -535,16 +533,11 @@ typedef struct {
     float *xg, *ng, *norm, *h, *dx, *dxg, *dc, *dkvq, *dgu, *dh, *partial, *turn, *scores;
 } Model;
 
-// Hands out one block of memory piece by piece, each on a 64-byte boundary. Without memory it only counts.
-typedef struct {
-    float *memory;
-    size_t used;
-} Arena;
-
-static float *take_floats(Arena *a, size_t n) {
-    size_t begin = a->used;
-    a->used += (n + 15) / 16 * 16;
-    return a->memory ? a->memory + begin : NULL;
+// The next n floats of m->memory, which begin at `at`, on a 64-byte boundary. Without memory it only counts.
+static float *take_floats(const Model *m, size_t *at, size_t n) {
+    size_t begin = *at;
+    *at += (n + 15) / 16 * 16;
+    return m->memory ? m->memory + begin : NULL;
 }
 
 // What a model needs room for, besides the forward pass of the encoder.
@@ -554,42 +547,42 @@ enum { NEED_HEAD = 1, NEED_BACKWARD = 2, NEED_ALL = 3 };
 static size_t place_activations(Model *m, int threads, int needs) {
     const Config *c = &m->c;
     size_t L = c->L, C = c->C, H = c->H, T = c->T, V1 = c->V + 1, N = m->max_B * T, M = m->max_M;
-    Arena a = {m->memory, 0};
+    size_t at = 0;
     // kept from the forward pass for the backward pass; in the last layer, M rows where only those go on
-    m->x = take_floats(&a, (L + 1) * N * C);    // (L+1,N,C) the residual stream before each layer; last (M,C)
-    m->rstd1 = take_floats(&a, L * N);          // (L,N)
-    m->kvq = take_floats(&a, L * N * 3 * C);    // (L,N,2C) keys | values, then (L,N,C) queries, after RoPE
-    m->lse = take_floats(&a, L * N * c->NH);    // (L,N,NH)
-    m->att = take_floats(&a, L * N * C);        // (L,N,C) what the heads put out
-    m->xm = take_floats(&a, L * N * C);         // (L,N,C) the residual stream between attention and MLP
-    m->rstd2 = take_floats(&a, L * N);          // (L,N)
-    m->gu = take_floats(&a, L * N * 2 * H);     // (L,N,2H) gate | up
-    m->rstdf = take_floats(&a, M);              // (M)
-    m->nf = take_floats(&a, M * C);             // (M,C) the final norm: what the head sees
-    m->logits = take_floats(&a, needs & NEED_HEAD ? M * V1 : 0); // (M,V+1), later their gradient
-    m->loss_lse = take_floats(&a, M);           // (M)
-    m->losses = take_floats(&a, M);             // (M)
+    m->x = take_floats(m, &at, (L + 1) * N * C); // (L+1,N,C) the residual stream before each layer; last (M,C)
+    m->rstd1 = take_floats(m, &at, L * N);      // (L,N)
+    m->kvq = take_floats(m, &at, L * N * 3 * C); // (L,N*3C) in each layer (N,2C) keys | values, (N,C) queries
+    m->lse = take_floats(m, &at, L * N * c->NH); // (L,N,NH)
+    m->att = take_floats(m, &at, L * N * C);    // (L,N,C) the output of the heads
+    m->xm = take_floats(m, &at, L * N * C);     // (L,N,C) the residual stream between attention and MLP
+    m->rstd2 = take_floats(m, &at, L * N);      // (L,N)
+    m->gu = take_floats(m, &at, L * N * 2 * H); // (L,N,2H) gate | up
+    m->rstdf = take_floats(m, &at, M);          // (M)
+    m->nf = take_floats(m, &at, M * C);         // (M,C) the final norm: what the head sees
+    m->logits = take_floats(m, &at, needs & NEED_HEAD ? M * V1 : 0); // (M,V+1), later their gradient
+    m->loss_lse = take_floats(m, &at, M);       // (M)
+    m->losses = take_floats(m, &at, M);         // (M)
     // used within one layer
-    m->norm = take_floats(&a, N * C);           // (N,C) the residual stream after a norm
-    m->h = take_floats(&a, N * H);              // (N,H) the hidden activations of the MLP
-    m->xg = take_floats(&a, M * C);             // (M,C) the rows of x that go on
-    m->ng = take_floats(&a, M * C);             // (M,C) the rows of its norm that go on
-    m->scores = take_floats(&a, (size_t)threads * 2 * QB * T); // (threads,2,QB,T)
-    m->turn = take_floats(&a, c->T * C / c->NH); // (T,HS/2,2) cosines and sines for RoPE
-    if (!(needs & NEED_BACKWARD)) return a.used;
-    m->dx = take_floats(&a, N * C);             // (N,C) gradient of the residual stream
-    m->dxg = take_floats(&a, M * C);            // (M,C) the same, for the rows that went on
-    m->dc = take_floats(&a, N * C);             // (N,C) gradient of whatever else has C channels
-    m->dkvq = take_floats(&a, N * 3 * C);       // (N,2C), then (N,C)
-    m->dgu = take_floats(&a, N * 2 * H);        // (N,2H)
-    m->dh = take_floats(&a, N * H);             // (N,H)
-    m->partial = take_floats(&a, PARTS * C);    // (PARTS,C)
-    return a.used;
+    m->norm = take_floats(m, &at, N * C);       // (N,C) the residual stream after a norm
+    m->h = take_floats(m, &at, N * H);          // (N,H) the hidden activations of the MLP
+    m->xg = take_floats(m, &at, M * C);         // (M,C) the rows of x that go on
+    m->ng = take_floats(m, &at, M * C);         // (M,C) the rows of its norm that go on
+    m->scores = take_floats(m, &at, (size_t)threads * 2 * QB * T); // (threads,2,QB,T)
+    m->turn = take_floats(m, &at, c->T * C / c->NH); // (T,HS/2,2) cosines and sines for RoPE
+    if (!(needs & NEED_BACKWARD)) return at;
+    m->dx = take_floats(m, &at, N * C);         // (N,C) gradient of the residual stream
+    m->dxg = take_floats(m, &at, M * C);        // (M,C) the same, for the rows that went on
+    m->dc = take_floats(m, &at, N * C);         // (N,C) gradient of whatever else has C channels
+    m->dkvq = take_floats(m, &at, N * 3 * C);   // (N,2C), then (N,C)
+    m->dgu = take_floats(m, &at, N * 2 * H);    // (N,2H)
+    m->dh = take_floats(m, &at, N * H);         // (N,H)
+    m->partial = take_floats(m, &at, PARTS * C); // (PARTS,C)
+    return at;
 }
 
 // The most positions of `rows` rows that are predicted: all of them for ntp; for mlm eight standard
-// deviations above the mean, which is exceeded once in 10^15 draws. Room for the logits of all would be five
-// times as much.
+// deviations above the mean, which is exceeded once in 10^15 draws. At a mask rate of 0.2, room for the
+// logits of all would be five times as much.
 size_t most_predicted(const Config *c, size_t rows, double mask_rate) {
     double n = (double)(rows * c->T), most = n * mask_rate + 8 * sqrt(n * mask_rate * (1 - mask_rate)) + 16;
     return c->causal || most >= n ? rows * c->T : (size_t)most;
@@ -720,8 +713,9 @@ static void layer_forward(Model *m, const Batch *in, size_t l) {
     matmul_forward(a.out, a.xm, m->h, weights_of(m, WDOWN, l), a.n, H, C);
 }
 
-// dx (n,C) is the gradient of the layer's output. Returns that of its input, (N,C). The outputs of the norms
-// and the hidden activations were not kept; they are computed again.
+// dx (n,C) is the gradient of the layer's output. Returns that of its input, (N,C). A residual y = x + f(x) has
+// dx = dy + what comes back through f: hence the add = dx of both rmsnorm_backward. The outputs of the norms and
+// the hidden activations were not kept; they are computed again.
 static float *layer_backward(Model *m, const Batch *in, size_t l, float *dx) {
     size_t C = m->c.C, H = m->c.H;
     Layer a = layer_of(m, in, l);
@@ -782,7 +776,8 @@ void model_forward(Model *m, const Batch *in) {
 }
 
 // Add to m->grads the gradient of dloss times the sum of the losses of the last forward pass. On the way the
-// logits become their gradient.
+// logits become their gradient. wte is both the head and the embedding, so its gradient is a sum of two: the
+// head's is added here, the embedding's by embedding_backward.
 void model_backward(Model *m, const Batch *in, float dloss) {
     size_t C = m->c.C, V1 = m->c.V + 1, M = in->M;
     crossentropy_backward(m->logits, m->loss_lse, in->targets, dloss, M, V1);
@@ -820,12 +815,15 @@ double gradient_norm(const float *grads, size_t n, double *partial) {
 }
 
 // One step of AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, in PyTorch's form, where the decay
-// of a step is lr * weight_decay) on all parameters (block), with the gradients times `scale`. The gradients
-// are then zeroed for the next step. step counts from 1. Called by all threads together.
+// of a step is lr * weight_decay) on all parameters (block), with the gradients g times `scale`:
+//     m = β1 m + (1 - β1) g,  v = β2 v + (1 - β2) g²
+//     w = w (1 - lr weight_decay) - lr m̂ / (sqrt(v̂) + eps),  m̂ = m / (1 - β1^step),  v̂ = v / (1 - β2^step)
+// The hats make up for m and v having begun at 0. Zeroes the gradients for the next step. step counts from 1.
+// Called by all threads together.
 void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
     const float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f;
     float step_size = lr / (float)(1 - pow(0.9, (double)step));
-    float root = 1 / sqrtf((float)(1 - pow(0.95, (double)step)));
+    float root = 1 / sqrtf((float)(1 - pow(0.95, (double)step))); // sqrt(v̂) = sqrt(v) root
     #pragma omp for simd schedule(static)
     for (size_t i = 0; i < m->block; i++) {
         float g = m->grads[i] * scale;
@@ -835,8 +833,8 @@ void adamw(Model *m, float lr, float weight_decay, float scale, size_t step) {
     }
 }
 
-// The rate of step 1 … steps: a linear warm-up over the first tenth, then a cosine down to a tenth of the
-// peak. (Runs of one or two steps never get there.)
+// The learning rate of each step from 1 to `steps`: a linear warm-up over the first tenth of them, then a cosine
+// down to a tenth of the peak. (Runs of one or two steps end at the peak.)
 double learning_rate(double peak, size_t step, size_t steps) {
     size_t warm = MAX(1, steps / 10);
     if (step <= warm) return peak * (double)step / (double)warm;
@@ -862,8 +860,8 @@ static uint64_t checksum_add(uint64_t sum, const void *data, size_t bytes) {
     return sum;
 }
 
-// A file that is read. Dies, naming the file, if it is missing, ends too early, or is not a regular file (a
-// pipe might wait for ever).
+// A file being read. These functions die, naming the file, if it is missing, ends too early, or is not a
+// regular file (a pipe might wait for ever).
 typedef struct {
     FILE *file;
     const char *path;
@@ -907,12 +905,13 @@ typedef struct {
     size_t V;           // vocabulary size, without [MASK]
     int eot;            // the end-of-text token, with which each document begins; -1 if there is none
     uint64_t vocab;     // checksum of the vocabulary file that they were made with; 0: they do not say
-    uint64_t checksum;  // of the whole of all files: what the data is, whatever its name
+    uint64_t checksum;  // of all files in full: identifies the data, whatever its name
     struct stat *state; // (n_files) of each file when it was opened …
     uint64_t *sums;     // (n_files) … and its own checksum
 } Shards;
 
-// Read a shard's header. Returns its number of tokens; dies if it is not a whole shard.
+// Read a shard's header, whose words are: magic, version, tokens, vocabulary size, end of text + 1, and (two)
+// the checksum of the vocabulary file. Returns the number of tokens; dies if it is not a whole shard.
 static size_t shard_header(Reader *r, size_t *V, int *eot) {
     int32_t h[HEADER];
     if (r->size < sizeof h) die("%s: too short for a token shard; make one with data/tokenize", r->path);
@@ -931,7 +930,7 @@ static size_t shard_header(Reader *r, size_t *V, int *eot) {
     return n;
 }
 
-// The checksum of a file's first bytes.
+// The checksum of the first `bytes` bytes of a file.
 static uint64_t checksum_file(Reader *r, uint64_t bytes) {
     char buffer[1 << 14];
     uint64_t sum = CHECKSUM_START;
@@ -967,8 +966,8 @@ void shards_open(Shards *s, const char **paths, size_t n_files) {
     }
 }
 
-// A file that is in use is not what it was when it was opened: written again, replaced, or only touched? It
-// must still have the same content.
+// Has file i changed since it was opened? Its size, inode and time tell. If they differ it may only have been
+// touched or copied, so then its content decides; dies if that is different.
 static void check_unchanged(const Shards *s, size_t i, const struct stat *now) {
     const struct stat *was = &s->state[i];
     if (now->st_size == was->st_size && now->st_ino == was->st_ino && now->st_dev == was->st_dev &&
@@ -1048,7 +1047,7 @@ size_t val_row(size_t r, size_t n_val, size_t n_rows) {
 typedef struct {
     Batch *micro;      // (n_micro) what the model is given, one after the other
     size_t n_micro, M; // M: the predicted positions of all of them
-    Batch all;         // their memory; each one's rows count from its own first row
+    Batch all;         // the memory they share; positions count from the first row of each
     uint16_t *tokens;  // (B,T+1) as they are in the data
 } Loader;
 
@@ -1100,33 +1099,24 @@ void loader_mask(Loader *l, const Config *c, int eot, size_t micro, uint64_t see
             if (!predict) continue;
             d->n++;
             in->targets[in->M] = row[t + extra];
-            in->rows[in->M++] = position;
+            in->rows[in->M++] = position, l->M++;
         }
-        if (b % micro + 1 == in->B) l->M += in->M;
     }
 }
 
-// A step that masks no token, as a few short rows may, has nothing to learn from: mask the token that came
-// closest to being masked. Dies if there is none to mask.
+// A step that masks no token, as a few short rows may, has nothing to learn from: mask the token that comes
+// closest to being masked, by raising the rate just above its random number. Dies if there is none to mask.
 static void mask_one(Loader *l, const Config *c, int eot, size_t micro, uint64_t seed, uint64_t first,
                      size_t n) {
-    size_t T = c->T, best = SIZE_MAX;
     double least = INFINITY;
-    for (size_t i = 0; i < n * T; i++) {
-        double u = uniform(seed, STREAM_MASK, first * T + i);
-        if (l->tokens[i] != eot && u < least) least = u, best = i;
-    }
-    if (best == SIZE_MAX) die("--train: a step holds nothing but end of text; use other data");
-    Batch *in = &l->micro[best / T / micro];
-    size_t position = best % (micro * T);
-    in->inputs[position] = (int32_t)c->V, in->targets[0] = l->tokens[best], in->rows[0] = position;
-    for (Document *d = in->docs; d < in->docs + in->n_docs; d++)
-        if (d->begin <= position && position < d->end) d->n = 1;
-    in->M = l->M = 1;
+    for (size_t i = 0; i < n * c->T; i++)
+        if (l->tokens[i] != eot) least = fmin(least, uniform(seed, STREAM_MASK, first * c->T + i));
+    if (isinf(least)) die("--train: a step holds nothing but end of text; use other data");
+    loader_mask(l, c, eot, micro, seed, STREAM_MASK, first, n, nextafter(least, 1));
 }
 
 // --mask-style bert (Devlin et al., arXiv 1810.04805, section 3.1): of the selected tokens 80% become [MASK],
-// 10% another token, any of the vocabulary, and 10% stay as they are. All of them are still predicted. `first`
+// 10% a random token of the vocabulary, and 10% stay as they are. All of them are still predicted. `first`
 // is the number of the first row in the run.
 void mask_as_bert(Loader *l, const Config *c, uint64_t seed, uint64_t first) {
     for (size_t i = 0; i < l->n_micro; first += l->micro[i++].B) {
@@ -1173,7 +1163,7 @@ typedef struct {
     const char **string;   // (V) not zero-terminated
 } Vocab;
 
-// Make sense of a vocabulary file in memory, v->file (v->size). `path` names it in messages.
+// Parse a vocabulary file that is in memory, v->file (v->size). `path` names it in messages.
 static void vocab_parse(Vocab *v, const char *path) {
     int32_t h[HEADER];
     if (v->size < sizeof h) die("%s: too short for a vocabulary; make it again", path);
@@ -1223,11 +1213,11 @@ typedef struct {
     int keep, resume, overwrite, dry_run, help;
 } Settings;
 
-// How far a run has come; a checkpoint keeps it.
+// How far a run has got; stored in its checkpoint.
 typedef struct {
     uint64_t step;           // steps done
-    uint64_t data;           // checksum of the training and validation files
-    uint64_t init;           // … and of the model that the run began with; 0 if it began from random weights
+    uint64_t data;           // Run.data: what the run was trained on
+    uint64_t init;           // checksum of the model that the run began with; 0 if it began from random weights
     uint64_t tail_steps;     // of the last 5% of the steps: how many are done, and the sum of their losses
     double tail_loss;
     double seconds;          // spent in training
@@ -1254,7 +1244,7 @@ void save_run(const Run *r); // checkpoint.bin and model.bin; after the last ste
 void save_model(const char *path, const Model *m, const Vocab *v);
 char *out_path(const Run *r, const char *name); // DIR/name, in memory that the caller may free
 double now_seconds(void);
-FILE *text_open(char **text, size_t *size); // a stream into memory; after text_close, *text holds it (to be freed)
+FILE *text_open(char **text, size_t *size); // a stream into memory; after text_close, *text holds it
 void text_close(FILE *f);
 
 // One training step. Returns the mean loss of its predicted tokens; *norm is the gradient's, before clipping.
@@ -1269,7 +1259,7 @@ static double train_step(Run *r, size_t step, double *norm) {
     size_t M = r->loader.M;
     for (size_t i = 0; i < r->loader.n_micro; i++) {
         const Batch *in = &r->loader.micro[i];
-        model_pass(m, in, 1 / (float)M);
+        model_pass(m, in, 1 / (float)M); // M of the whole batch: the sum is the gradient of the mean loss
         for (size_t j = 0; j < in->M; j++) loss += (double)m->losses[j];
     }
     loss /= (double)M;
@@ -1312,7 +1302,7 @@ static volatile sig_atomic_t stop_signal = 0;
 
 static void on_signal(int number) { stop_signal = number; }
 
-// Finish the step, save and exit when a program is asked politely to end: by Ctrl-C, kill, a closed terminal,
+// Finish the step, save and exit when the program is politely asked to stop: by Ctrl-C, kill, a closed terminal,
 // a limit on CPU time, or a warning from Slurm. A signal that is ignored, as under nohup, stays ignored.
 static void handle_signals(void) {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2};
@@ -1328,14 +1318,14 @@ static void format_seconds(char out[32], double seconds) {
     else snprintf(out, 32, "%zu:%02zu:%02zu", s / 3600, s / 60 % 60, s % 60);
 }
 
-// The line of a step on the screen: ms is the time of the step, a_step the mean over all steps so far.
-// Returns why it could not be printed; 0 if it was.
-static int print_step(const Run *r, double loss, double norm, int validated, double ms, double a_step) {
+// Print a step's line. ms is its own time in milliseconds, mean_seconds the mean of all steps so far. Returns 0,
+// or the errno if it could not be printed.
+static int print_step(const Run *r, double loss, double norm, int validated, double ms, double mean_seconds) {
     size_t step = r->done.step, steps = r->s.steps;
     double tokens = (double)(r->s.batch * r->c.T);
     double flops = executed_flops(&r->c, tokens, tokens * r->mask_rate);
     char left[32], val[32] = "";
-    format_seconds(left, a_step * (double)(steps - step));
+    format_seconds(left, mean_seconds * (double)(steps - step));
     if (validated) snprintf(val, sizeof val, " val %.4f", r->done.val_loss);
     printf("step %5zu/%zu loss %.4f%12s | lr %.2e norm %5.2f | ", step, steps, loss, val,
            learning_rate(r->s.lr, step, steps), norm);
@@ -1343,7 +1333,7 @@ static int print_step(const Run *r, double loss, double norm, int validated, dou
     return fflush(stdout) ? errno : 0;
 }
 
-// Where the first number of a model that is not finite is, as text; NULL if there is none.
+// Says where a model's first non-finite number is; NULL if all are finite.
 static const char *not_finite(const Model *m) {
     static const char *const kinds[] = {"weights", "gradient", "first moments", "second moments"};
     static char text[64];
@@ -1355,8 +1345,8 @@ static const char *not_finite(const Model *m) {
     return NULL;
 }
 
-// Keep the best model of a run beside the last one, in best.bin: a text that is read too often makes a model
-// worse. A best model that is the last one needs no file of its own.
+// Keep the best model of a run beside the last one, in best.bin: a model that reads the same text
+// too often gets worse. If the last model is the best, it needs no file of its own.
 static void keep_best(Run *r) {
     Progress *done = &r->done;
     char *path = out_path(r, "best.bin");
@@ -1394,7 +1384,7 @@ static int run_training(Run *r) {
         fprintf(log, "s:%zu trl:%.6f lr:%.6e norm:%.4f\n", step, loss, lr, norm);
         int last = step == s->steps, validated = last || step % s->val_every == 0;
         int stop = stop_signal; // read once: a signal that comes after this waits for the next step
-        int saving = last || step % s->save_every == 0 || stop;
+        int saving = last || step % s->save_every == 0 || stop || (validated && replace); // it may be the best
         if (step > s->steps - tail) done->tail_loss += loss, done->tail_steps++;
         if (validated) validate(r), fprintf(log, "s:%zu tel:%.6f\n", step, done->val_loss);
         const char *where = !isfinite(loss + norm) || saving || validated ? not_finite(&r->m) : NULL;
@@ -1414,7 +1404,7 @@ static int run_training(Run *r) {
             replace = rename(log_path, out_path(r, "main.log"));
             if (replace) die("%s: cannot rename: %s", log_path, strerror(errno));
         }
-        if (validated && !replace) keep_best(r);
+        if (validated) keep_best(r);
         if (saving) save_run(r); // after the log: what a checkpoint says has happened is in there
         if (unseen) die("stdout: cannot write: %s; step %zu is saved, --resume goes on", strerror(unseen), step);
         if (stop) break;
@@ -1445,20 +1435,8 @@ static void print_text(const char *text, size_t size) {
     }
 }
 
-// The k most probable tokens of a row of logits (V), the best first.
-static void best_tokens(const float *logits, size_t V, int *best, int k) {
-    for (int i = 0; i < k; i++) {
-        best[i] = -1;
-        for (size_t v = 0; v < V; v++) {
-            int taken = 0;
-            for (int j = 0; j < i; j++) taken |= best[j] == (int)v;
-            if (!taken && (best[i] < 0 || logits[v] > logits[best[i]])) best[i] = (int)v;
-        }
-    }
-}
-
-// Print the beginnings of three documents of the validation set, masked as in
-// validation, and the model's guesses.
+// Print a passage of each of the first three validation rows, masked as in validation, and the model's guesses.
+// It begins where a document begins, if one does early enough.
 static void show_guesses(Run *r) {
     const Vocab *v = &r->vocab;
     size_t T = r->c.T, show = 28;
@@ -1475,10 +1453,12 @@ static void show_guesses(Run *r) {
             FILE *f = text_open(&line, &size); // a whole line, for a character may be several tokens
             while (i < in->M && in->rows[i] < begin) i++;
             for (size_t t = begin; t < MIN(T, begin + show); t++) {
-                int best, masked = i < in->M && in->rows[i] == t;
-                if (masked) best_tokens(r->m.logits + i * (r->c.V + 1), r->c.V, &best, 1);
+                int masked = i < in->M && in->rows[i] == t;
+                const float *logits = r->m.logits + i * (r->c.V + 1);
                 size_t truth = (size_t)(masked ? in->targets[i++] : in->inputs[t]);
-                size_t it = masked && guess ? (size_t)best : truth;
+                size_t it = masked && guess ? 0 : truth; // the token to print: when guessing, the most probable
+                for (size_t id = 1; masked && guess && id < r->c.V; id++)
+                    if (logits[id] > logits[it]) it = id;
                 const char *string = v->string[it];
                 int space = masked && string[0] == ' ', other = v->string[truth][0] == ' ';
                 if (masked) fprintf(f, "%s%s", space ? " " : "", guess ? "[" : "____");
@@ -1504,13 +1484,13 @@ static void show_guesses(Run *r) {
 //         for (j = 0; j < n; j++)
 //             for (p = 0; p < k; p++) out[i][j] += a[i][p] * b[p][j];
 //
-// Written so, each addition waits for the one before it, and a core does one multiply-add in the time of 32
-// or more. Three changes make up for that; dev/README.md tells the story step by step.
+// Written so, each addition waits for the one before it, and a core does one multiply-add in the time in
+// which it could do 32 or more. Three changes fix that; dev/README.md tells the story step by step.
 //
 // 1. A tile of the output, MR rows of NR columns, stays in registers for the whole sum. Each p then reads MR
 //    numbers of a and NR of b and makes MR * NR multiply-adds of them, none of which waits for another.
-// 2. What the tile reads of b is copied ("packed") to where it is read in order. A panel is NR columns wide
-//    and up to KC rows long, and stays in a fast cache while all the tiles below each other use it.
+// 2. The part of b that a tile reads is copied ("packed"), so that it can be read in order. A panel is NR
+//    columns wide and up to KC rows long, and stays in a fast cache while all the tiles in its columns use it.
 // 3. The rows of the output are divided among the threads.
 //
 //            b (k,n)                a (m,k)            out (m,n)
@@ -1529,21 +1509,13 @@ static void show_guesses(Run *r) {
 // A vector of VW floats is one register, by the vector extension of GCC and clang: + and * work element by
 // element, and a scalar operand is broadcast. vec_u is the same in memory of any alignment.
 #if defined(__AVX512F__)
-#define VW 16
-#define MR 8
-#define NV 2
+enum { VW = 16, MR = 8, NV = 2 };
 #elif defined(__AVX__)
-#define VW 8
-#define MR 6
-#define NV 2
+enum { VW = 8, MR = 6, NV = 2 };
 #elif defined(__aarch64__) || defined(__VSX__) || defined(__ALTIVEC__)
-#define VW 4
-#define MR 6
-#define NV 4
+enum { VW = 4, MR = 6, NV = 4 };
 #else
-#define VW 4
-#define MR 6
-#define NV 2
+enum { VW = 4, MR = 6, NV = 2 };
 #endif
 typedef float vec __attribute__((vector_size(4 * VW), may_alias));
 typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
@@ -1600,29 +1572,21 @@ static Matrix submatrix(Matrix a, size_t i, size_t j) {
     return (Matrix){a.p + i * a.row + j * a.col, a.row, a.col};
 }
 
-// Copy n ≤ NR columns of b (kc rows) into a panel (kc,NR), padded with zeros.
-static void pack_panel(float *panel, Matrix b, size_t kc, size_t n) {
-    if (n < NR) memset(panel, 0, kc * NR * sizeof *panel);
-    if (b.col == 1 && n == NR)
-        for (size_t p = 0; p < kc; p++) memcpy(panel + p * NR, b.p + p * b.row, NR * sizeof *panel);
-    else if (b.col == 1)
-        for (size_t p = 0; p < kc; p++) memcpy(panel + p * NR, b.p + p * b.row, n * sizeof *panel);
-    else // p outside: a cache line of each of the n columns is read to its end while it is in the L1 cache
-        for (size_t p = 0; p < kc; p++)
-            for (size_t j = 0; j < n; j++) panel[p * NR + j] = b.p[p * b.row + j * b.col];
-}
-
-// Copy n columns of b (kc rows) into panels. Rows that are whole in memory are read in order, and what comes
-// 8 rows later is fetched meanwhile, so that the memory keeps up.
+// Copy n columns of b (kc rows) into panels (kc,NR), the last one padded with zeros. Rows that are whole in
+// memory are read in order, and what comes 8 rows later is fetched meanwhile, so that the memory keeps up.
 static void pack_panels(float *panels, Matrix b, size_t kc, size_t n) {
     size_t whole = b.col == 1 ? n / NR * NR : 0;
+    if (n % NR) memset(panels + n / NR * NR * kc, 0, kc * NR * sizeof *panels);
     for (size_t p = 0; p < kc && whole; p++) {
         const float *from = b.p + p * b.row;
         for (size_t j = 0; j < whole; j += CACHE_LINE) __builtin_prefetch(from + 8 * b.row + j);
         for (size_t j = 0; j < whole; j += NR) memcpy(panels + j * kc + p * NR, from + j, NR * sizeof *from);
     }
+    // p outside: a cache line of each column is read to its end while it is in the L1 cache
     for (size_t j = whole; j < n; j += NR)
-        pack_panel(panels + j * kc, submatrix(b, 0, j), kc, MIN(NR, n - j));
+        for (size_t p = 0; p < kc; p++)
+            for (size_t c = j; c < MIN(n, j + NR); c++)
+                panels[j * kc + p * NR + c - j] = b.p[p * b.row + c * b.col];
 }
 
 // Copy rows of a (m,kc) to tiles (kc,MR), TILE(kc) apart. The last rows of a block, if they are fewer than
@@ -1642,11 +1606,11 @@ static void pack_rows(float *tiles, Matrix a, size_t m, size_t kc, int all) {
             last[p * MR + r] = whole + r < m ? a.p[(whole + r) * a.row + p * a.col] : 0;
 }
 
-// out (m,n) = add + a (m,kc) · b, with m ≤ MC and b in panels. A panel stays in the L1 cache while the tiles
-// of the block pass over it, the block itself in L2. A transposed a (as for weight gradients), whose steps
-// lie far apart, is packed first into tiles (MC,KC), unless the panels are so few that this costs more than
-// it saves. next_a and next_b, if their p is not NULL, are what will be packed after this, of the same sizes
-// as a and b: each tile fetches one line of each of their rows.
+// out (m,n) = add + a (m,kc) · b, with m ≤ MC and b in panels. A panel stays in the L1 or the L2 cache while
+// the tiles of the block pass over it, the block itself in L2. A transposed a (as for weight gradients),
+// whose steps lie far apart, is packed first into tiles (MC,KC), unless the panels are so few that this costs
+// more than it saves. next_a and next_b, if their p is not NULL, are what will be packed after this, of the
+// same sizes as a and b: each tile fetches one line of each of their rows.
 static void matmul_block(float *out, const float *add, size_t ld, Matrix a, const float *panels, size_t m,
                          size_t n, size_t kc, float *tiles, Matrix next_a, Matrix next_b) {
     size_t a_lines = next_a.p ? m / CACHE_LINE : 0, b_lines = next_b.p ? n / CACHE_LINE : 0, t = 0; // tiles
@@ -1685,7 +1649,7 @@ static float *thread_scratch(void) {
     return scratch;
 }
 
-// The length of the pieces of a sum of k: at most `most`, equal but for the last one, whole cache lines.
+// How long the pieces of a sum of k terms are: at most `most`, all equal but the last, in whole cache lines.
 static size_t sum_length(size_t k, size_t most) {
     size_t pieces = (k + most - 1) / most, length = pieces ? (k + pieces - 1) / pieces : most;
     return (length + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -1705,7 +1669,7 @@ static void matmul(float *out, const float *add, Matrix a, Matrix b, size_t m, s
             const float *plus = p == 0 ? add : out; // later pieces add to what is there
             #pragma omp for schedule(static)
             for (size_t c = 0; c < cols; c += NR)
-                pack_panel(panels + c * kc, submatrix(b, p, j + c), kc, MIN(NR, cols - c));
+                pack_panels(panels + c * kc, submatrix(b, p, j + c), kc, MIN(NR, cols - c));
             #pragma omp for schedule(dynamic)
             for (size_t i = 0; i < m; i += rows)
                 matmul_block(out + i * n + j, plus ? plus + i * n + j : NULL, n, submatrix(a, i, p), panels,
@@ -1744,7 +1708,7 @@ void matmul_backward_inp(float *dinp, const float *add, const float *dout, const
     matmul(dinp, add, (Matrix){dout, OC, 1}, (Matrix){weight, C, 1}, N, C, OC);
 }
 
-// Here the sum is long and the output small: the threads of `matmul` would wait for each other at every KC
+// Here the sum is long and the output small: the threads of `matmul` would wait for each other every KC
 // rows. So each works alone on a share of the output rows.
 void matmul_backward_weight(float *dweight, const float *dout, const float *inp,
                             size_t N, size_t C, size_t OC) {
@@ -1808,7 +1772,8 @@ void writer_put(Writer *w, const void *data, size_t bytes) {
     w->checksum = checksum_add(w->checksum, data, bytes); // after: what is put may be the checksum itself
 }
 
-// Make a rename in the folder of this file outlast a loss of power, if its file system can (EINVAL: it cannot).
+// Make a rename in this file's folder survive a power failure, if the file system can do
+// that (EINVAL: it cannot).
 static int sync_folder(const char *path) {
     char folder[PATH_MAX] = ".";
     if (strrchr(path, '/')) snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path + 1), path);
@@ -1914,18 +1879,14 @@ static uint64_t open_verified(Reader *r, const char *path, uint64_t magic, const
     return sum;
 }
 
-static void close_verified(Writer *w) {
-    writer_put(w, &w->checksum, sizeof w->checksum);
-    writer_close(w);
-}
-
 void save_model(const char *path, const Model *m, const Vocab *v) {
     Writer w;
     uint64_t head[2] = {MODEL_MAGIC, FILE_VERSION};
     writer_open(&w, path);
     writer_put(&w, head, sizeof head);
     put_model(&w, m, v);
-    close_verified(&w);
+    writer_put(&w, &w.checksum, sizeof w.checksum);
+    writer_close(&w);
 }
 
 // Die, saying why, unless there can be a model of this shape.
@@ -1972,7 +1933,8 @@ void save_checkpoint(const char *path, const Run *r) {
     writer_put(&w, &r->done, sizeof r->done);
     put_model(&w, m, &r->vocab);
     writer_put(&w, m->m, 2 * m->block * sizeof(float)); // v follows m in memory
-    close_verified(&w);
+    writer_put(&w, &w.checksum, sizeof w.checksum);
+    writer_close(&w);
     free(settings);
 }
 
@@ -2003,18 +1965,11 @@ static double run_epochs(const Run *r) {
 // The name of data in a result: that of the first file without folder and suffix, and how many more there are.
 static void data_name(char name[256], const Files *files) {
     const char *base = strrchr(files->path[0], '/');
-    size_t n = (size_t)snprintf(name, 200, "%s", base ? base + 1 : files->path[0]);
-    if (n >= 200) name[199] = 0;
+    snprintf(name, 200, "%s", base ? base + 1 : files->path[0]);
     if (strrchr(name, '.')) *strrchr(name, '.') = 0;
     for (char *p = name; *p; p++)
         if (strchr(",\"\n\r", *p)) *p = '_';
     if (files->n > 1) snprintf(name + strlen(name), 32, "+%zu", files->n - 1);
-}
-
-// A number as text, or nothing if it is not known.
-static const char *number_or_blank(char text[32], const char *format, double x) {
-    snprintf(text, 32, format, x);
-    return isfinite(x) ? text : "";
 }
 
 // A run as a row of loss points: everything that decides its numbers, and what they came to.
@@ -2028,29 +1983,22 @@ void print_result(FILE *f, const Run *r) {
     const Config *c = &r->c;
     const Settings *s = &r->s;
     const Progress *done = &r->done;
-    char data[256], val_data[256], val_floor[32], val_se[32];
+    char data[256], val_data[256], val_floor[32] = "", val_se[32] = ""; // nothing if not known
     size_t params = parameter_count(c);
     double F = flops_per_token(c), D = run_tokens(r);
     data_name(data, &s->train), data_name(val_data, &s->val);
+    if (isfinite(r->val_floor)) snprintf(val_floor, sizeof val_floor, "%.9g", r->val_floor);
+    if (isfinite(done->val_se)) snprintf(val_se, sizeof val_se, "%.6g", done->val_se);
     fprintf(f, "%s,%zu,%zu,%zu,%zu,%zu,%zu,", s->objective, c->L, c->C, c->NH, c->H, c->T, c->V);
     fprintf(f, "%zu,%zu,", params, params - (c->V + 1) * c->C);
     fprintf(f, "%.9g,%.9g,%.9g,%.9g,", F, flops_per_token_head(c, r->mask_rate), D, F * D);
     fprintf(f, "%zu,%zu,%.9g,%.9g,%zu,", s->batch * c->T, s->steps, s->lr, r->mask_rate, s->seed);
-    fprintf(f, "%.9g,%.9g,%s,", done->tail_loss / (double)done->tail_steps, done->val_loss,
-            number_or_blank(val_floor, "%.9g", r->val_floor));
-    fprintf(f, "%.1f,%d,%s,%.6g,", done->seconds, omp_get_max_threads(),
-            number_or_blank(val_se, "%.6g", done->val_se), run_epochs(r));
+    fprintf(f, "%.9g,%.9g,%s,", done->tail_loss / (double)done->tail_steps, done->val_loss, val_floor);
+    fprintf(f, "%.1f,%d,%s,%.6g,", done->seconds, omp_get_max_threads(), val_se, run_epochs(r));
     fprintf(f, "%.9g,%s,", s->flops > 0 ? s->flops : F * D, data);
     fprintf(f, "%zu,%s,%.9g,%.9g,%zu,%016llx,", s->val_rows, val_data, s->grad_clip, s->weight_decay,
             s->micro_batch, (unsigned long long)r->data);
     fprintf(f, "%s,%.9g\n", c->causal ? "" : s->mask_style, r->val_mask_rate);
-}
-
-static void save_result(const char *path, const Run *r) {
-    Writer w;
-    writer_open(&w, path);
-    fputs(result_header, w.file), print_result(w.file, r);
-    writer_close(&w);
 }
 
 // The checkpoint is last: once it says that the run is finished, model and result are there.
@@ -2061,7 +2009,12 @@ void save_run(const Run *r) {
     char *result = out_path(r, "result.csv"), *checkpoint = out_path(r, "checkpoint.bin");
     if (r->s.keep) save_model(kept, &r->m, &r->vocab);
     save_model(model, &r->m, &r->vocab);
-    if (r->done.step == r->s.steps) save_result(result, r);
+    if (r->done.step == r->s.steps) {
+        Writer w;
+        writer_open(&w, result);
+        fputs(result_header, w.file), print_result(w.file, r);
+        writer_close(&w);
+    }
     save_checkpoint(checkpoint, r);
     free(kept), free(model), free(result), free(checkpoint);
 }
@@ -2107,26 +2060,26 @@ static Option *find_option(Option *table, const char *name) {
     return NULL;
 }
 
-static void store_number(const Option *o, void *settings, double x) {
-    if (o->type == COUNT) *(size_t *)option_value(o, settings) = (size_t)x;
-    else *(double *)option_value(o, settings) = x;
+static void add_file(Files *f, const char *path) {
+    const char **longer = realloc(f->path, (f->n + 1) * sizeof *longer);
+    if (!longer) die("out of memory");
+    longer[f->n++] = path, f->path = longer; // gcc 12's -fanalyzer reports a leak here: it does not follow f
 }
 
-// The number that an option is given.
-static void read_number(const Option *o, void *settings, const char *text) {
+// Give an option a value from text; for FILES, one more file.
+static void set_option(const Option *o, void *settings, const char *text) {
+    void *value = option_value(o, settings);
     char *end;
+    if (o->type == TEXT) *(const char **)value = text;
+    if (o->type == FILES) add_file(value, text);
+    if (o->type != COUNT && o->type != REAL) return;
     double x = strtod(text, &end);
     if (end == text || *end || !isfinite(x)) die_usage("--%s %s: not a number", o->name, text);
     if (x < o->min || x > o->max)
         die_usage("--%s %s: must be between %.10g and %.10g", o->name, text, o->min, o->max);
     if (o->type == COUNT && x != floor(x)) die_usage("--%s %s: must be a whole number", o->name, text);
-    store_number(o, settings, x);
-}
-
-static void add_file(Files *f, const char *path) {
-    const char **longer = realloc(f->path, (f->n + 1) * sizeof *longer);
-    if (!longer) die("out of memory");
-    longer[f->n++] = path, f->path = longer; // gcc 12's -fanalyzer takes this for lost: it does not follow f
+    if (o->type == COUNT) *(size_t *)value = (size_t)x;
+    else *(double *)value = x;
 }
 
 // Read the command line into the settings that the table describes; dies if it makes no sense.
@@ -2143,12 +2096,9 @@ void parse_options(Option *table, void *settings, int argc, char **argv) {
         int n = 0; // arguments up to the next option; a single text may itself begin with dashes
         while (i + n + 1 < argc && strncmp(argv[i + n + 1], "--", 2) && (n == 0 || o->type == FILES)) n++;
         if (n == 0 && o->type == TEXT && i + 1 < argc) n = !find_option(table, argv[i + 1] + 2);
-        if (o->type == FLAG) *(int *)option_value(o, settings) = 1;
+        if (o->type == FLAG) *(int *)option_value(o, settings) = 1, n = 0;
         else if (n == 0 || !*argv[i + 1]) die_usage("--%s: needs %s after it", o->name, o->argument);
-        else if (o->type == TEXT) *(const char **)option_value(o, settings) = argv[i + 1];
-        else if (o->type != FILES) read_number(o, settings, argv[i + 1]);
-        for (int k = 1; o->type == FILES && k <= n; k++) add_file(option_value(o, settings), argv[i + k]);
-        if (o->type != FLAG) i += n;
+        for (; n > 0; n--) set_option(o, settings, argv[++i]);
     }
 }
 
@@ -2210,7 +2160,7 @@ static int is_given(const char *name) {
     return o && o->given;
 }
 
-// A number in as few digits as give it back exactly.
+// A number in the fewest digits (15 to 17) that read back exactly.
 static const char *shortest(char text[32], double x) {
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, 32, "%.*g", digits, x);
@@ -2219,27 +2169,22 @@ static const char *shortest(char text[32], double x) {
     return text;
 }
 
-// Write an option as "name value" lines, one for each file, with its whole path so that the current folder
-// does not matter.
-static void print_option(FILE *f, const Option *o, const Settings *s) {
-    const void *value = option_value(o, s);
-    char whole[PATH_MAX], number[32];
-    if (o->type == COUNT) fprintf(f, "%s %zu\n", o->name, *(const size_t *)value);
-    if (o->type == REAL) fprintf(f, "%s %s\n", o->name, shortest(number, *(const double *)value));
-    if (o->type == TEXT) fprintf(f, "%s %s\n", o->name, *(const char *const *)value);
-    if (o->type != FILES) return;
-    const Files *files = value;
-    for (size_t i = 0; i < files->n; i++)
-        fprintf(f, "%s %s\n", o->name, realpath(files->path[i], whole) ? whole : files->path[i]);
-}
-
-// The options that a checkpoint keeps, as text that the caller frees.
+// The options that a checkpoint keeps, as "name value" lines, one for each file, with its whole path so that
+// the current folder does not matter. The caller frees this text.
 char *kept_settings(const Settings *s) {
-    char *text;
+    char *text, whole[PATH_MAX], number[32];
     size_t size;
     FILE *f = text_open(&text, &size);
-    for (const Option *o = trainer_options; o->name; o++)
-        if (o->kind >= KEEP) print_option(f, o, s);
+    for (const Option *o = trainer_options; o->name; o++) {
+        const void *value = option_value(o, s);
+        const Files *files = o->type == FILES ? value : NULL;
+        if (o->kind == FREE) continue;
+        if (o->type == COUNT) fprintf(f, "%s %zu\n", o->name, *(const size_t *)value);
+        if (o->type == REAL) fprintf(f, "%s %s\n", o->name, shortest(number, *(const double *)value));
+        if (o->type == TEXT) fprintf(f, "%s %s\n", o->name, *(const char *const *)value);
+        for (size_t i = 0; files && i < files->n; i++)
+            fprintf(f, "%s %s\n", o->name, realpath(files->path[i], whole) ? whole : files->path[i]);
+    }
     fwrite("\0\0\0", 4, 1, f); // for put_text
     text_close(f);
     return text;
@@ -2254,9 +2199,8 @@ static void restore_settings(Settings *s, const char *kept) {
         if (value) *value++ = 0;
         Option *o = find_option(trainer_options, line);
         if (!o || !value || o->given) continue;
-        if (o->type == TEXT) *(const char **)option_value(o, s) = value;
-        else if (o->type == FILES) add_file(option_value(o, s), value);
-        else if (strtod(value, NULL) != 0 || o->min == 0) read_number(o, s, value); // 0: not given
+        int number = o->type == COUNT || o->type == REAL;
+        if (!number || strtod(value, NULL) != 0 || o->min == 0) set_option(o, s, value); // 0: not given
     }
 }
 
@@ -2336,8 +2280,8 @@ double now_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// A program that was built for this CPU's own instructions ends in "Illegal
-// instruction" on one that lacks them.
+#ifdef __linux__
+// Without this check, a program built for one CPU would end in "Illegal instruction" on a CPU that lacks some.
 static void check_cpu(void) {
     int able = 1;
 #ifdef __x86_64__
@@ -2351,7 +2295,6 @@ static void check_cpu(void) {
     if (!able) die("this program was built for another CPU; run make here, or build it with make PORTABLE=1");
 }
 
-#ifdef __linux__
 static cpu_set_t allowed_cpus; // that this process may run on
 
 // Runs before OpenMP starts. libgomp reads its environment and binds the first thread to a core before
@@ -2401,8 +2344,8 @@ double group_limit(const char *root, const char *self, const char *file) {
     return least;
 }
 
-// The cores (not hardware threads) that this process may use, and OpenMP too if the user tells it where to
-// run; 0 if the system does not tell.
+// The cores (not hardware threads) that this process may use, and that OpenMP may use if the user says
+// where it should run; 0 if unknown.
 static int usable_cores(void) {
     int cores = 0;
 #ifdef __APPLE__
@@ -2433,8 +2376,8 @@ void set_threads(size_t n) {
     if (n > 0) omp_set_num_threads((int)n);
 }
 
-// A program that is started with a standard stream closed would take the next file that it opens for it. A pipe
-// whose reader has gone, and a file that would be larger than allowed, are errors of a write and not its end.
+// If a standard stream is closed at the start, the next file opened would take its place. Writing to a pipe
+// whose reader has gone, or past the allowed file size, must fail that write and not kill the program.
 void open_streams(void) {
     int fd = 0;
     signal(SIGPIPE, SIG_IGN), signal(SIGXFSZ, SIG_IGN);
@@ -2555,7 +2498,7 @@ static size_t run_predicted(const Run *r) {
     return most_predicted(&r->c, r->s.micro_batch, fmax(r->mask_rate, r->val_mask_rate));
 }
 
-// Print sizes, memory and FLOPs, before any of them is taken.
+// Print sizes, memory and FLOPs before anything is allocated.
 static void print_plan(const Run *r) {
     const Config *c = &r->c;
     const Settings *s = &r->s;

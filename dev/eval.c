@@ -60,6 +60,18 @@ size_t eval_encode(const Encoder *e, const char *text, int32_t *ids, size_t *mas
     return T;
 }
 
+// The k most probable tokens of a row of logits (V), the best first.
+static void best_tokens(const float *logits, size_t V, int *best, int k) {
+    for (int i = 0; i < k; i++) {
+        best[i] = -1;
+        for (size_t v = 0; v < V; v++) {
+            int taken = 0;
+            for (int j = 0; j < i; j++) taken |= best[j] == (int)v;
+            if (!taken && (best[i] < 0 || logits[v] > logits[best[i]])) best[i] = (int)v;
+        }
+    }
+}
+
 // Print the five best guesses for each [MASK] of a text.
 static void eval_fill(const char *path, const char *text) {
     Encoder e;

@@ -504,7 +504,7 @@ static void read_list(List *list, const char *name, const char *text) {
     char *item, *rest = text ? strdup(text) : NULL;
     Settings value;
     while ((item = strsep(&rest, ","))) {
-        read_number(o, &value, item);
+        set_option(o, &value, item);
         if (o->type == COUNT) add_to_list(list, name, (double)*(size_t *)option_value(o, &value));
         else add_to_list(list, name, rounded(*(double *)option_value(o, &value), 9));
     }
