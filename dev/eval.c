@@ -60,16 +60,12 @@ size_t eval_encode(const Encoder *e, const char *text, int32_t *ids, size_t *mas
     return T;
 }
 
-// The k most probable tokens of a row of logits (V), the best first.
-static void best_tokens(const float *logits, size_t V, int *best, int k) {
-    for (int i = 0; i < k; i++) {
-        best[i] = -1;
-        for (size_t v = 0; v < V; v++) {
-            int taken = 0;
-            for (int j = 0; j < i; j++) taken |= best[j] == (int)v;
-            if (!taken && (best[i] < 0 || logits[v] > logits[best[i]])) best[i] = (int)v;
-        }
-    }
+// Where the largest of n ≥ 1 logits is.
+static size_t best_of(const float *logits, size_t n) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
 }
 
 // Print the five best guesses for each [MASK] of a text.
@@ -92,14 +88,14 @@ static void eval_fill(const char *path, const char *text) {
     m.c.T = T; // one row of just this length
     model_pass(&m, &in, 0);
     for (size_t i = 0; i < M; i++) {
-        const float *logits = m.logits + i * (V + 1);
-        int best[5], k = (int)MIN(5, V);
-        best_tokens(logits, V, best, k);
+        float *logits = m.logits + i * (V + 1);
         printf("[MASK] %zu:", i + 1);
-        for (int j = 0; j < k; j++) {
+        for (size_t j = 0; j < MIN(5, V); j++) {
+            size_t best = best_of(logits, V);
             printf("  \"");
-            print_text(v.string[best[j]], v.length[best[j]]);
-            printf("\" %.1f%%", 100 * exp((double)(logits[best[j]] - m.loss_lse[i])));
+            print_text(v.string[best], v.length[best]);
+            printf("\" %.1f%%", 100 * exp((double)(logits[best] - m.loss_lse[i])));
+            logits[best] = -INFINITY; // the next one is the second
         }
         printf("\n");
     }
@@ -587,11 +583,8 @@ void logreg_predict(const float *x, size_t D, const double *y, size_t K, const s
     for (size_t i = 0; i < n_test; i++) memcpy(chosen + i * D, x + test[i] * D, D * sizeof *x);
     #pragma omp parallel
     matmul_forward(r.logits, NULL, chosen, W, n_test, D, rows);
-    for (size_t i = 0; i < n_test; i++) {
-        int best;
-        best_tokens(r.logits + i * rows, rows, &best, 1);
-        pred[test[i]] = K == 2 ? r.logits[i] > 0 : best;
-    }
+    for (size_t i = 0; i < n_test; i++)
+        pred[test[i]] = K == 2 ? r.logits[i] > 0 : (double)best_of(r.logits + i * rows, rows);
     free(chosen), free(W), free(label), free(r.logits);
 }
 
@@ -959,11 +952,8 @@ static void finetune(Embedder *by, const Task *task, const Encoded *text, const 
     for (size_t done = 0; done < n_test; done += in->n_docs) {
         batch_fill(by, text, test + done, MIN(BATCH, n_test - done));
         finetune_loss(by, &head, y, task->K, vec, logits, 0);
-        for (size_t i = 0; i < in->n_docs; i++) {
-            int best;
-            best_tokens(logits + i * rows, rows, &best, 1);
-            pred[done + i] = task->K ? best : logits[i] * sd + mean;
-        }
+        for (size_t i = 0; i < in->n_docs; i++)
+            pred[done + i] = task->K ? (double)best_of(logits + i * rows, rows) : logits[i] * sd + mean;
     }
     free(vec), free(logits), free(head.params);
 }
