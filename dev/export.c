@@ -484,14 +484,15 @@ static void import_vocab(const char *path, size_t V, int eot, Vocab *v) {
         size_t id = strtoul(value, NULL, 10);
         if (id < V) length[id] = json_bytes(key, string[id]);
     }
-    int32_t head[HEADER] = {VOCAB_MAGIC, 2, (int32_t)V, eot};
-    FILE *f = text_open(&v->file, &v->size);
-    fwrite(head, sizeof head, 1, f);
+    size_t head = HEADER * sizeof(int32_t);
+    *v = (Vocab){.file = alloc_or_die(head + V * 256 + 4), .size = head};
+    memcpy(v->file, (int32_t[]){VOCAB_MAGIC, 2, (int32_t)V, eot}, 4 * sizeof(int32_t));
     for (size_t id = 0; id < V; id++) {
         if (length[id] < 1) die("%s: token %zu is missing, or is not written byte by byte", path, id);
-        fputc(length[id], f), fwrite(string[id], (size_t)length[id], 1, f);
+        v->file[v->size++] = (char)length[id];
+        memcpy(v->file + v->size, string[id], (size_t)length[id]);
+        v->size += (size_t)length[id];
     }
-    text_close(f);
     vocab_parse(v, path);
     free(text), free(string), free(length);
 }
