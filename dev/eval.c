@@ -28,41 +28,44 @@ enum { STREAM_RESAMPLE = 400, STREAM_SHOTS, STREAM_MEANS, STREAM_HEAD };
 // ----------------------------------------------------------------------------
 // --fill
 
-// Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the
-// space before it. ids has room for n + 2 where text has n bytes; masked gets the places of the [MASK]s,
-// *n_masked of them. Returns the number of ids. Text for a vocabulary of whole words begins with a
-// space, as all its words do.
+// Encode n bytes of text; ids has room for n. All words of a vocabulary of whole words begin with a space, so
+// there the text does too.
+static size_t encode_line(const Encoder *e, const char *text, size_t n, uint16_t *ids) {
+    size_t space = !e->has_bytes && n > 0 && text[0] != ' ';
+    char *spaced = alloc_or_die(n + 2);
+    sprintf(spaced, "%s%.*s", space ? " " : "", (int)n, text);
+    size_t count = encode_text(e, spaced, n + space, ids);
+    free(spaced);
+    return count;
+}
+
+// Encode text as a document: end of text, then its tokens; each [MASK] becomes token V and takes the space
+// before it. ids has room for n + 2 where text has n bytes; masked gets the places of the [MASK]s, *n_masked
+// of them. Returns the number of ids.
 size_t eval_encode(const Encoder *e, const char *text, int32_t *ids, size_t *masked, size_t *n_masked) {
     static const char mask[] = "[MASK]";
-    const Vocab *v = &e->vocab;
-    size_t n = strlen(text), T = 0;
-    char *spaced = alloc_or_die(n + 2), *part = spaced, *end;
-    uint16_t *tokens = alloc_or_die((n + 2) * sizeof *tokens);
-    int begun = e->has_bytes || text[0] == ' ' || strncmp(text, mask, 6) == 0;
-    sprintf(spaced, "%s%s", begun ? "" : " ", text);
-    if (v->eot >= 0) ids[T++] = v->eot;
-    for (*n_masked = 0; part; part = end ? end + 6 : NULL) {
+    size_t T = 0;
+    uint16_t *tokens = alloc_or_die((strlen(text) + 2) * sizeof *tokens);
+    if (e->vocab.eot >= 0) ids[T++] = e->vocab.eot;
+    *n_masked = 0;
+    for (const char *part = text, *end; part; part = end ? end + 6 : NULL) {
         end = strstr(part, mask);
         size_t length = end ? (size_t)(end - part) : strlen(part);
         if (end && length > 0 && end[-1] == ' ') length--;
-        size_t count = encode_text(e, part, length, tokens);
+        size_t count = (part == text ? encode_line : encode_text)(e, part, length, tokens);
         for (size_t i = 0; i < count; i++) ids[T++] = tokens[i];
-        if (end) masked[(*n_masked)++] = T, ids[T++] = (int32_t)v->V;
+        if (end) masked[(*n_masked)++] = T, ids[T++] = (int32_t)e->vocab.V;
     }
-    free(spaced), free(tokens);
+    free(tokens);
     return T;
 }
 
-// The k most probable tokens of a row of logits (V), the best first.
-static void best_tokens(const float *logits, size_t V, int *best, int k) {
-    for (int i = 0; i < k; i++) {
-        best[i] = -1;
-        for (size_t v = 0; v < V; v++) {
-            int taken = 0;
-            for (int j = 0; j < i; j++) taken |= best[j] == (int)v;
-            if (!taken && (best[i] < 0 || logits[v] > logits[best[i]])) best[i] = (int)v;
-        }
-    }
+// Where the largest of n ≥ 1 logits is.
+static size_t best_of(const float *logits, size_t n) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
 }
 
 // Print the five best guesses for each [MASK] of a text.
@@ -85,14 +88,14 @@ static void eval_fill(const char *path, const char *text) {
     m.c.T = T; // one row of just this length
     model_pass(&m, &in, 0);
     for (size_t i = 0; i < M; i++) {
-        const float *logits = m.logits + i * (V + 1);
-        int best[5], k = (int)MIN(5, V);
-        best_tokens(logits, V, best, k);
+        float *logits = m.logits + i * (V + 1);
         printf("[MASK] %zu:", i + 1);
-        for (int j = 0; j < k; j++) {
+        for (size_t j = 0; j < MIN(5, V); j++) {
+            size_t best = best_of(logits, V);
             printf("  \"");
-            print_text(v.string[best[j]], v.length[best[j]]);
-            printf("\" %.1f%%", 100 * exp((double)(logits[best[j]] - m.loss_lse[i])));
+            print_text(v.string[best], v.length[best]);
+            printf("\" %.1f%%", 100 * exp((double)(logits[best] - m.loss_lse[i])));
+            logits[best] = -INFINITY; // the next one is the second
         }
         printf("\n");
     }
@@ -104,36 +107,31 @@ static void eval_fill(const char *path, const char *text) {
 
 // A table of texts. A cell is not changed once it has been read.
 typedef struct {
-    const char *path;
     size_t rows, cols;
     char **cell; // (rows,cols)
 } TextTable;
 
 static char *table_cell(const TextTable *t, size_t row, size_t col) { return t->cell[row * t->cols + col]; }
 
-// Read a whole file and put a zero after it.
-static char *read_whole(const char *path) {
-    Reader r;
-    reader_open(&r, path);
-    char *s = alloc_or_die(r.size + 2);
-    reader_get(&r, s, r.size);
-    fclose(r.file);
-    if (strlen(s) < r.size) die("%s: holds zero bytes, so it is not text; convert it to UTF-8", path);
-    return s;
+// A column of a table, from a row on, after the n texts that are there already.
+static char **add_column(char **texts, size_t n, const TextTable *t, size_t row, size_t col) {
+    texts = realloc(texts, (n + t->rows) * sizeof *texts);
+    if (!texts) die("out of memory");
+    for (; row < t->rows; row++) texts[n++] = table_cell(t, row, col);
+    return texts;
 }
 
-// Cut one line off *text into fields, in place, at tabs, or in a CSV file at commas; there a field may be in
-// quotes, hold commas and line ends, and "" for a quote. Returns the number of fields, of which at most
-// `most` are stored.
-static size_t cut_line(char **text, int csv, char **field, size_t most) {
+// Cut one line off *text into fields, in place, at a separator. Between commas a field may be in quotes, hold
+// commas and line ends, and "" for a quote. Returns how many fields there are; at most `most` are stored.
+static size_t cut_line(char **text, char separator, char **field, size_t most) {
     size_t n = 0;
     char *from = *text, end;
     do {
-        int quoted = csv && *from == '"';
+        int quoted = separator == ',' && *from == '"';
         char *to = from + quoted, *start = to;
         for (from = to; *from; from++) {
             if (quoted && *from == '"' && *++from != '"') quoted = 0;
-            if (!quoted && (*from == (csv ? ',' : '\t') || *from == '\n' || !*from)) break;
+            if (!quoted && (*from == separator || *from == '\n' || !*from)) break;
             *to++ = *from;
         }
         end = *from, *to = 0;
@@ -148,23 +146,19 @@ static size_t cut_line(char **text, int csv, char **field, size_t most) {
 // Read a TSV or CSV file. Every line must have as many fields as the first one.
 TextTable read_table(const char *path) {
     enum { MOST = 64 };
-    TextTable t = {.path = path};
-    size_t n = strlen(path), line = 0, room = 0;
-    int csv = n > 4 && strcmp(path + n - 4, ".csv") == 0;
-    char *text = read_whole(path), *field[MOST];
+    TextTable t = {0};
+    size_t line = 0, room = 0;
+    char *text = read_whole(path), *field[MOST], separator = replace_ending(path, ".csv", "") ? ',' : '\t';
     if (!*text) die("%s: is empty; give a file with a header and some rows", path);
     if (strncmp(text, "\xef\xbb\xbf", 3) == 0) text += 3;
     while (*text) {
-        size_t fields = cut_line(&text, csv, field, MOST);
+        size_t fields = cut_line(&text, separator, field, MOST);
         line++;
         if (fields == 1 && !*field[0] && t.cols != 1) continue;
         if (!t.cols) t.cols = MIN(fields, MOST);
         if (fields < t.cols)
             die("%s: line %zu has %zu columns, the first line has %zu; mend it", path, line, fields, t.cols);
-        if (t.rows == room) {
-            room = 2 * room + 64, t.cell = realloc(t.cell, room * t.cols * sizeof *t.cell);
-            if (!t.cell) die("out of memory");
-        }
+        t.cell = bpe_grow(t.cell, t.rows, &room, t.cols * sizeof *t.cell);
         memcpy(t.cell + t.rows++ * t.cols, field, t.cols * sizeof *field);
     }
     return t;
@@ -179,13 +173,12 @@ typedef struct {
 
 static size_t text_length(const Encoded *t, size_t i) { return t->begin[i + 1] - t->begin[i]; }
 
-// Encode a text. All words of a vocabulary of whole words begin with a space, so there the text does too.
-static size_t encode_line(const Encoder *e, const char *text, uint16_t *ids) {
-    size_t n = strlen(text), space = !e->has_bytes && n > 0 && text[0] != ' ';
-    char *spaced = alloc_or_die(n + 2);
-    sprintf(spaced, "%s%s", space ? " " : "", text);
-    n = encode_text(e, spaced, n + space, ids);
-    free(spaced);
+// Encode a text as a document: end of text, then its tokens. If there is neither, token 0.
+static size_t encode_document(const Encoder *e, const char *text, uint16_t *ids) {
+    size_t n = 0;
+    if (e->vocab.eot >= 0) ids[n++] = (uint16_t)e->vocab.eot;
+    n += encode_line(e, text, strlen(text), ids + n);
+    if (n == 0) ids[n++] = 0;
     return n;
 }
 
@@ -196,27 +189,23 @@ static size_t encode_line(const Encoder *e, const char *text, uint16_t *ids) {
 Encoded encode_texts(const Encoder *e, char **first, char **second, size_t n, size_t T) {
     Encoded t = {.n = n, .begin = alloc_or_die((n + 1) * sizeof *t.begin)};
     size_t room = 0;
+    for (size_t i = 0; i < n; i++) room += strlen(first[i]) + (second ? strlen(second[i]) : 0) + 4;
+    t.ids = alloc_or_die(room * sizeof *t.ids);
     for (size_t i = 0; i < n; i++) {
-        const char *part[2] = {first[i], second ? second[i] : NULL};
-        size_t length[2] = {0}, parts = second ? 2 : 1, begin = t.begin[i];
-        uint16_t *ids[2];
-        for (size_t k = 0; k < parts; k++) {
-            ids[k] = alloc_or_die((strlen(part[k]) + 3) * sizeof *ids[k]);
-            if (e->vocab.eot >= 0) ids[k][length[k]++] = (uint16_t)e->vocab.eot;
-            length[k] += encode_line(e, part[k], ids[k] + length[k]);
-            if (length[k] == 0) length[k] = 1; // no text and no end of text: token 0
-        }
-        t.cut += length[0] + length[1] > T;
-        while (length[0] + length[1] > T) length[length[1] > length[0]]--;
-        if (begin + T > room) {
-            room = 2 * room + T + 4096, t.ids = realloc(t.ids, room * sizeof *t.ids);
-            if (!t.ids) die("out of memory");
-        }
-        for (size_t k = 0; k < parts; begin += length[k++])
-            memcpy(t.ids + begin, ids[k], length[k] * sizeof *t.ids), free(ids[k]);
-        t.begin[i + 1] = begin;
+        uint16_t *ids = t.ids + t.begin[i];
+        size_t all = encode_document(e, first[i], ids), a = all;
+        size_t b = second ? encode_document(e, second[i], ids + a) : 0;
+        t.cut += a + b > T;
+        while (a + b > T) b > a ? b-- : a--;
+        memmove(ids + a, ids + all, b * sizeof *ids);
+        t.begin[i + 1] = t.begin[i] + a + b;
     }
     return t;
+}
+
+// Say so if texts were cut.
+static void warn_cut(const char *what, const Encoded *t, size_t T) {
+    if (t->cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", what, t->cut, T);
 }
 
 static void encoded_free(Encoded *t) { free(t->begin), free(t->ids); }
@@ -225,13 +214,15 @@ static void encoded_free(Encoded *t) { free(t->begin), free(t->ids); }
 // from texts to vectors, and back from their gradients
 
 // What makes vectors: a model as it was trained, its token vectors alone, or its shape with random weights.
-// The three share the memory of one model; embedder_begin() says whose turn it is.
+// The three share the memory of one model; embedder_begin() says whose turn it is. They take a batch of texts
+// at once, side by side in one row that is as long as they are together, each a document of its own.
 enum { TRAINED, TOKENS, UNTRAINED, KINDS };
 static const char *const kind_names[] = {"trained", "token vectors only", "untrained"};
 typedef struct {
     char name[80];
     Model *m;
-    size_t T; // the most tokens of a text; m takes many texts at once, max_M tokens
+    Batch *in; // its n_docs: texts that are in it; M: positions that are taken, of max_M
+    size_t T;  // the most tokens of a text
     const Encoder *e;
     float *start; // (block) its weights
     int kind;
@@ -243,93 +234,69 @@ static void embedder_begin(const Embedder *by) {
     if (m->grads) memset(m->grads, 0, 3 * m->block * sizeof(float)); // and the moments
 }
 
-// A batch of texts, side by side in one row that is as long as they are together, each a document of its own.
-typedef struct {
-    Embedder *by;
-    Batch in; // its M: positions that are taken
-    size_t n; // texts
-} Pack;
-
-static Pack pack_make(Embedder *by) {
-    size_t N = by->m->max_M;
-    Pack p = {.by = by};
-    p.in.inputs = alloc_or_die(N * sizeof *p.in.inputs), p.in.rows = alloc_or_die(N * sizeof *p.in.rows);
-    p.in.docs = alloc_or_die(N * sizeof *p.in.docs), p.in.B = 1;
-    for (size_t i = 0; i < N; i++) p.in.rows[i] = i; // all outputs are wanted
-    return p;
+// Make a batch of the texts which[0 … n-1], or of as many as there is room for. The end of text that begins a
+// text counts as one of its tokens (as sentence-transformers has it), but not among token vectors alone.
+static void batch_fill(Embedder *by, const Encoded *t, const size_t *which, size_t n) {
+    Batch *in = by->in;
+    in->M = in->n_docs = 0;
+    for (size_t k = 0; k < n; k++) {
+        size_t length = text_length(t, which[k]), skip = by->kind == TOKENS && length > 1, begin = in->M + skip;
+        if (in->M + length > by->m->max_M) return;
+        in->docs[in->n_docs++] = (Document){begin, in->M + length, begin, length - skip};
+        for (size_t i = 0; i < length; i++) in->inputs[in->M++] = t->ids[t->begin[which[k]] + i];
+    }
 }
 
-static void pack_free(Pack *p) { free(p->in.inputs), free(p->in.rows), free(p->in.docs); }
-
-static void pack_clear(Pack *p) { p->n = p->in.M = p->in.n_docs = 0; }
-
-// Add text i. Returns 0 if there is no room for it any more.
-static int pack_add(Pack *p, const Encoded *t, size_t i) {
-    Batch *in = &p->in;
-    size_t n = text_length(t, i);
-    if (in->M + n > p->by->m->max_M) return 0;
-    in->docs[in->n_docs++] = (Document){in->M, in->M + n, in->M, n};
-    for (size_t k = 0; k < n; k++) in->inputs[in->M++] = t->ids[t->begin[i] + k];
-    p->n++;
-    return 1;
-}
-
-// vec (n,C) = the mean of the outputs over each text's tokens, the first end of text among them (as
-// sentence-transformers has it); by the embedding alone, the mean of the token vectors without it.
-static void pack_forward(Pack *p, float *vec) {
-    Model *m = p->by->m;
+// vec (n,C) = the mean of the outputs over each text's tokens; by the embedding alone, of its token vectors.
+static void batch_forward(Embedder *by, float *vec) {
+    Model *m = by->m;
+    const Batch *in = by->in;
     size_t C = m->c.C;
-    const float *wte = weights_of(m, WTE, 0);
-    int skips = p->by->kind == TOKENS;
-    m->c.T = p->in.M;
-    if (!skips) {
-        #pragma omp parallel
-        encoder_forward(m, &p->in);
-    }
-    memset(vec, 0, p->n * C * sizeof *vec);
-    for (size_t k = 0; k < p->n; k++) {
-        const Document *d = &p->in.docs[k];
-        size_t skip = skips && d->n > 1;
-        for (size_t i = d->begin + skip; i < d->end; i++) {
-            const float *x = skips ? wte + (size_t)p->in.inputs[i] * C : m->nf + i * C;
-            for (size_t c = 0; c < C; c++) vec[k * C + c] += x[c] / (float)(d->n - skip);
-        }
-    }
+    m->c.T = in->M;
+    #pragma omp parallel
+    if (by->kind == TOKENS) embedding_forward(m->nf, in->inputs, weights_of(m, WTE, 0), in->M, C);
+    else encoder_forward(m, in);
+    memset(vec, 0, in->n_docs * C * sizeof *vec);
+    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, vec += C)
+        for (size_t i = d->begin; i < d->end; i++)
+            for (size_t c = 0; c < C; c++) vec[c] += m->nf[i * C + c] / (float)d->n;
 }
 
 // Add to the gradients what follows from dvec (n,C).
-static void pack_backward(Pack *p, const float *dvec) {
-    Model *m = p->by->m;
+static void batch_backward(Embedder *by, const float *dvec) {
+    Model *m = by->m;
+    const Batch *in = by->in;
     size_t C = m->c.C;
-    int skips = p->by->kind == TOKENS;
-    float *dwte = gradient_of(m, WTE, 0);
-    for (size_t k = 0; k < p->n; k++) {
-        const Document *d = &p->in.docs[k];
-        size_t skip = skips && d->n > 1;
-        for (size_t i = d->begin + skip; i < d->end; i++)
-            for (size_t c = 0; c < C; c++) {
-                float g = dvec[k * C + c] / (float)(d->n - skip);
-                if (skips) dwte[(size_t)p->in.inputs[i] * C + c] += g;
-                else m->dc[i * C + c] = g;
-            }
-    }
-    if (skips) return;
+    memset(m->dc, 0, in->M * C * sizeof *m->dc);
+    for (const Document *d = in->docs; d < in->docs + in->n_docs; d++, dvec += C)
+        for (size_t i = d->begin; i < d->end; i++)
+            for (size_t c = 0; c < C; c++) m->dc[i * C + c] = dvec[c] / (float)d->n;
     #pragma omp parallel
-    encoder_backward(m, &p->in);
+    if (by->kind == TOKENS) embedding_backward(gradient_of(m, WTE, 0), m->dc, in->inputs, in->M, C);
+    else encoder_backward(m, in);
 }
 
 // The vectors (n,C) of all texts.
 float *embed_texts(Embedder *by, const Encoded *t) {
-    size_t C = by->m->c.C, done = 0;
+    size_t C = by->m->c.C, *which = alloc_or_die(t->n * sizeof *which);
     float *all = alloc_or_die(t->n * C * sizeof *all);
-    Pack p = pack_make(by);
-    while (done < t->n) {
-        pack_clear(&p);
-        while (done + p.n < t->n && pack_add(&p, t, done + p.n)) {}
-        pack_forward(&p, all + done * C), done += p.n;
+    for (size_t i = 0; i < t->n; i++) which[i] = i;
+    for (size_t done = 0; done < t->n; done += by->in->n_docs) {
+        batch_fill(by, t, which + done, t->n - done);
+        batch_forward(by, all + done * C);
     }
-    pack_free(&p);
+    free(which);
     return all;
+}
+
+// -log softmax(z)[y] of the logits z (K), which become their gradient.
+static double softmax_loss(double *z, size_t K, size_t y) {
+    double most = -INFINITY, sum = 0;
+    for (size_t k = 0; k < K; k++) most = fmax(most, z[k]);
+    for (size_t k = 0; k < K; k++) sum += exp(z[k] - most);
+    double loss = log(sum) + most - z[y];
+    for (size_t k = 0; k < K; k++) z[k] = exp(z[k] - most) / sum - (k == y);
+    return loss;
 }
 
 static double dot(const float *a, const float *b, size_t n) {
@@ -475,47 +442,42 @@ double v_measure(const double *gold, const double *pred, size_t n) {
     return Hg + Hp > 0 ? 2 * (Hg + Hp - joint) / (Hg + Hp) : 1;
 }
 
-// What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds).
-// The score is the mean over the runs.
+// What was predicted for the test examples, in one or more runs (draws of the training examples, or seeds);
+// its score, the mean over the runs; and its bootstrap: the scores of resamples of the test examples. All
+// models have the same resamples, so that their differences can be paired.
+enum { DRAWS = 1000 };
 typedef struct {
     const char *kind, *metric;
     Metric *f;
     size_t n, runs;
     double *gold, *pred; // (n); (runs,n)
-} Scored;
+    double value, draw[DRAWS];
+} Score;
 
-// The score of the examples which[0 … n-1].
-static double score_of(const Scored *s, const size_t *which) {
+// The score of the examples which[0 … n-1], or of all.
+static double score_of(const Score *s, const size_t *which) {
     double *x = alloc_or_die(2 * s->n * sizeof *x), *y = x + s->n, sum = 0;
     for (size_t run = 0; run < s->runs; run++) {
-        for (size_t i = 0; i < s->n; i++) x[i] = s->gold[which[i]], y[i] = s->pred[run * s->n + which[i]];
+        for (size_t i = 0; i < s->n; i++) {
+            size_t at = which ? which[i] : i;
+            x[i] = s->gold[at], y[i] = s->pred[run * s->n + at];
+        }
         sum += s->f(x, y, s->n) / (double)s->runs;
     }
     free(x);
     return sum;
 }
 
-// A score, and its bootstrap: the scores of resamples of the test examples. The same seed gives all models
-// the same resamples, so that their differences can be paired.
-enum { DRAWS = 1000 };
-typedef struct {
-    const char *kind, *metric;
-    double value, draw[DRAWS];
-} Score;
-
-static void score_bootstrap(const Scored *s, Score *score) {
-    size_t *all = alloc_or_die(s->n * sizeof *all);
-    for (size_t i = 0; i < s->n; i++) all[i] = i;
-    *score = (Score){.kind = s->kind, .metric = s->metric, .value = score_of(s, all)};
+static void score_bootstrap(Score *s) {
+    s->value = score_of(s, NULL);
     #pragma omp parallel for schedule(dynamic, 8)
     for (int k = 0; k < DRAWS; k++) {
         size_t *which = alloc_or_die(s->n * sizeof *which);
         for (size_t i = 0; i < s->n; i++)
             which[i] = (size_t)((double)s->n * uniform(1, STREAM_RESAMPLE, (uint64_t)k * s->n + i));
-        score->draw[k] = score_of(s, which);
+        s->draw[k] = score_of(s, which);
         free(which);
     }
-    free(all);
 }
 
 // The 95% interval of the draws of a score, or of its difference from another's. V-measure has none: an
@@ -529,9 +491,10 @@ static void score_interval(const Score *a, const Score *minus, double *lo, doubl
         double d = a->draw[k] - (minus ? minus->draw[k] : 0);
         if (!isnan(d)) x[n++] = d;
     }
+    if (n == 0) return;
     Ranked *r = ranked(x, n);
-    *lo = n ? r[(size_t)(0.025 * (double)(n - 1) + 0.5)].value : NAN;
-    *hi = n ? r[(size_t)(0.975 * (double)(n - 1) + 0.5)].value : NAN;
+    *lo = r[(size_t)(0.025 * (double)(n - 1) + 0.5)].value;
+    *hi = r[(size_t)(0.975 * (double)(n - 1) + 0.5)].value;
     free(r);
 }
 
@@ -549,27 +512,22 @@ typedef struct {
 
 // The loss at W (rows,D); its gradient goes to dW.
 static double logreg_loss(const LogReg *r, const float *W, float *dW) {
-    double loss = 0;
+    double loss = 0, z[r->K];
     #pragma omp parallel
     matmul_forward(r->logits, NULL, r->x, W, r->n, r->D, r->rows);
     for (size_t i = 0; i < r->n; i++) {
-        float *z = r->logits + i * r->rows;
-        size_t first = r->rows < r->K, y = (size_t)r->y[i];
-        double most = first ? 0 : z[0], sum = 0;
-        for (size_t k = 0; k < r->rows; k++) most = fmax(most, z[k]);
-        sum = first ? exp(-most) : 0;
-        for (size_t k = 0; k < r->rows; k++) sum += exp(z[k] - most);
-        loss += log(sum) + most - (y < first ? 0 : z[y - first]);
-        for (size_t k = 0; k < r->rows; k++) z[k] = (float)(exp(z[k] - most) / sum) - (y == k + first);
+        float *logits = r->logits + i * r->rows;
+        double *own = z + r->K - r->rows;
+        z[0] = 0;
+        for (size_t k = 0; k < r->rows; k++) own[k] = logits[k];
+        loss += softmax_loss(z, r->K, (size_t)r->y[i]);
+        for (size_t k = 0; k < r->rows; k++) logits[k] = (float)own[k];
     }
     memset(dW, 0, r->rows * r->D * sizeof *dW);
     #pragma omp parallel
     matmul_backward_weight(dW, r->logits, r->x, r->n, r->D, r->rows);
-    for (size_t k = 0; k < r->rows; k++)
-        for (size_t d = 0; d + 1 < r->D; d++) {
-            double w = W[k * r->D + d];
-            loss += w * w / 2, dW[k * r->D + d] += (float)w;
-        }
+    for (size_t i = 0; i < r->rows * r->D; i++)
+        if (i % r->D + 1 < r->D) loss += (double)W[i] * W[i] / 2, dW[i] += W[i];
     return loss;
 }
 
@@ -611,29 +569,22 @@ static void logreg_fit(const LogReg *r, float *W) {
     free(memory);
 }
 
-// Fit the examples train (n_train) of x (·,D-1) and predict the classes of the examples test (n_test).
-void logreg_predict(const float *x, size_t features, const double *y, size_t K, const size_t *train,
-                    size_t n_train, const size_t *test, size_t n_test, double *pred) {
-    size_t D = features + 1, rows = K == 2 ? 1 : K, most = MAX(n_train, n_test);
+// Fit the examples train (n_train) of x (·,D), where the last feature is 1, and predict the classes
+// of the examples test (n_test): pred[i] is that of example i.
+void logreg_predict(const float *x, size_t D, const double *y, size_t K, const size_t *train, size_t n_train,
+                    const size_t *test, size_t n_test, double *pred) {
+    size_t rows = K == 2 ? 1 : K, most = MAX(n_train, n_test);
     float *chosen = alloc_or_die(most * D * sizeof *chosen), *W = alloc_or_die(rows * D * sizeof *W);
-    double *label = alloc_or_die(most * sizeof *label);
+    double *label = alloc_or_die(n_train * sizeof *label);
     LogReg r = {n_train, D, K, rows, chosen, label, alloc_or_die(most * rows * sizeof *r.logits)};
-    for (int testing = 0; testing < 2; testing++) {
-        const size_t *which = testing ? test : train;
-        for (size_t i = 0; i < (testing ? n_test : n_train); i++) {
-            memcpy(chosen + i * D, x + which[i] * features, features * sizeof *x);
-            chosen[i * D + features] = 1, label[i] = y[which[i]];
-        }
-        if (!testing) logreg_fit(&r, W);
-    }
+    for (size_t i = 0; i < n_train; i++)
+        label[i] = y[train[i]], memcpy(chosen + i * D, x + train[i] * D, D * sizeof *x);
+    logreg_fit(&r, W);
+    for (size_t i = 0; i < n_test; i++) memcpy(chosen + i * D, x + test[i] * D, D * sizeof *x);
     #pragma omp parallel
     matmul_forward(r.logits, NULL, chosen, W, n_test, D, rows);
-    for (size_t i = 0; i < n_test; i++) {
-        size_t best = 0;
-        for (size_t k = 1; k < rows; k++)
-            if (r.logits[i * rows + k] > r.logits[i * rows + best]) best = k;
-        pred[i] = K == 2 ? r.logits[i] > 0 : (double)best;
-    }
+    for (size_t i = 0; i < n_test; i++)
+        pred[test[i]] = K == 2 ? r.logits[i] > 0 : (double)best_of(r.logits + i * rows, rows);
     free(chosen), free(W), free(label), free(r.logits);
 }
 
@@ -659,11 +610,12 @@ static double k_means_once(const float *x, size_t n, size_t C, size_t K, uint64_
         matmul_forward(dots, NULL, x, centre, n, C, K);
         for (size_t k = 0; k < K; k++) count[k] = dot(centre + k * C, centre + k * C, C); // |centre|² for now
         for (size_t i = 0; i < n; i++) {
-            size_t best = 0;
-            for (size_t k = 1; k < K; k++)
-                if (count[k] - 2 * dots[i * K + k] < count[best] - 2 * dots[i * K + best]) best = k;
-            pred[i] = (double)best;
-            sum += dot(x + i * C, x + i * C, C) + count[best] - 2 * dots[i * K + best];
+            double least = INFINITY;
+            for (size_t k = 0; k < K; k++) {
+                double d = count[k] - 2 * dots[i * K + k];
+                if (d < least) least = d, pred[i] = (double)k;
+            }
+            sum += dot(x + i * C, x + i * C, C) + least;
         }
         if (round > 0 && sum >= old * (1 - 1e-6)) break;
         memset(centre, 0, K * C * sizeof *centre), memset(count, 0, K * sizeof *count);
@@ -697,6 +649,7 @@ typedef struct {
     size_t n, n_train, K;     // K classes, sorted by name; 0 if labels are scores
     int named_scores;         // the column of the labels is called score or relatedness
     char **first, **second;   // (n) texts; second is NULL if they are single
+    char **label;             // (n)
     double *gold;             // (n) scores, or numbers of classes
     double majority;          // the most frequent class
 } Task;
@@ -713,60 +666,53 @@ static const char *task_file(const char *task, const char *part) {
     return NULL;
 }
 
-// The column with one of these names, which end with NULL, other than `not`; SIZE_MAX if there is none.
-static size_t column_named(const TextTable *t, const char *const *names, size_t not) {
-    for (; *names; names++)
-        for (size_t c = 0; c < t->cols; c++)
-            if (c != not && strcasecmp(table_cell(t, 0, c), *names) == 0) return c;
+// The column with one of these names, between commas; SIZE_MAX if there is none.
+static size_t column_named(const TextTable *t, const char *names) {
+    for (size_t n; *names; names += n + (names[n] == ',')) {
+        n = strcspn(names, ",");
+        for (size_t c = 0; c < t->cols; c++) {
+            const char *cell = table_cell(t, 0, c);
+            if (strlen(cell) == n && strncasecmp(cell, names, n) == 0) return c;
+        }
+    }
     return SIZE_MAX;
 }
 
 // Find the columns of the first text, the second text and the label; SIZE_MAX: not there. --columns names
 // them, the label last, or counts them from 1, and then the file has no header. Returns the first row.
 static size_t find_columns(const TextTable *t, const char *columns, size_t column[3]) {
-    static const char *const first[] = {
-        "text", "sentence1", "premise", "question", "sentence", "#1 String", NULL};
-    static const char *const second[] = {"sentence2", "hypothesis", "sentence", "#2 String", NULL};
-    static const char *const label[] = {"relatedness", "score", "label", "quality", NULL};
-    if (!columns) {
-        column[0] = column_named(t, first, SIZE_MAX), column[1] = column_named(t, second, column[0]);
-        column[2] = column_named(t, label, SIZE_MAX);
-        return 1;
-    }
+    column[0] = column_named(t, "text,sentence1,premise,question,sentence,#1 String");
+    column[1] = column_named(t, "sentence2,hypothesis,sentence,#2 String");
+    column[2] = column_named(t, "relatedness,score,label,quality");
+    if (column[1] == column[0]) column[1] = SIZE_MAX; // a "sentence" alone is the first text
+    if (!columns) return 1;
     char *list = strdup(columns), *name[4];
-    size_t n = cut_line(&list, 1, name, 4), number = strtoul(name[0], NULL, 10);
+    size_t n = cut_line(&list, ',', name, 4), number = strtoul(name[0], NULL, 10);
     if (n != 2 && n != 3) die_usage("--columns %s: give text,label or first,second,label", columns);
     column[1] = SIZE_MAX;
     for (size_t k = 0; k < n; k++) {
-        size_t to = k + 1 == n ? 2 : k;
-        column[to] = number ? strtoul(name[k], NULL, 10) - 1
-                            : column_named(t, (const char *const[]){name[k], NULL}, SIZE_MAX);
-        if (column[to] >= t->cols) column[to] = SIZE_MAX;
+        size_t c = number ? strtoul(name[k], NULL, 10) - 1 : column_named(t, name[k]);
+        column[k + 1 == n ? 2 : k] = c < t->cols ? c : SIZE_MAX;
     }
     return number == 0;
 }
 
 // Add the examples of a file to the task. Returns 0 if the file has no labels, as GLUE's test files.
-static int task_add(Task *task, char ***labels, const char *path, const char *columns) {
-    size_t column[3];
+static int task_add(Task *task, const char *path, const char *columns) {
+    size_t column[3], n = task->n;
     TextTable t = read_table(path);
     size_t row = find_columns(&t, columns, column);
     if (column[2] == SIZE_MAX || (columns && column[0] == SIZE_MAX)) return 0;
     if (column[0] == SIZE_MAX)
         die("%s: no column is named text, sentence, sentence1, premise or question; name them with --columns",
             path);
-    size_t n = task->n + t.rows - row;
-    static const char *const scores[] = {"score", "relatedness", NULL};
-    task->named_scores |= row > 0 && column_named(&t, scores, SIZE_MAX) == column[2];
-    task->first = realloc(task->first, n * sizeof *task->first);
-    *labels = realloc(*labels, n * sizeof **labels);
-    task->second = column[1] < SIZE_MAX ? realloc(task->second, n * sizeof *task->second) : NULL;
-    for (; row < t.rows; row++, task->n++) {
-        task->first[task->n] = table_cell(&t, row, column[0]);
-        (*labels)[task->n] = table_cell(&t, row, column[2]);
-        if (task->second) task->second[task->n] = table_cell(&t, row, column[1]);
-        if (!*(*labels)[task->n]) die("%s: row %zu has no label; mend it or leave it out", path, row + 1);
-    }
+    const char *label = table_cell(&t, 0, column[2]);
+    task->named_scores |= row > 0 && (!strcasecmp(label, "score") || !strcasecmp(label, "relatedness"));
+    task->first = add_column(task->first, n, &t, row, column[0]);
+    task->second = column[1] < SIZE_MAX ? add_column(task->second, n, &t, row, column[1]) : NULL;
+    task->label = add_column(task->label, n, &t, row, column[2]);
+    for (; row < t.rows; row++)
+        if (!*task->label[task->n++]) die("%s: row %zu has no label; mend it or leave it out", path, row + 1);
     return 1;
 }
 
@@ -777,34 +723,31 @@ static int compare_names(const void *a, const void *b) {
 // Labels are scores if their column is called so, or if they are numbers that are not all whole; else they
 // are classes, those of the training examples. Of two classes the second is the one that F1 and average
 // precision look for: "entailment", or the last by name.
-static void task_label(Task *task, char **labels, const char *test) {
+static void task_label(Task *task, const char *test) {
     size_t known = task->n_train ? task->n_train : task->n, n = 0;
     int numbers = 1, whole = 1;
     double *count;
     char **name = alloc_or_die(known * sizeof *name), *end;
     task->gold = alloc_or_die(task->n * sizeof *task->gold);
     for (size_t i = 0; i < task->n; i++) {
-        task->gold[i] = strtod(labels[i], &end);
-        if (task->named_scores && (*end || end == labels[i]))
-            die("%s: \"%s\" is not a number, and a score must be one; mend it", task->name, labels[i]);
-        numbers &= !*end, whole &= !strchr(labels[i], '.');
+        task->gold[i] = strtod(task->label[i], &end);
+        if (task->named_scores && (*end || end == task->label[i]))
+            die("%s: \"%s\" is not a number, and a score must be one; mend it", task->name, task->label[i]);
+        numbers &= !*end, whole &= !strchr(task->label[i], '.');
     }
     if (task->named_scores || (numbers && !whole)) return;
-    memcpy(name, labels, known * sizeof *name);
+    memcpy(name, task->label, known * sizeof *name);
     qsort(name, known, sizeof *name, compare_names);
     for (size_t i = 0; i < known; i++)
         if (n == 0 || strcmp(name[n - 1], name[i])) name[n++] = name[i];
     if (n < 2) die("%s: all labels are \"%s\"; a task needs at least two", task->name, name[0]);
-    if (n == 2 && strcmp(name[0], "entailment") == 0) {
-        char *other = name[1];
-        name[1] = name[0], name[0] = other;
-    }
+    if (n == 2 && strcmp(name[0], "entailment") == 0) name[0] = name[1], name[1] = "entailment";
     task->K = n, count = alloc_or_die(n * sizeof *count);
     for (size_t i = 0; i < task->n; i++) {
         size_t k = 0;
-        while (k < n && strcmp(name[k], labels[i])) k++;
+        while (k < n && strcmp(name[k], task->label[i])) k++;
         if (k == n)
-            die("%s: label \"%s\" is not among the training examples; check the file", test, labels[i]);
+            die("%s: label \"%s\" is not among the training examples; check the file", test, task->label[i]);
         task->gold[i] = (double)k;
         if (i < known && ++count[k] > count[(size_t)task->majority]) task->majority = (double)k;
     }
@@ -814,24 +757,21 @@ static void task_label(Task *task, char **labels, const char *test) {
 // Read a task: train and test, or train and dev, or dev and test; or a single file.
 static Task load_task(const char *name, const char *columns) {
     Task task = {.name = name};
-    const char *train = task_file(name, "train"), *dev = task_file(name, "dev");
-    const char *test = task_file(name, "test"), *all = task_file(name, "all");
-    char **labels = NULL;
-    if (!train && !dev && !test && !all)
-        die("%s: no train.tsv, dev.tsv, test.tsv or all.tsv in it; a task is a folder with such files", name);
-    if (!train && dev && test) train = dev;
-    if (train && !task_add(&task, &labels, train, columns))
+    const char *test = task_file(name, "test"), *dev = task_file(name, "dev");
+    const char *train = task_file(name, "train"), *tested = NULL;
+    if (!train && test) train = dev;
+    const char *tests[] = {test, dev, train ? NULL : task_file(name, "all")};
+    if (train && !task_add(&task, train, columns))
         die("%s: no label column; name it with --columns", train);
     task.n_train = task.n;
-    if (train && !test && !dev) test = train, task.n_train = 0;
-    else if (!test || !task_add(&task, &labels, test, columns)) {
-        test = dev && dev != train ? dev : test ? test : all;
-        if (!test || !task_add(&task, &labels, test, columns))
-            die("%s: no label column, or nothing to test with; name it with --columns", test ? test : name);
-    }
-    if (task.n - task.n_train < 2) die("%s: holds fewer than two examples; give more", test);
-    task_label(&task, labels, test);
-    free(labels);
+    for (int k = 0; k < 3 && !tested; k++)
+        if (tests[k] && tests[k] != train && task_add(&task, tests[k], columns)) tested = tests[k];
+    if (!tested) tested = train, task.n_train = 0;
+    if (!tested)
+        die("%s: no train.tsv, dev.tsv, test.tsv or all.tsv with labels; a task is a folder with such files",
+            name);
+    if (task.n - task.n_train < 2) die("%s: holds fewer than two examples; give more", tested);
+    task_label(&task, tested);
     return task;
 }
 
@@ -853,77 +793,77 @@ static void task_split(const Task *task, size_t f, size_t most, uint64_t run, si
 }
 
 // Room for what is predicted in some runs; gold is filled in.
-static Scored scored_make(const Task *task, size_t runs, const char *kind, const char *metric, Metric *f) {
-    Scored s = {kind, metric, f, task->n - task->n_train, runs, task->gold + task->n_train, NULL};
-    s.pred = alloc_or_die(s.n * runs * sizeof *s.pred);
-    return s;
+static Score score_make(const Task *task, size_t runs, const char *kind, const char *metric, Metric *f) {
+    size_t n = task->n - task->n_train;
+    return (Score){.kind = kind, .metric = metric, .f = f, .n = n, .runs = runs,
+                   .gold = task->gold + task->n_train, .pred = alloc_or_die(n * runs * sizeof(double))};
 }
 
 // The same predictions by another metric.
-static Scored scored_again(const Scored *s, const char *metric, Metric *f) {
-    Scored t = *s;
+static Score score_again(const Score *s, const char *metric, Metric *f) {
+    Score t = *s;
     t.metric = metric, t.f = f;
     return t;
 }
 
 // The classes that logistic regression predicts from features x (n,D), after `most` examples of
 // each class or all of them.
-static Scored score_logreg(const Task *task, const float *x, size_t D, size_t most, const char *kind) {
+static Score score_logreg(const Task *task, const float *x, size_t D, size_t most, const char *kind) {
     size_t runs = most && task->n_train ? 10 : 1, *train, *test, n_train, n_test;
-    Scored s = scored_make(task, runs, kind, "accuracy", accuracy);
-    double *pred = alloc_or_die(s.n * sizeof *pred);
-    for (size_t run = 0; run < runs; run++)
-        for (size_t f = 0; f < (task->n_train ? 1 : FOLDS); f++) {
+    Score s = score_make(task, runs, kind, "accuracy", accuracy);
+    double *pred = alloc_or_die(task->n * sizeof *pred);
+    for (size_t i = 0; i < task->n; i++) pred[i] = task->majority;
+    for (size_t run = 0; run < runs; run++) {
+        for (size_t f = 0; f < (task->n_train ? 1 : FOLDS) && x; f++) {
             task_split(task, f, most, 1 + run + f, &train, &n_train, &test, &n_test);
-            if (x) logreg_predict(x, D, task->gold, task->K, train, n_train, test, n_test, pred);
-            for (size_t i = 0; i < n_test; i++)
-                s.pred[run * s.n + test[i] - task->n_train] = x ? pred[i] : task->majority;
+            logreg_predict(x, D, task->gold, task->K, train, n_train, test, n_test, pred);
             free(train), free(test);
         }
+        memcpy(s.pred + run * s.n, pred + task->n_train, s.n * sizeof *pred);
+    }
     free(pred);
     return s;
 }
 
 // All scores of frozen vectors; without an embedder, those of the majority class. Returns how many there are.
-static size_t score_frozen(const Task *task, Embedder *by, Scored out[8]) {
-    size_t n = 0, C = by ? by->m->c.C : 0, tests = task->n - task->n_train, T = by ? by->T : 0, cut = 0;
+static size_t score_frozen(const Task *task, Embedder *by, Score *out) {
+    size_t C = by ? by->m->c.C : 0, D = (task->second ? 2 * C : C) + 1, tests = task->n - task->n_train, n = 0;
     size_t from = task->K ? 0 : task->n_train; // similarity has nothing to learn
     float *vec[2] = {NULL}, *x = NULL;
     for (int k = 0; k < (task->second ? 2 : 1) && by; k++) {
-        Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, T);
-        cut += t.cut, vec[k] = embed_texts(by, &t), encoded_free(&t);
-    }
-    if (cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name, cut, T);
-    double *cosines = alloc_or_die(tests * sizeof *cosines);
-    for (size_t i = 0; i < tests && vec[1]; i++) {
-        size_t at = (i + task->n_train - from) * C;
-        cosines[i] = cosine(vec[0] + at, vec[1] + at, C);
+        Encoded t = encode_texts(by->e, (k ? task->second : task->first) + from, NULL, task->n - from, by->T);
+        warn_cut(task->name, &t, by->T);
+        vec[k] = embed_texts(by, &t), encoded_free(&t);
     }
     if (task->second && task->K == 2)
-        out[n++] = scored_make(task, 1, "pairs", "average precision", average_precision);
-    if (!task->K) out[n++] = scored_make(task, 1, "similarity", "Spearman", spearman);
-    if (n) memcpy(out[0].pred, cosines, tests * sizeof *cosines);
-    free(cosines);
-    if (!task->K) return free(vec[0]), free(vec[1]), n;
-    if (task->second && by) { // |a - b|, a * b
-        x = alloc_or_die(task->n * 2 * C * sizeof *x);
-        for (size_t i = 0; i < task->n * C; i++) {
-            x[i / C * 2 * C + i % C] = fabsf(vec[0][i] - vec[1][i]);
-            x[i / C * 2 * C + C + i % C] = vec[0][i] * vec[1][i];
-        }
-    } else x = vec[0];
-    size_t D = task->second ? 2 * C : C;
-    if (!task->second) out[n++] = score_logreg(task, x, D, 8, "8 examples a class");
-    if (!task->second) out[n++] = score_logreg(task, x, D, 16, "16 examples a class");
-    out[n] = score_logreg(task, x, D, 0, "all examples"), n++;
-    out[n] = scored_again(&out[n - 1], "macro F1", macro_f1), n++;
-    if (!task->second && task->K > 2) {
-        out[n] = scored_make(task, 1, "clusters", "V-measure", v_measure);
+        out[n++] = score_make(task, 1, "pairs", "average precision", average_precision);
+    if (task->second && !task->K) out[n++] = score_make(task, 1, "similarity", "Spearman", spearman);
+    for (size_t i = 0; i < tests && n && by; i++) {
+        size_t at = (i + task->n_train - from) * C;
+        out[0].pred[i] = cosine(vec[0] + at, vec[1] + at, C);
+    }
+    if (task->K && by) x = alloc_or_die(task->n * D * sizeof *x);
+    for (size_t i = 0; i < task->n && x; i++) { // the vector, or |a - b| and a * b; and a 1
+        const float *a = vec[0] + i * C, *b = task->second ? vec[1] + i * C : NULL;
+        float *to = x + i * D;
+        for (size_t c = 0; c < C; c++) to[c] = b ? fabsf(a[c] - b[c]) : a[c];
+        for (size_t c = 0; c < C && b; c++) to[C + c] = a[c] * b[c];
+        to[D - 1] = 1;
+    }
+    if (task->K && !task->second) {
+        out[n++] = score_logreg(task, x, D, 8, "8 examples a class");
+        out[n++] = score_logreg(task, x, D, 16, "16 examples a class");
+    }
+    if (task->K) {
+        out[n] = score_logreg(task, x, D, 0, "all examples"), n++;
+        out[n] = score_again(&out[n - 1], "macro F1", macro_f1), n++;
+    }
+    if (task->K > 2 && !task->second) {
+        out[n] = score_make(task, 1, "clusters", "V-measure", v_measure);
         if (by) k_means(vec[0] + task->n_train * C, tests, C, task->K, out[n].pred);
         n++;
     }
-    if (x != vec[0]) free(x);
-    free(vec[0]), free(vec[1]);
+    free(x), free(vec[0]), free(vec[1]);
     return n;
 }
 
@@ -951,128 +891,110 @@ static void train_update(Model *m, Model *head, double lr, size_t step) {
 // --finetune, GLUE's protocol: the whole encoder and a linear head (K,C+1), whose last column is a bias.
 // Returns the loss of n texts, the mean of -log softmax(W v)[y], or of (W v - y)² for scores (K = 0, one row
 // of W), and adds to the gradients of both. logits: (n,rows).
-double finetune_loss(Pack *p, Model *head, const double *y, size_t K, float *vec, float *logits,
+double finetune_loss(Embedder *by, Model *head, const double *y, size_t K, float *vec, float *logits,
                      int backward) {
-    size_t C = p->by->m->c.C, rows = MAX(1, K);
+    size_t C = by->m->c.C, rows = MAX(1, K), n = by->in->n_docs;
     double loss = 0;
-    pack_forward(p, vec);
-    for (size_t i = 0; i < p->n; i++) {
-        float *z = logits + i * rows, *v = vec + i * C, dv[C];
-        double most = -INFINITY, sum = 0;
+    batch_forward(by, vec);
+    for (size_t i = 0; i < n; i++) {
+        float *v = vec + i * C, dv[C];
+        double z[rows];
         for (size_t k = 0; k < rows; k++) {
             const float *w = head->params + k * (C + 1);
-            z[k] = (float)dot(w, v, C) + w[C], most = fmax(most, z[k]);
+            z[k] = logits[i * rows + k] = (float)dot(w, v, C) + w[C];
         }
-        for (size_t k = 0; k < rows; k++) sum += exp(z[k] - most);
-        loss += K ? log(sum) + most - z[(size_t)y[i]] : pow(z[0] - y[i], 2);
+        if (K) loss += softmax_loss(z, K, (size_t)y[i]);
+        else loss += pow(z[0] - y[i], 2), z[0] = 2 * (z[0] - y[i]);
+        if (!backward) continue;
         memset(dv, 0, sizeof dv);
-        for (size_t k = 0; backward && k < rows; k++) {
+        for (size_t k = 0; k < rows; k++) {
             const float *w = head->params + k * (C + 1);
-            double dz = K ? exp(z[k] - most) / sum - (k == (size_t)y[i]) : 2 * (z[0] - y[i]);
-            float g = (float)(dz / (double)p->n), *dw = head->grads + k * (C + 1);
+            float g = (float)(z[k] / (double)n), *dw = head->grads + k * (C + 1);
             for (size_t c = 0; c < C; c++) dv[c] += g * w[c], dw[c] += g * v[c];
             dw[C] += g;
         }
-        if (backward) memcpy(v, dv, sizeof dv);
+        memcpy(v, dv, sizeof dv);
     }
-    if (backward) pack_backward(p, vec);
-    return loss / (double)p->n;
+    if (backward) batch_backward(by, vec);
+    return loss / (double)n;
 }
-
-typedef struct {
-    Embedder *by;
-    const Encoded *text;
-    const double *gold; // of the task
-    size_t K;
-} Tuning;
 
 // Train from the embedder's weights on the examples train (n_train), 32 at a time, and predict the examples
 // test (n_test).
-static void finetune(const Tuning *t, const size_t *train, size_t n_train, const size_t *test, size_t n_test,
-                     double lr, size_t epochs, uint64_t seed, double *pred) {
+static void finetune(Embedder *by, const Task *task, const Encoded *text, const size_t *train, size_t n_train,
+                     const size_t *test, size_t n_test, double lr, size_t epochs, uint64_t seed, double *pred) {
     enum { BATCH = 32 };
-    size_t C = t->by->m->c.C, rows = MAX(1, t->K), steps = epochs * ((n_train + BATCH - 1) / BATCH), done = 0;
+    size_t C = by->m->c.C, rows = MAX(1, task->K), steps = epochs * ((n_train + BATCH - 1) / BATCH);
+    const Batch *in = by->in;
     Model head = {.block = rows * (C + 1)};
     head.params = alloc_or_die(4 * head.block * sizeof(float));
     head.grads = head.params + head.block, head.m = head.grads + head.block, head.v = head.m + head.block;
     float *vec = alloc_or_die(BATCH * C * sizeof *vec), *logits = alloc_or_die(BATCH * rows * sizeof *logits);
-    double y[BATCH], mean = 0, sd = 0;
-    for (size_t i = 0; i < n_train; i++) mean += t->gold[train[i]] / (double)n_train;
-    for (size_t i = 0; i < n_train; i++) sd += pow(t->gold[train[i]] - mean, 2) / (double)n_train;
-    if (t->K) mean = 0, sd = 1; // scores are learned as (score - mean) / sd
-    else sd = sqrt(sd) + 1e-9;
+    double y[BATCH] = {0}, mean = 0, sd = 0;
+    for (size_t i = 0; i < n_train; i++) mean += task->gold[train[i]] / (double)n_train;
+    for (size_t i = 0; i < n_train; i++) sd += pow(task->gold[train[i]] - mean, 2) / (double)n_train;
+    sd = sqrt(sd) + 1e-9;
+    if (task->K) mean = 0, sd = 1; // scores are learned as (score - mean) / sd
     for (size_t i = 0; i < head.block; i++)
         head.params[i] = (float)((uniform(seed, STREAM_HEAD, i) - 0.5) / sqrt((double)C));
-    Pack p = pack_make(t->by);
-    embedder_begin(t->by);
+    embedder_begin(by);
     for (size_t step = 1, epoch = 0; epoch < epochs; epoch++)
-        for (done = 0; done < n_train; done += p.n, step++) {
-            pack_clear(&p);
-            while (p.n < BATCH && done + p.n < n_train) {
-                size_t i = train[shuffled_row(done + p.n, n_train, seed, epoch)];
-                y[p.n] = (t->gold[i] - mean) / sd;
-                if (!pack_add(&p, t->text, i)) break;
+        for (size_t done = 0; done < n_train; done += in->n_docs, step++) {
+            size_t n = MIN(BATCH, n_train - done), which[BATCH];
+            for (size_t k = 0; k < n; k++) {
+                which[k] = train[shuffled_row(done + k, n_train, seed, epoch)];
+                y[k] = (task->gold[which[k]] - mean) / sd;
             }
-            finetune_loss(&p, &head, y, t->K, vec, logits, 1);
-            train_update(t->by->m, &head, learning_rate(lr, MIN(step, steps), steps), step);
+            batch_fill(by, text, which, n);
+            finetune_loss(by, &head, y, task->K, vec, logits, 1);
+            train_update(by->m, &head, learning_rate(lr, MIN(step, steps), steps), step);
         }
-    for (done = 0; done < n_test; done += p.n) {
-        pack_clear(&p);
-        while (p.n < BATCH && done + p.n < n_test && pack_add(&p, t->text, test[done + p.n])) {}
-        memset(y, 0, sizeof y);
-        finetune_loss(&p, &head, y, t->K, vec, logits, 0);
-        for (size_t i = 0; i < p.n; i++) {
-            size_t best = 0;
-            for (size_t k = 1; k < rows; k++)
-                if (logits[i * rows + k] > logits[i * rows + best]) best = k;
-            pred[done + i] = t->K ? (double)best : logits[i] * sd + mean;
-        }
+    for (size_t done = 0; done < n_test; done += in->n_docs) {
+        batch_fill(by, text, test + done, MIN(BATCH, n_test - done));
+        finetune_loss(by, &head, y, task->K, vec, logits, 0);
+        for (size_t i = 0; i < in->n_docs; i++)
+            pred[done + i] = task->K ? (double)best_of(logits + i * rows, rows) : logits[i] * sd + mean;
     }
-    pack_free(&p), free(vec), free(logits), free(head.params);
+    free(vec), free(logits), free(head.params);
 }
 
 // All scores of fine-tuning. The rate, at three epochs, and then the number of epochs, three or six, are
 // those with the best accuracy, or Pearson correlation, on a tenth of the training examples, after learning
 // from the others.
-static size_t score_finetuned(const Task *task, Embedder *by, Scored out[8]) {
+static size_t score_finetuned(const Task *task, Embedder *by, Score *out) {
     enum { SEEDS = 3 };
     static const double rates[] = {1.0 / 64, 1.0 / 16, 1.0 / 4};
-    size_t *train, *test, n_train, n_test, n = 1, epochs = 3;
+    size_t *train, *test, n_train, n_test, epochs = 3;
     double best = -INFINITY, best_rate = 0;
-    out[0] = task->K ? scored_make(task, SEEDS, "fine-tuned", "accuracy", accuracy)
-                     : scored_make(task, SEEDS, "fine-tuned", "Pearson", pearson);
+    out[0] = task->K ? score_make(task, SEEDS, "fine-tuned", "accuracy", accuracy)
+                     : score_make(task, SEEDS, "fine-tuned", "Pearson", pearson);
     task_split(task, 0, 0, 0, &train, &n_train, &test, &n_test);
-    if (!task->n_train) out[0].n = n_test; // of one file, only the first tenth is tested
-    for (size_t i = 0; i < n_test && !task->n_train; i++) {
-        if (i == 0) out[0].gold = alloc_or_die(n_test * sizeof *out[0].gold);
-        out[0].gold[i] = task->gold[test[i]];
-    }
+    out[0].n = n_test, out[0].gold = alloc_or_die(n_test * sizeof *out[0].gold);
+    for (size_t i = 0; i < n_test; i++) out[0].gold[i] = task->gold[test[i]]; // of one file, the first tenth
     for (size_t i = 0; !by && i < SEEDS * n_test; i++) out[0].pred[i] = task->majority;
     if (by) {
         Encoded text = encode_texts(by->e, task->first, task->second, task->n, by->T);
-        Tuning t = {by, &text, task->gold, task->K};
         size_t held = MIN(1000, n_train / 10);
         double *pred = alloc_or_die(2 * (held + 1) * sizeof *pred), *gold = pred + held + 1;
         for (size_t i = 0; i < held; i++) gold[i] = task->gold[train[i]];
         for (int k = 0; k < 4; k++) {
             double rate = k < 3 ? rates[k] * default_lr(by->m->c.C) : best_rate;
-            finetune(&t, train + held, n_train - held, train, held, rate, k < 3 ? 3 : 6, 1, pred);
+            finetune(by, task, &text, train + held, n_train - held, train, held, rate, k < 3 ? 3 : 6, 1, pred);
             double got = out[0].f(gold, pred, held);
             if (got > best || k == 0) best = got, best_rate = rate, epochs = k < 3 ? 3 : 6;
         }
         for (uint64_t seed = 1; seed <= SEEDS; seed++)
-            finetune(&t, train, n_train, test, n_test, best_rate, epochs, seed,
+            finetune(by, task, &text, train, n_train, test, n_test, best_rate, epochs, seed,
                      out[0].pred + (seed - 1) * n_test);
         fprintf(stderr, "%s, %s: rate %.3g, %zu epochs\n", task->name, by->name, best_rate, epochs);
-        if (text.cut) fprintf(stderr, "%s: %zu texts have more than %zu tokens and were cut\n", task->name,
-                              text.cut, by->T);
+        warn_cut(task->name, &text, by->T);
         free(pred), encoded_free(&text);
     }
-    if (!task->K) out[n++] = scored_again(out, "Spearman", spearman);
-    else out[n++] = task->K == 2 ? scored_again(out, "F1", f1) : scored_again(out, "macro F1", macro_f1);
-    if (task->K) out[n++] = scored_again(out, "Matthews", matthews);
+    out[1] = !task->K ? score_again(out, "Spearman", spearman)
+             : task->K == 2 ? score_again(out, "F1", f1) : score_again(out, "macro F1", macro_f1);
+    out[2] = score_again(out, "Matthews", matthews);
     free(train), free(test);
-    return n;
+    return task->K ? 3 : 2;
 }
 
 // --contrastive: supervised SimCSE (Gao, Yao, Chen, arXiv 2104.08821, eq. 5). Of a batch of n pairs, or
@@ -1089,14 +1011,11 @@ double contrastive_loss(float *vec, size_t n, size_t parts, size_t C) {
         for (size_t c = 0; c < C; c++) vec[i * C + c] /= size[i];
     }
     for (size_t i = 0; i < n; i++) {
-        double most = -INFINITY, sum = 0;
         const float *other = vec + n * C;
-        for (size_t j = 0; j < others; j++)
-            z[j] = dot(vec + i * C, other + j * C, C) / TEMPERATURE, most = fmax(most, z[j]);
-        for (size_t j = 0; j < others; j++) sum += exp(z[j] - most);
-        loss += (log(sum) + most - z[i]) / (double)n;
+        for (size_t j = 0; j < others; j++) z[j] = dot(vec + i * C, other + j * C, C) / TEMPERATURE;
+        loss += softmax_loss(z, others, i) / (double)n;
         for (size_t j = 0; j < others; j++) {
-            float g = (float)((exp(z[j] - most) / sum - (j == i)) / TEMPERATURE / (double)n);
+            float g = (float)(z[j] / TEMPERATURE / (double)n);
             for (size_t c = 0; c < C; c++)
                 d[i * C + c] += g * other[j * C + c], d[(n + j) * C + c] += g * vec[i * C + c];
         }
@@ -1121,12 +1040,9 @@ static char *next_sentence(char **text, int *last) {
     static const char white[] = " \t\r\n";
     char *begin = *text + strspn(*text, white), *end = begin;
     if (!*begin) return NULL;
-    for (; *end && !(*end == '\n' && end[1] == '\n'); end++) {
+    for (int ends = 0; *end && !ends && !(*end == '\n' && end[1] == '\n'); end++) {
         if (*end == '\n') *end = ' ';
-        if (strchr(".!?", *end) && strchr(white, end[1])) {
-            end++;
-            break;
-        }
+        ends = strchr(".!?", *end) && strchr(white, end[1]);
     }
     *text = end + strspn(end, white), *last = !**text;
     for (char *p = end, *line = NULL; p < *text; p++)
@@ -1138,28 +1054,21 @@ static char *next_sentence(char **text, int *last) {
 // The columns of a TSV or CSV file with a header; or, of any other file, neighbouring sentences of the same
 // paragraph, of 20 bytes or more. Each is in one pair at most.
 static Pairs load_pairs(const char *path) {
-    size_t n = strlen(path), room = 0;
+    size_t room[2] = {0};
     int last;
     Pairs p = {.parts = 2};
-    if (n > 4 && (!strcmp(path + n - 4, ".tsv") || !strcmp(path + n - 4, ".csv"))) {
+    if (replace_ending(path, ".tsv", "") || replace_ending(path, ".csv", "")) {
         TextTable t = read_table(path);
         p.n = t.rows ? t.rows - 1 : 0, p.parts = MIN(3, t.cols);
         if (p.parts < 2) die("%s: has one column; give pairs, or triples, of texts", path);
-        for (size_t k = 0; k < p.parts; k++) {
-            p.text[k] = alloc_or_die(t.rows * sizeof **p.text);
-            for (size_t i = 0; i < p.n; i++) p.text[k][i] = table_cell(&t, i + 1, k);
-        }
+        for (size_t k = 0; k < p.parts; k++) p.text[k] = add_column(NULL, 0, &t, 1, k);
     } else {
         char *text = read_whole(path), *before = NULL, *sentence;
         for (char *eot = text; (eot = strstr(eot, "<|endoftext|>"));) memset(eot, '\n', 13);
         while ((sentence = next_sentence(&text, &last))) {
             int fits = strlen(sentence) >= 20;
             if (before && fits) {
-                if (p.n == room) {
-                    room = 2 * room + 1024;
-                    for (int k = 0; k < 2; k++) p.text[k] = realloc(p.text[k], room * sizeof **p.text);
-                    if (!p.text[0] || !p.text[1]) die("out of memory");
-                }
+                for (int k = 0; k < 2; k++) p.text[k] = bpe_grow(p.text[k], p.n, &room[k], sizeof **p.text);
                 p.text[0][p.n] = before, p.text[1][p.n++] = sentence;
             }
             before = fits && !before && !last ? sentence : NULL;
@@ -1172,39 +1081,36 @@ static Pairs load_pairs(const char *path) {
 // Train the embedder's weights on pairs, 128 at a time, or as many as there is room for.
 static void contrastive_train(Embedder *by, const Pairs *pairs, double lr, size_t steps) {
     enum { BATCH = 128 };
-    size_t C = by->m->c.C, T = by->T, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);
-    Encoded text[3];
+    size_t C = by->m->c.C, N = pairs->n, parts = pairs->parts, done = 0, every = MAX(1, steps / 5);
     float *vec = alloc_or_die(BATCH * parts * C * sizeof *vec);
+    char **all = alloc_or_die(parts * N * sizeof *all);
     double sum = 0;
-    for (size_t k = 0; k < parts; k++) {
-        text[k] = encode_texts(by->e, pairs->text[k], NULL, pairs->n, T);
-        if (text[k].cut)
-            fprintf(stderr, "--contrastive: %zu texts have more than %zu tokens and were cut\n", text[k].cut,
-                    T);
-    }
-    Pack p = pack_make(by);
+    for (size_t k = 0; k < parts; k++) memcpy(all + k * N, pairs->text[k], N * sizeof *all);
+    Encoded text = encode_texts(by->e, all, NULL, parts * N, by->T);
+    warn_cut("--contrastive", &text, by->T);
     embedder_begin(by);
     for (size_t step = 1; step <= steps; step++) {
-        size_t n = MIN(BATCH, pairs->n) + 1, fits = 0;
-        while (!fits) {
-            pack_clear(&p), fits = 1, n--;
-            for (size_t k = 0; k < parts * n && fits; k++) {
-                size_t at = done + k % n, i = shuffled_row(at % pairs->n, pairs->n, 1, at / pairs->n);
-                fits = (size_t)pack_add(&p, &text[k / n], i);
+        size_t n = MIN(BATCH, N) + 1, which[3 * BATCH];
+        do {
+            n--;
+            for (size_t k = 0; k < parts * n; k++) {
+                size_t at = done + k % n;
+                which[k] = k / n * N + shuffled_row(at % N, N, 1, at / N);
             }
-        }
-        pack_forward(&p, vec);
+            batch_fill(by, &text, which, parts * n);
+        } while (by->in->n_docs < parts * n);
+        batch_forward(by, vec);
         sum += contrastive_loss(vec, n, parts, C);
-        pack_backward(&p, vec);
+        batch_backward(by, vec);
         train_update(by->m, NULL, learning_rate(lr, step, steps), step);
         done += n;
-        if (step % every == 0)
-            fprintf(stderr, "%s: contrastive step %zu/%zu of %zu pairs, loss %.4f\n", by->name, step, steps, n,
-                    sum / (double)every), sum = 0;
+        if (step % every) continue;
+        fprintf(stderr, "%s: contrastive step %zu/%zu of %zu pairs, loss %.4f\n", by->name, step, steps, n,
+                sum / (double)every);
+        sum = 0;
     }
     memcpy(by->start, by->m->params, by->m->block * sizeof(float));
-    for (size_t k = 0; k < parts; k++) encoded_free(&text[k]);
-    pack_free(&p), free(vec);
+    encoded_free(&text), free(all), free(vec);
 }
 
 // ----------------------------------------------------------------------------
@@ -1242,18 +1148,15 @@ static Option eval_options[] = {
 static void eval_embed(Embedder *by, const char *path, const char *out) {
     size_t n = 0, room = 0, C = by->m->c.C;
     char **line = NULL, header[128], *s = read_whole(path);
-    for (char *end; *s; s = end, n++) {
-        end = s + strcspn(s, "\n");
-        if (*end) *end++ = 0;
-        if (n == room) room = 2 * room + 1024, line = realloc(line, room * sizeof *line);
-        s[strcspn(s, "\r")] = 0, line[n] = s;
+    for (; *s; n++) {
+        line = bpe_grow(line, n, &room, sizeof *line);
+        cut_line(&s, '\n', &line[n], 1);
     }
     if (n == 0) die("%s: is empty; give a file with a text in each line", path);
     double start = now_seconds();
     Encoded t = encode_texts(by->e, line, NULL, n, by->T);
     float *vec = embed_texts(by, &t);
-    if (t.cut)
-        fprintf(stderr, "%s: %zu lines have more than %zu tokens and were cut\n", path, t.cut, by->T);
+    warn_cut(path, &t, by->T);
     int used = sprintf(header, "\x93NUMPY\x01%c\x76%c{'descr': '<f4', 'fortran_order': False, "
                        "'shape': (%zu, %zu), }", 0, 0, n, C);
     memset(header + used, ' ', sizeof header - (size_t)used), header[127] = '\n';
@@ -1264,19 +1167,6 @@ static void eval_embed(Embedder *by, const char *path, const char *out) {
     double seconds = now_seconds() - start;
     printf("%s: %zu vectors of %zu floats, %zu tokens, %.0f tokens/s\n", out, n, C, t.begin[n],
            (double)t.begin[n] / seconds);
-}
-
-// The value of a column of the result.csv beside a model; "" if it is not there.
-static const char *eval_result(const char *model, const char *column) {
-    static char value[64];
-    struct stat st;
-    const char *path = prefix_path(model, "/result.csv");
-    *value = 0;
-    if (stat(path, &st)) return value;
-    TextTable t = read_table(path);
-    size_t c = column_named(&t, (const char *const[]){column, NULL}, SIZE_MAX);
-    if (c < SIZE_MAX && t.rows > 1) snprintf(value, sizeof value, "%s", table_cell(&t, 1, c));
-    return value;
 }
 
 // The last part of a path.
@@ -1291,6 +1181,7 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
     enum { ROW = 8192 };
     Model *m = alloc_or_die(sizeof *m);
     Encoder *e = alloc_or_die(sizeof *e);
+    Batch *in = alloc_or_die(sizeof *in);
     Reader r;
     Config c;
     Vocab v;
@@ -1303,9 +1194,12 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
     model_alloc(m, &c, 1, c.T, omp_get_max_threads(), needs);
     get_weights(&r, m), fclose(r.file);
     encoder_make(e, &v);
+    *in = (Batch){.B = 1, .inputs = alloc_or_die(c.T * sizeof *in->inputs),
+                  .rows = alloc_or_die(c.T * sizeof *in->rows), .docs = alloc_or_die(c.T * sizeof *in->docs)};
+    for (size_t i = 0; i < c.T; i++) in->rows[i] = i; // all outputs are wanted
     for (int k = 0; k < KINDS; k++) {
         if (k == UNTRAINED) model_init(m, 1);
-        by[k] = (Embedder){"", m, T, e, alloc_or_die(m->block * sizeof(float)), k};
+        by[k] = (Embedder){"", m, in, T, e, alloc_or_die(m->block * sizeof(float)), k};
         snprintf(by[k].name, sizeof by[k].name, k ? "%.50s, %s" : "%.50s", last_name(name), kind_names[k]);
         memcpy(by[k].start, m->params, m->block * sizeof(float));
     }
@@ -1332,14 +1226,20 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
     }
 }
 
-static void put_scores(FILE *csv, const char *task, const Score *s, const Embedder *by,
-                       const char *const *model, const char *stage) {
+// A line of the CSV file of scores, with some columns of the result.csv beside the model, if there is one.
+static void put_score(FILE *csv, const char *task, const Score *s, const Embedder *by, const char *model,
+                      const char *stage) {
     static const char *const columns[] = {"objective", "flops", "flops_per_token", "tokens"};
+    const char *path = prefix_path(model, "/result.csv");
+    TextTable t = access(path, F_OK) ? (TextTable){0} : read_table(path);
     double lo, hi;
     score_interval(s, NULL, &lo, &hi);
-    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(*model), kind_names[by->kind], task, s->kind,
+    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(model), kind_names[by->kind], task, s->kind,
             s->metric, s->value, lo, hi);
-    for (int k = 0; k < 4; k++) fprintf(csv, ",%s", eval_result(*model, columns[k]));
+    for (int k = 0; k < 4; k++) {
+        size_t c = column_named(&t, columns[k]);
+        fprintf(csv, ",%s", c < SIZE_MAX && t.rows > 1 ? table_cell(&t, 1, c) : "");
+    }
     fprintf(csv, ",%s\n", stage);
 }
 
@@ -1351,29 +1251,24 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     Score *score = alloc_or_die((n + 1) * MOST * sizeof *score);
     size_t scores = 0;
     for (size_t i = 0; i <= n; i++) {
-        Scored scored[MOST] = {{0}};
+        Score *own = score + i * MOST;
         if (i < n) embedder_begin(&by[i]);
-        scores = (s->finetune ? score_finetuned : score_frozen)(&task, i < n ? &by[i] : NULL, scored);
-        for (size_t k = 0; k < scores; k++) score_bootstrap(&scored[k], &score[i * MOST + k]);
+        scores = (s->finetune ? score_finetuned : score_frozen)(&task, i < n ? &by[i] : NULL, own);
+        for (size_t k = 0; k < scores; k++) score_bootstrap(&own[k]);
     }
     if (scores == 0) die("%s: single texts with scores can only be learned; add --finetune", name);
-    int compares = !task.K && !s->finetune; // and learns nothing
-    size_t first = compares ? task.n - task.n_train : task.n_train ? task.n_train : task.n;
-    printf("\n%s: %zu examples ", last_name(name), first);
-    if (compares) printf("to compare\n");
-    else if (task.n_train) printf("to learn from, %zu to test\n", task.n - task.n_train);
-    else printf("in one file, %s tenth tested after learning from the rest\n", s->finetune ? "one" : "each");
+    size_t tests = task.n - task.n_train;
+    printf("\n%s: ", last_name(name));
+    if (!task.K && !s->finetune) printf("%zu examples to compare\n", tests);
+    else if (task.n_train) printf("%zu examples to learn from, %zu to test\n", task.n_train, tests);
+    else printf("%zu examples in one file, %s tenth tested after learning from the rest\n", tests,
+                s->finetune ? "one" : "each");
     for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
-            put_scores(csv, last_name(name), &score[i * MOST + k], &by[i], models + i / KINDS,
-                       s->contrastive ? "contrastive" : "pretrained");
+            put_score(csv, last_name(name), &score[i * MOST + k], &by[i], models[i / KINDS],
+                      s->contrastive ? "contrastive" : "pretrained");
     fflush(stdout), free(score);
-}
-
-static int is_model(const char *name) {
-    struct stat st;
-    return stat(model_path(name), &st) == 0 && S_ISREG(st.st_mode);
 }
 
 int eval_main(int argc, char **argv) {
@@ -1392,7 +1287,7 @@ int eval_main(int argc, char **argv) {
     }
     const char **model = s.operands.path, **task;
     size_t n = 0, tasks;
-    while (n < s.operands.n && (is_model(model[n]) || s.fill || s.embed)) n++;
+    while (n < s.operands.n && (s.fill || s.embed || access(model_path(model[n]), F_OK) == 0)) n++;
     task = model + n, tasks = s.operands.n - n;
     if (n == 0) model = &out, n = 1;
     if (!s.fill && !s.embed && !s.contrastive && !tasks)

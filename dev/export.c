@@ -49,28 +49,15 @@ static const char *export_path(const char *folder, const char *name) {
     return prefix_path(prefix_path(folder, "/"), name);
 }
 
-// A whole file as text, in memory that the caller frees.
-static char *export_text(const char *path) {
-    Reader r;
-    reader_open(&r, path);
-    char *text = alloc_or_die(r.size + 1);
-    reader_get(&r, text, r.size);
-    fclose(r.file);
-    return text;
-}
-
 // Write JSON in whose format ' stands for ".
 __attribute__((format(printf, 2, 3)))
 static void put_json(FILE *f, const char *format, ...) {
-    char *quoted = strdup(format);
+    char quoted[strlen(format) + 1];
     va_list args;
-    if (!quoted) die("out of memory");
-    for (char *p = quoted; *p; p++)
-        if (*p == '\'') *p = '"';
+    for (size_t i = 0; i < sizeof quoted; i++) quoted[i] = format[i] == '\'' ? '"' : format[i];
     va_start(args, format);
     vfprintf(f, quoted, args);
     va_end(args);
-    free(quoted);
 }
 
 // ----------------------------------------------------------------------------
@@ -282,25 +269,11 @@ static void put_pooling(FILE *f, const Export *e) {
              " 'pooling_mode_cls_token': false, 'pooling_mode_max_tokens': false}\n", e->m.c.C);
 }
 
-// The field of a column in the first row of a CSV file without quotes, and its length: 0 if there is none.
-static int export_field(const char *csv, const char *column, const char **field) {
-    const char *name = csv, *row = csv + strcspn(csv, "\n");
-    for (row += *row != 0;; name++, row++) {
-        size_t n = strcspn(name, ",\n"), m = strcspn(row, ",\n");
-        *field = row;
-        if (n == strlen(column) && strncmp(name, column, n) == 0) return (int)m;
-        name += n, row += m;
-        if (*name != ',' || *row != ',') return 0;
-    }
-}
-
 // A text file beside a run's model.bin, which the caller frees; NULL if it is not there, or if the model is
 // another one: best.bin is of another step.
 static char *text_beside(const char *model, const char *name) {
-    const char *slash = strrchr(model, '/'), *file = slash ? slash + 1 : model;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%.*s%s", (int)(file - model), model, name);
-    return strcmp(file, "model.bin") || access(path, R_OK) ? NULL : export_text(path);
+    const char *path = replace_ending(model, "model.bin", name);
+    return path && access(path, R_OK) == 0 ? read_whole(path) : NULL;
 }
 
 // How the model was trained, if the result of its run is beside it.
@@ -311,14 +284,16 @@ static void card_training(FILE *f, const char *model) {
         {"lr", "peak learning rate"}, {"mask_rate", "share of the tokens predicted"}, {"seed", "seed"},
         {"val_data", "validation data"}, {"val_loss", "validation loss, nats a predicted token"},
         {"val_se", "its standard error"}, {"val_floor", "the lowest possible loss"}};
-    char *csv = text_beside(model, "result.csv");
-    const char *field;
+    char *csv = text_beside(model, "result.csv"), *values = csv, *names = strsep(&values, "\n");
+    char *name[64], *value[64];
+    size_t n = 0;
     if (!csv) return;
+    while (n < 64 && (name[n] = strsep(&names, ",")) && (value[n] = strsep(&values, ",\n"))) n++;
     fprintf(f, "| training | |\n|---|---|\n");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        int n = export_field(csv, rows[i][0], &field);
-        if (n > 0) fprintf(f, "| %s | %.*s |\n", rows[i][1], n, field);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (size_t k = 0; k < n; k++)
+            if (strcmp(name[k], rows[i][0]) == 0 && *value[k])
+                fprintf(f, "| %s | %s |\n", rows[i][1], value[k]);
     fputc('\n', f), free(csv);
 }
 
@@ -343,9 +318,8 @@ static void put_card(FILE *f, const Export *e) {
     const Config *c = &e->m.c;
     size_t params = parameter_count(c);
     const char *task = c->causal ? "text-generation" : "fill-mask";
-    const char *what = c->causal ? "Next-token model" : "Encoder";
     fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: %s\n---\n", task);
-    fprintf(f, "# %s, %zu layers of %zu channels\n\n", what, c->L, c->C);
+    fprintf(f, "# %s, %zu layers of %zu channels\n\n", c->causal ? "Next-token model" : "Encoder", c->L, c->C);
     fprintf(f, "Trained with OptiBERT in plain C. %zu parameters (%zu without the embedding), %zu heads, %zu "
             "hidden channels, a vocabulary of %zu, texts of up to %zu tokens.\n\n", params,
             params - (c->V + 1) * c->C, c->NH, c->H, c->V, c->T);
@@ -412,17 +386,15 @@ static const char *json_end(const char *p) {
     int depth = 0;
     do {
         p += strspn(p, " \t\r\n,:");
+        size_t n = strcspn(p, " \t\r\n,:{}[]\"");
         if (*p == '"') {
             for (p++; *p && *p != '"'; p++)
                 if (*p == '\\' && p[1]) p++;
             if (!*p++) return NULL;
         } else if (*p == '{' || *p == '[') depth++, p++;
         else if (depth > 0 && (*p == '}' || *p == ']')) depth--, p++;
-        else {
-            size_t n = strcspn(p, " \t\r\n,:{}[]\"");
-            if (n == 0) return NULL;
-            p += n;
-        }
+        else if (n > 0) p += n;
+        else return NULL;
     } while (depth > 0);
     return p;
 }
@@ -482,7 +454,7 @@ static void json_must_be(const char *path, const char *object, const char *name,
 
 // The shape of the model, and in *eot the id of end of text, or -1.
 static Config import_config(const char *path, int *eot) {
-    char *text = export_text(path);
+    char *text = read_whole(path);
     const char *type = json_find(text, "model_type"), *id = json_find(text, "bos_token_id");
     Config c = {.causal = type && strncmp(type, "\"llama\"", 7) == 0};
     if (!c.causal) json_must_be(path, text, "model_type", "\"eurobert\"");
@@ -505,7 +477,7 @@ static Config import_config(const char *path, int *eot) {
 
 // The vocabulary that the tokenizer was made from, as a file of version 2.
 static void import_vocab(const char *path, size_t V, int eot, Vocab *v) {
-    char *text = export_text(path), (*string)[255] = alloc_or_die(V * sizeof *string);
+    char *text = read_whole(path), (*string)[255] = alloc_or_die(V * sizeof *string);
     int *length = alloc_or_die(V * sizeof *length);
     const char *at = json_find(json_find(text, "model"), "vocab"), *key, *value;
     while (at && (at = json_next(at, &key, &value))) {
@@ -582,13 +554,10 @@ int export_main(int argc, char **argv) {
         print_options(export_options);
         return 0;
     }
-    if (s.import) {
-        if (s.operands.n != 1) die_usage("--import DIR model.bin: name the one file to write");
-        import_model(s.import, s.operands.path[0]);
-        return 0;
-    }
-    if (s.operands.n != 2) die_usage("MODEL DIR: say what to export, and where to; --help says more");
-    export_model(model_path(s.operands.path[0]), s.operands.path[1]);
+    if (s.operands.n != (s.import ? 1 : 2))
+        die_usage("give MODEL DIR, or --import DIR model.bin; --help says more");
+    if (s.import) import_model(s.import, s.operands.path[0]);
+    else export_model(model_path(s.operands.path[0]), s.operands.path[1]);
     return 0;
 }
 

@@ -1322,7 +1322,8 @@ static void test_eval_intervals(void) {
             gold[i] = uniform(k, 950, 4 * i) < 0.5;
             pred[i] = uniform(k, 950, 4 * i + 1) < 0.7 ? gold[i] : 1 - gold[i];
         }
-        score_bootstrap(&(Scored){"", "accuracy", accuracy, N, 1, gold, pred}, s);
+        *s = (Score){.metric = "accuracy", .f = accuracy, .n = N, .runs = 1, .gold = gold, .pred = pred};
+        score_bootstrap(s);
         score_interval(s, NULL, &lo, &hi);
         covered[0] += lo <= 0.7 && 0.7 <= hi;
         // normal with correlation 0.6: its Spearman correlation is 6/π asin(0.3)
@@ -1331,7 +1332,8 @@ static void test_eval_intervals(void) {
             double angle = 2 * M_PI * uniform(k, 951, 2 * i + 1);
             gold[i] = r * cos(angle), pred[i] = 0.6 * gold[i] + 0.8 * r * sin(angle);
         }
-        score_bootstrap(&(Scored){"", "Spearman", spearman, N, 1, gold, pred}, s);
+        s->metric = "Spearman", s->f = spearman;
+        score_bootstrap(s);
         score_interval(s, NULL, &lo, &hi);
         covered[1] += lo <= 6 / M_PI * asin(0.3) && 6 / M_PI * asin(0.3) <= hi;
     }
@@ -1420,7 +1422,6 @@ static void test_eval_gradients(void) {
             float vec[6 * 64], logits[6 * 3];
             Model head = {.block = 3 * (C + 1)};
             head.params = eval_floats(4 * head.block), head.grads = head.params + head.block;
-            Pack p = pack_make(&by[kind]);
             double loss[3] = {0}, along = 0, step = 1e-3;
             embedder_begin(&by[kind]);
             memset(head.grads, 0, head.block * sizeof(float));
@@ -1430,12 +1431,11 @@ static void test_eval_gradients(void) {
                 for (size_t i = 0; i < m->block; i++) m->params[i] += (float)move * direction[i];
                 for (size_t i = 0; i < head.block; i++)
                     head.params[i] += (float)move * direction[m->block + i];
-                pack_clear(&p);
-                for (size_t i = 0; i < 6; i++) pack_add(&p, &t, i);
-                if (what < 2) loss[k] = finetune_loss(&p, &head, y[what], K, vec, logits, k == 0);
+                batch_fill(&by[kind], &t, (size_t[]){0, 1, 2, 3, 4, 5}, 6);
+                if (what < 2) loss[k] = finetune_loss(&by[kind], &head, y[what], K, vec, logits, k == 0);
                 else {
-                    pack_forward(&p, vec), loss[k] = contrastive_loss(vec, 6 / parts, parts, C);
-                    if (k == 0) pack_backward(&p, vec);
+                    batch_forward(&by[kind], vec), loss[k] = contrastive_loss(vec, 6 / parts, parts, C);
+                    if (k == 0) batch_backward(&by[kind], vec);
                 }
                 for (size_t i = 0; i < m->block && k == 0; i++) along += (double)m->grads[i] * direction[i];
                 for (size_t i = 0; i < head.block && k == 0; i++)
@@ -1444,7 +1444,7 @@ static void test_eval_gradients(void) {
             double slope = (loss[2] - loss[1]) / (2 * step);
             check(fabs(slope - along) < 0.01 * fabs(slope) + 2e-3,
                   "eval: gradient %d of %s: %g, by differences %g", what, kind_names[kind], along, slope);
-            pack_free(&p), free(direction), free(head.params);
+            free(direction), free(head.params);
         }
     encoded_free(&t);
 }
@@ -1710,19 +1710,27 @@ static void test_export_import(void) {
 
 // The card says how the model was trained, if that is known.
 static void test_export_card(void) {
-    char *csv, *card, line[128];
-    const char *field;
+    char *card, line[128];
     eval_setup();
     check(shell("rm -rf @/hf; dev/export @/eval @/hf") == 0, "export: no card");
-    csv = slurp(scratch("eval/result.csv"), NULL), card = slurp(scratch("hf/README.md"), NULL);
+    TextTable result = read_table(strdup(scratch("eval/result.csv")));
+    const char *loss = table_cell(&result, 1, column_named(&result, "val_loss"));
+    card = slurp(scratch("hf/README.md"), NULL);
     check(strstr(card, "| data | e_train |\n") && strstr(card, "| steps | 60 |\n"), "export: the card says %s", card);
-    int n = export_field(csv, "val_loss", &field);
-    snprintf(line, sizeof line, "| validation loss, nats a predicted token | %.*s |\n", n, field);
-    check(n > 4 && strstr(card, line), "export: the card lacks %s", line);
-    check(export_field("a,b,c\n1,,3\n", "c", &field) == 1 && *field == '3', "export: field c");
-    check(export_field("a,b,c\n1,,3\n", "b", &field) == 0 && export_field("a,b\n1\n", "b", &field) == 0 &&
-          export_field("", "b", &field) == 0 && export_field("a\n", "a", &field) == 0, "export: fields that are missing");
-    free(csv), free(card);
+    snprintf(line, sizeof line, "| validation loss, nats a predicted token | %s |\n", loss);
+    check(strlen(loss) > 4 && strstr(card, line), "export: the card lacks %s", line);
+    free(card);
+    static const char *const results[][2] = { // what is not there or is empty is not shown
+        {"a,data,steps,lr\\n1,,3\\n", "| steps | 3 |\n\n"}, {"data,steps\\n1\\n", "| data | 1 |\n\n"},
+        {"", "|---|---|\n\n"}, {"data\\n", "|---|---|\n\n"}};
+    for (size_t i = 0; i < LENGTH(results); i++) {
+        check(shell("mkdir -p @/r; cp @/eval/model.bin @/r; printf '%s' >@/r/result.csv; dev/export @/r @/hf",
+                    results[i][0]) == 0, "export: result %zu", i);
+        card = slurp(scratch("hf/README.md"), NULL);
+        snprintf(line, sizeof line, "| training | |\n%s%s", i < 2 ? "|---|---|\n" : "", results[i][1]);
+        check(strstr(card, line) != NULL, "export: result %zu: %s", i, card);
+        free(card);
+    }
     check(shell("printf 'model,weights,task,kind,metric,value,lo,hi\\neval,trained,cats,similarity,Spearman,0.5,0.44,"
                 "0.56\\neval,untrained,cats,similarity,Spearman,.4,.3,.5\\neval,trained,cats,clusters,V-measure,0.25,nan,"
                 "nan,mlm\\n' > @/eval/scores.csv; dev/export @/eval @/hf; rm @/eval/scores.csv") == 0, "export: scores");
