@@ -881,17 +881,6 @@ void reader_get(Reader *r, void *data, size_t bytes) {
         die("%s: %s", r->path, ferror(r->file) ? strerror(errno) : "ends too early; make it again");
 }
 
-// A whole file of text, with a zero after it. In memory that the caller frees.
-char *read_whole(const char *path) {
-    Reader r;
-    reader_open(&r, path);
-    char *text = alloc_or_die(r.size + 2);
-    reader_get(&r, text, r.size);
-    fclose(r.file);
-    if (strlen(text) < r.size) die("%s: holds zero bytes, so it is not text; convert it to UTF-8", path);
-    return text;
-}
-
 #define SHARD_MAGIC 20240520 // llm.c's
 #define HEADER 256           // int32 words at the beginning of a shard and of a vocabulary
 

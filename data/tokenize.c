@@ -86,6 +86,17 @@ void string_add(StringTable *t, const char *s, size_t n, uint64_t value) {
 // ----------------------------------------------------------------------------
 // encoding: from text to token ids
 
+// A whole file of text, with a zero after it. In memory that the caller frees.
+char *read_whole(const char *path) {
+    Reader r;
+    reader_open(&r, path);
+    char *text = alloc_or_die(r.size + 2);
+    reader_get(&r, text, r.size);
+    fclose(r.file);
+    if (strlen(text) < r.size) die("%s: holds zero bytes, so it is not text; convert it to UTF-8", path);
+    return text;
+}
+
 typedef struct {
     Vocab vocab;
     int has_bytes;   // every single byte is a token, so that any text can be encoded

@@ -196,7 +196,9 @@ Encoded encode_texts(const Encoder *e, char **first, char **second, size_t n, si
         size_t all = encode_document(e, first[i], ids), a = all;
         size_t b = second ? encode_document(e, second[i], ids + a) : 0;
         t.cut += a + b > T;
-        while (a + b > T) b > a ? b-- : a--;
+        while (a + b > T)
+            if (b > a) b--;
+            else a--;
         memmove(ids + a, ids + all, b * sizeof *ids);
         t.begin[i + 1] = t.begin[i] + a + b;
     }
