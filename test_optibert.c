@@ -2261,11 +2261,9 @@ static void test_nothing_destroyed(void) {
     check_exit(0, RUN TINY "--steps 3 --val-every 1 --out @/kept && cp -R @/kept @/kept-before");
     check_exit(137, UNTIL(RUN TINY "--steps 1e6 --val-every 1e6 --seed 2 --out @/kept", "[ -s @/kept/main.log.tmp ]", "KILL"));
     check_exit(0, "rm @/kept/main.log.tmp && diff -r @/kept @/kept-before");
-    // … which is, when validation comes before the first checkpoint, perhaps its best model
-#define WORSE TINY "--steps 20 --lr 5 --val-every 1 --save-every 20 --seed 2 "
-    check_exit(0, RUN WORSE "--out @/kept && " RUN WORSE "--out @/fresh");
+    check_exit(0, RUN TINY "--steps 4 --seed 2 --out @/kept && " RUN TINY "--steps 4 --seed 2 --out @/fresh");
     check_same_end("kept", "fresh");
-    check_exit(0, "ls @/kept >@/a; ls @/fresh | cmp - @/a && cmp @/kept/best.bin @/fresh/best.bin");
+    check_exit(0, "ls @/kept >@/a; ls @/fresh | cmp - @/a");
 }
 
 // --init: the run begins with the loss that the model ended with, takes over its shape, is another run than one from
@@ -2296,15 +2294,19 @@ static void test_init(void) {
     check_refused(1, "not a model", "./train_optibert --train @/t_train.bin --init @/t.vocab");
 }
 
-// The best model by validation is kept beside the last: of a text that is learned by heart the last is worse.
+// The best model by validation is kept beside the last: of a text that is learned by heart the last is worse. Also where
+// the run takes the place of a finished one, and validates before its first checkpoint.
 static void test_best(void) {
     char *log, *line;
     double loss, least = INFINITY;
     size_t step, best = 0;
     make_data();
     check_exit(0, "data/village --out @/few --tokens 400 --val-tokens 1200 --people 40"); // and 128 epochs:
-    check_exit(0, RUN "--train @/few_train.bin --layers 2 --channels 64 --seq-len 16 --batch 8 --steps 400 "
-                  "--val-every 20 --lr 0.01 --weight-decay 0 --out @/heart");
+#define HEART "--train @/few_train.bin --layers 2 --channels 64 --seq-len 16 --batch 8 --steps 400 --val-every 20 --lr 0.01 " \
+              "--weight-decay 0 --threads 1 "
+    check_exit(0, RUN TINY "--steps 1 --out @/instead");
+    check_exit(0, RUN HEART "--save-every 400 --out @/instead");
+    check_exit(0, RUN HEART "--out @/heart && cmp @/heart/best.bin @/instead/best.bin");
     log = slurp(scratch("heart/main.log"), NULL);
     for (line = strtok(log, "\n"); line; line = strtok(NULL, "\n"))
         if (sscanf(line, "s:%zu tel:%lf", &step, &loss) == 2 && step > 0 && loss < least) least = loss, best = step;
