@@ -96,6 +96,7 @@ typedef struct {
 
 // out (m,n) = add + a (m,k) · b (k,n), by the calling thread alone. Rows of out and of add are ld apart.
 void matmul_alone(float *out, const float *add, size_t ld, Matrix a, Matrix b, size_t m, size_t n, size_t k);
+float *thread_scratch(void); // the memory that a thread needs for it
 
 // ----------------------------------------------------------------------------
 // layers, each forward above its backward
@@ -605,6 +606,8 @@ void model_alloc(Model *m, const Config *c, size_t B, size_t M, int threads, int
         m->grads = m->params + m->block, m->m = m->grads + m->block, m->v = m->m + m->block;
     m->memory = alloc_or_die(place_activations(m, threads, needs) * sizeof(float));
     place_activations(m, threads, needs);
+    #pragma omp parallel
+    thread_scratch(); // now, so that nothing is left that could fail later
     size_t HS = c->C / c->NH;
     for (size_t t = 0; t < c->T; t++)
         for (size_t i = 0; i < HS / 2; i++) {
@@ -1632,7 +1635,7 @@ static void matmul_block(float *out, const float *add, size_t ld, Matrix a, cons
 
 // Each thread's own scratch: tiles, then panels (KC/2,WIDE). Allocated when the thread first needs it.
 enum { TILES = MC / MR * TILE(KC), THREAD_SCRATCH = TILES + KC / 2 * WIDE }; // floats
-static float *thread_scratch(void) {
+float *thread_scratch(void) {
     static _Thread_local float *scratch;
     if (!scratch) scratch = alloc_or_die(THREAD_SCRATCH * sizeof *scratch);
     return scratch;
