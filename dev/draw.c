@@ -107,7 +107,7 @@ static double text_width(const char *text) {
 // ----------------------------------------------------------------------------
 // axes
 
-enum { MAX_TICKS = 16 };
+enum { MAX_TICKS = 16, PLOT_WIDTH = 420, MARGIN = 10 };
 
 typedef struct {
     double lo, hi;   // the values at its ends …
@@ -175,6 +175,7 @@ static size_t ticks_apart(Axis a, double *tick, double length, int side_by_side)
         for (size_t i = 0; i < n; i++) {
             double place = axis_place(&a, tick[i]);
             double half = side_by_side ? text_width(number_text(tick[i], 6)) / 2 + 2 : 8;
+            if (side_by_side) place = fmin(place, length + MARGIN - half); // the last label ends with the plot
             touch |= place - half < free_from, free_from = place + half;
         }
         if (!touch || most == 1) return n;
@@ -210,7 +211,7 @@ static const char plot_style[] =
     ".ring{fill:var(--bg);stroke:var(--c);stroke-width:1.6}\n"
     ".tiny{fill:none;stroke:var(--c);stroke-width:1;opacity:.55}\n";
 
-enum { PLOT_WIDTH = 420, MARGIN = 10, SAMPLES = 97 }; // SAMPLES: points of a curve
+enum { SAMPLES = 97 }; // points of a curve
 
 // A point of a line or of a scatter, with the interval that a band or a bar shows (NAN: none), the words that
 // a browser shows when the mouse is over it (NULL: none), and a colour (NULL: the series').
