@@ -235,7 +235,7 @@ typedef struct {
 
 // A picture to be.
 typedef struct {
-    char file[300], title[500]; // of the file: its name, without folder and suffix
+    char file[300], title[400]; // of the file: its name, without folder and suffix
     char x_label[100], y_label[100];
     int x_log, y_log, column;   // as axis_over has them; 0, or in which column of the page it stands
     double height;

@@ -141,19 +141,26 @@ double least_squares(double G[3][3], const double h[3], int allowed, double c[3]
 // A and B follow by least squares on the relative errors. The starts are the best cells of the grid, no two
 // of them neighbours. Returns how many.
 static int law_starts(const Surface *s, const double *w, double start[][NP], int max) {
-    double left[GRID][GRID], cell[GRID][GRID][3];
+    double left[GRID][GRID], cell[GRID][GRID][3], alpha[GRID], beta[GRID];
     int fixed = s->low[0] == s->high[0], n = 0;
     double E = fixed ? exp(s->low[0]) : 0, floor_t = s->low[1] + 33; // 1e-3 of the loss, in place of 0
+    double *f = alloc_or_die((2 * GRID + 1) * s->n * sizeof *f), *by_x = f + s->n, *by_y = by_x + GRID * s->n;
+    for (int i = 0; i < GRID; i++) {
+        alpha[i] = grid_exponent(s->low[3], s->high[3], i), beta[i] = grid_exponent(s->low[4], s->high[4], i);
+        for (size_t k = 0; k < s->n; k++) {
+            f[k] = exp(-s->l[k]);
+            by_x[(size_t)i * s->n + k] = exp(-s->l[k] - alpha[i] * s->x[k]);
+            by_y[(size_t)i * s->n + k] = exp(-s->l[k] - beta[i] * s->y[k]);
+        }
+    }
     for (int i = 0; i < GRID; i++)
         for (int j = 0; j < GRID; j++) {
             double G[3][3] = {{0}}, h[3] = {0}, all = 0;
-            double alpha = grid_exponent(s->low[3], s->high[3], i);
-            double beta = grid_exponent(s->low[4], s->high[4], j);
+            const double *x = by_x + (size_t)i * s->n, *y = by_y + (size_t)j * s->n;
             left[i][j] = INFINITY;
-            if (isnan(alpha) || isnan(beta) || (s->tied && i != j)) continue;
+            if (isnan(alpha[i]) || isnan(beta[j]) || (s->tied && i != j)) continue;
             for (size_t k = 0; k < s->n; k++) {
-                double l = s->l[k], term[3] = {exp(-l), exp(-l - alpha * s->x[k]), exp(-l - beta * s->y[k])};
-                double target = 1 - E * term[0];
+                double term[3] = {f[k], x[k], y[k]}, target = 1 - E * f[k];
                 all += w[k] * target * target;
                 for (int p = 0; p < 3; p++) {
                     h[p] += w[k] * term[p] * target;
@@ -162,6 +169,7 @@ static int law_starts(const Surface *s, const double *w, double start[][NP], int
             }
             left[i][j] = all - least_squares(G, h, fixed ? 6 : 7, cell[i][j]);
         }
+    free(f);
     while (n < max) {
         int bi = -1, bj = -1;
         for (int i = 0; i < GRID; i++)
@@ -170,8 +178,8 @@ static int law_starts(const Surface *s, const double *w, double start[][NP], int
         if (bi < 0) break;
         for (int k = 0; k < 3; k++) start[n][k] = fmax(floor_t, log(cell[bi][bj][k]));
         if (fixed) start[n][0] = s->low[0];
-        start[n][3] = grid_exponent(s->low[3], s->high[3], bi);
-        start[n++][4] = grid_exponent(s->low[4], s->high[4], bj);
+        start[n][3] = alpha[bi], start[n][4] = beta[bj];
+        n++;
         for (int i = MAX(0, bi - 1); i <= MIN(GRID - 1, bi + 1); i++)
             for (int j = MAX(0, bj - 1); j <= MIN(GRID - 1, bj + 1); j++) left[i][j] = INFINITY;
     }
