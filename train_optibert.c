@@ -449,6 +449,11 @@ static const Shape ladder[] = {
 };
 enum { N_LADDER = sizeof ladder / sizeof *ladder };
 
+// F of a shape: F_N, and with a head_rate > 0 the head's FLOPs at that mask rate.
+double shape_flops(const Config *c, double head_rate) {
+    return flops_per_token(c) + (head_rate > 0 ? flops_per_token_head(c, head_rate) : 0);
+}
+
 // The shape of the ladder whose F is nearest to F, in log. Above BERT-base the ladder goes on with a layer for
 // every 64 channels.
 Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) {
@@ -457,8 +462,7 @@ Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) 
     for (size_t i = 0; i < 400; i++) {
         Shape s = i < N_LADDER ? ladder[i] : (Shape){i - N_LADDER + 13, 64 * (i - N_LADDER + 13)};
         Config c = {s.L, s.C, default_heads(s.C), default_hidden(s.C), T, V, causal};
-        double f = flops_per_token(&c) + (head_rate > 0 ? flops_per_token_head(&c, head_rate) : 0);
-        double off = fabs(log(f / F));
+        double off = fabs(log(shape_flops(&c, head_rate) / F));
         if (off < nearest) nearest = off, best = c;
     }
     return best;
@@ -551,32 +555,32 @@ static size_t place_activations(Model *m, int threads, int needs) {
     size_t at = 0;
     // kept from the forward pass for the backward pass; in the last layer, M rows where only those go on
     m->x = take_floats(m, &at, (L + 1) * N * C); // (L+1,N,C) the residual stream before each layer; last (M,C)
-    m->rstd1 = take_floats(m, &at, L * N);      // (L,N)
+    m->rstd1 = take_floats(m, &at, L * N);       // (L,N)
     m->kvq = take_floats(m, &at, L * N * 3 * C); // (L,N*3C) in each layer (N,2C) keys | values, (N,C) queries
     m->lse = take_floats(m, &at, L * N * c->NH); // (L,N,NH)
-    m->att = take_floats(m, &at, L * N * C);    // (L,N,C) the output of the heads
-    m->xm = take_floats(m, &at, L * N * C);     // (L,N,C) the residual stream between attention and MLP
-    m->rstd2 = take_floats(m, &at, L * N);      // (L,N)
-    m->gu = take_floats(m, &at, L * N * 2 * H); // (L,N,2H) gate | up
-    m->rstdf = take_floats(m, &at, M);          // (M)
-    m->nf = take_floats(m, &at, M * C);         // (M,C) the final norm: what the head sees
+    m->att = take_floats(m, &at, L * N * C);     // (L,N,C) the output of the heads
+    m->xm = take_floats(m, &at, L * N * C);      // (L,N,C) the residual stream between attention and MLP
+    m->rstd2 = take_floats(m, &at, L * N);       // (L,N)
+    m->gu = take_floats(m, &at, L * N * 2 * H);  // (L,N,2H) gate | up
+    m->rstdf = take_floats(m, &at, M);           // (M)
+    m->nf = take_floats(m, &at, M * C);          // (M,C) the final norm: what the head sees
     m->logits = take_floats(m, &at, needs & NEED_HEAD ? M * V1 : 0); // (M,V+1), later their gradient
-    m->loss_lse = take_floats(m, &at, M);       // (M)
-    m->losses = take_floats(m, &at, M);         // (M)
+    m->loss_lse = take_floats(m, &at, M);        // (M)
+    m->losses = take_floats(m, &at, M);          // (M)
     // used within one layer
-    m->norm = take_floats(m, &at, N * C);       // (N,C) the residual stream after a norm
-    m->h = take_floats(m, &at, N * H);          // (N,H) the hidden activations of the MLP
-    m->xg = take_floats(m, &at, M * C);         // (M,C) the rows of x that go on
-    m->ng = take_floats(m, &at, M * C);         // (M,C) the rows of its norm that go on
+    m->norm = take_floats(m, &at, N * C);        // (N,C) the residual stream after a norm
+    m->h = take_floats(m, &at, N * H);           // (N,H) the hidden activations of the MLP
+    m->xg = take_floats(m, &at, M * C);          // (M,C) the rows of x that go on
+    m->ng = take_floats(m, &at, M * C);          // (M,C) the rows of its norm that go on
     m->scores = take_floats(m, &at, (size_t)threads * 2 * QB * T); // (threads,2,QB,T)
     m->turn = take_floats(m, &at, c->T * C / c->NH); // (T,HS/2,2) cosines and sines for RoPE
     if (!(needs & NEED_BACKWARD)) return at;
-    m->dx = take_floats(m, &at, N * C);         // (N,C) gradient of the residual stream
-    m->dxg = take_floats(m, &at, M * C);        // (M,C) the same, for the rows that went on
-    m->dc = take_floats(m, &at, N * C);         // (N,C) gradient of whatever else has C channels
-    m->dkvq = take_floats(m, &at, N * 3 * C);   // (N,2C), then (N,C)
-    m->dgu = take_floats(m, &at, N * 2 * H);    // (N,2H)
-    m->dh = take_floats(m, &at, N * H);         // (N,H)
+    m->dx = take_floats(m, &at, N * C);          // (N,C) gradient of the residual stream
+    m->dxg = take_floats(m, &at, M * C);         // (M,C) the same, for the rows that went on
+    m->dc = take_floats(m, &at, N * C);          // (N,C) gradient of whatever else has C channels
+    m->dkvq = take_floats(m, &at, N * 3 * C);    // (N,2C), then (N,C)
+    m->dgu = take_floats(m, &at, N * 2 * H);     // (N,2H)
+    m->dh = take_floats(m, &at, N * H);          // (N,H)
     m->partial = take_floats(m, &at, PARTS * C); // (PARTS,C)
     return at;
 }
@@ -1427,6 +1431,14 @@ static void print_text(const char *text, size_t size) {
     }
 }
 
+// Where the largest of n ≥ 1 logits is.
+static size_t best_of(const float *logits, size_t n) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
 // Print a passage of each of the first three validation rows, masked as in validation, and the model's guesses.
 // It begins where a document begins, if one does early enough.
 static void show_guesses(Run *r) {
@@ -1446,11 +1458,9 @@ static void show_guesses(Run *r) {
             while (i < in->M && in->rows[i] < begin) i++;
             for (size_t t = begin; t < MIN(T, begin + show); t++) {
                 int masked = i < in->M && in->rows[i] == t;
-                const float *logits = r->m.logits + i * (r->c.V + 1);
-                size_t truth = (size_t)(masked ? in->targets[i++] : in->inputs[t]);
-                size_t it = masked && guess ? 0 : truth; // the token to print: when guessing, the most probable
-                for (size_t id = 1; masked && guess && id < r->c.V; id++)
-                    if (logits[id] > logits[it]) it = id;
+                size_t truth = (size_t)(masked ? in->targets[i] : in->inputs[t]);
+                size_t it = masked && guess ? best_of(r->m.logits + i * (r->c.V + 1), r->c.V) : truth;
+                i += (size_t)masked;
                 const char *string = v->string[it];
                 int space = masked && string[0] == ' ', other = v->string[truth][0] == ' ';
                 if (masked) fprintf(f, "%s%s", space ? " " : "", guess ? "[" : "____");

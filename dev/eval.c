@@ -60,14 +60,6 @@ size_t eval_encode(const Encoder *e, const char *text, int32_t *ids, size_t *mas
     return T;
 }
 
-// Where the largest of n ≥ 1 logits is.
-static size_t best_of(const float *logits, size_t n) {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (logits[i] > logits[best]) best = i;
-    return best;
-}
-
 // Print the five best guesses for each [MASK] of a text.
 static void eval_fill(const char *path, const char *text) {
     Encoder e;

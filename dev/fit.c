@@ -692,7 +692,7 @@ Plan make_plan(const Group *g, int way, double C) {
     if (!(T >= 1 && T <= 1e6 && V >= 1 && V < 65536) || !(p.F > 0 && p.F < 1e15)) return p;
     double head_rate = reading.with_head ? mask : 0;
     p.shape = ladder_shape(p.F, (size_t)T, (size_t)V, !strcmp(g->objective, "ntp"), head_rate);
-    p.shape_F = flops_per_token(&p.shape) + (head_rate > 0 ? flops_per_token_head(&p.shape, head_rate) : 0);
+    p.shape_F = shape_flops(&p.shape, head_rate);
     p.shape_D = C / p.shape_F, p.params = parameter_count(&p.shape);
     double channels = (double)p.shape.C, batch = p.like ? p.like->batch_tokens : as->batch_tokens;
     p.lr = p.like ? p.like->lr * sqrt(p.like->channels / channels) : as->lr * sqrt(as->channels / channels);
