@@ -1533,14 +1533,16 @@ typedef float vec_u __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 
 // One tile: out (MR, n vectors) = add + a · panel, with a(i,p) at a[i*row + p*col] and rows of out and add ld
 // apart. The loops over i and j have constant bounds, so the compiler unrolls them and keeps acc in
-// registers. (Inlined: n and one of row and col are constants.) Meanwhile kc cache lines, one from each row of
-// `next`, come from memory to the L2 cache.
+// registers. (Inlined: n and one of row and col are constants.) Meanwhile the lines of out, which will be
+// written, come from memory, and kc others, one from each row of `next`, to the L2 cache.
 static inline __attribute__((always_inline))
 void matmul_tile(float *out, const float *add, size_t ld, const float *a, size_t row, size_t col,
                  const float *panel, size_t kc, const size_t n, Matrix next) {
     vec acc[MR][NV];
     for (size_t i = 0; i < MR; i++)
         for (size_t j = 0; j < n; j++) acc[i][j] = (vec){0};
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < n * VW; j += CACHE_LINE) __builtin_prefetch(out + i * ld + j, 1);
     for (size_t p = 0; p < kc; p++) {
         __builtin_prefetch(next.p + p * next.row, 0, 2);
         for (size_t i = 0; i < MR; i++)
