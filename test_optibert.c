@@ -1903,7 +1903,7 @@ static void test_large(void) {
 
 // The same 20 steps by other builds: losses to 2e-5, whatever the compiler, its flags, the C library and the machine.
 static void test_builds(void) {
-#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -Wno-unknown-pragmas train_optibert.c -lm -o @/other"
+#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas train_optibert.c -lm -o @/other"
     static const struct { const char *what, *needs, *build, *run; } builds[] = {
         {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other"}, {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other"},
         {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other"}, {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other"},
