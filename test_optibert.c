@@ -1688,8 +1688,8 @@ static void test_broken_vocabularies(void) {
         check_refused(1, cases[i].word, "./train_optibert " TINY "--out @/bad --vocab @/bad.vocab");
     }
     free(good);
-    check_refused(1, "too large", "head -c 17000000 /dev/zero >@/big.vocab; ./train_optibert " TINY
-                                  "--out @/bad --vocab @/big.vocab");
+    check_refused(1, "too large", "head -c 17000000 /dev/zero >@/endless.vocab; ./train_optibert " TINY
+                                  "--out @/bad --vocab @/endless.vocab");
     // version 1 does not say which token is end of text; it is GPT-2's
     const int32_t h[HEADER] = {VOCAB_MAGIC, 1, 50257, 7};
     char *file = alloc_or_die(sizeof h + 50257 * 2);
@@ -1903,11 +1903,11 @@ static void test_large(void) {
 
 // The same 20 steps by other builds: losses to 2e-5, whatever the compiler, its flags, the C library and the machine.
 static void test_builds(void) {
-#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas train_optibert.c -lm -o @/other"
+#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas train_optibert.c -lm -o @/other_build"
     static const struct { const char *what, *needs, *build, *run; } builds[] = {
-        {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other"}, {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other"},
-        {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other"}, {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other"},
-        {"aarch64", "qemu-aarch64", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS, "qemu-aarch64 @/other"}};
+        {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other_build"}, {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other_build"},
+        {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other_build"}, {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other_build"},
+        {"aarch64", "qemu-aarch64", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS, "qemu-aarch64 @/other_build"}};
     const char *args = TINY "--steps 20 --lr 0.01 --overwrite --threads 2 --out @/built";
     double want[41], trl[41], lr[41], tel[41], worst = 0;
     make_data();
