@@ -1907,7 +1907,7 @@ static void test_builds(void) {
     static const struct { const char *what, *needs, *build, *run; } builds[] = {
         {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other_build"}, {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other_build"},
         {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other_build"}, {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other_build"},
-        {"aarch64", "qemu-aarch64", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS, "qemu-aarch64 @/other_build"}};
+        {"aarch64", "qemu-aarch64 && command -v aarch64-linux-gnu-gcc", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS, "qemu-aarch64 @/other_build"}};
     const char *args = TINY "--steps 20 --lr 0.01 --overwrite --threads 2 --out @/built";
     double want[41], trl[41], lr[41], tel[41], worst = 0;
     make_data();
@@ -1936,7 +1936,7 @@ static void test_checkers(void) {
         {"clang-tidy", "! clang-tidy --quiet --checks='-*,clang-analyzer-*,-clang-analyzer-security*,bugprone-*,concurrency-*,"
             "-bugprone-easily-swappable-parameters,-bugprone-implicit-widening*,-bugprone-suspicious-string-compare,"
             "-bugprone-reserved-identifier,-bugprone-narrowing*,-concurrency-mt-unsafe' train_optibert.c -- -std=gnu11 | grep warning:"},
-        {"valgrind", "gcc -std=gnu11 -O1 -g -fopenmp train_optibert.c -lm -o @/plain && valgrind -q --error-exitcode=1 @/plain " TINY
+        {"valgrind", "gcc -std=gnu11 -O1 -g -fopenmp train_optibert.c -lm -o @/plain_build && valgrind -q --error-exitcode=1 @/plain_build " TINY
             "--steps 2 --threads 2 --overwrite --out @/valgrind"},
         {"clang", "clang -std=gnu11 -O1 -g -fopenmp -fsanitize=thread train_optibert.c -lm -o @/tsan && for o in mlm ntp; do "
             "TSAN_OPTIONS=ignore_noninstrumented_modules=1 @/tsan " TINY "--objective $o --micro-batch 4 --steps 3 --threads 4 "
