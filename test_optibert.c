@@ -835,6 +835,11 @@ static void test_masks(void) {
 }
 
 static void test_shuffle(void) {
+    // by dev/reference.py's shuffled_row, in Python
+    static const size_t want[3][2][3] = {{{1000, 0}, {987, 200, 669}}, {{1000, 3}, {308, 892, 261}}, {{90000, 0}, {48811, 55681, 73971}}};
+    for (int k = 0; k < 3; k++)
+        for (size_t i = 0; i < 3; i++)
+            check(shuffled_row(i, want[k][0][0], 5, want[k][0][1]) == want[k][1][i], "shuffle %d: row %zu", k, i);
     for (size_t n = 1; n < 300; n += n < 20 ? 1 : 37) {
         size_t seen[300] = {0}, moved = 0, other = 0, once = 0;
         for (size_t i = 0; i < n; i++) {
