@@ -1510,6 +1510,7 @@ static void test_plan(void) {
         {"--channels 160", ", 5 heads, 432 hidden,"},
         {"--channels 16", ", 1 heads,"},
         {"--batch 6 --tokens 1000", "run         10 steps"}, // 10.42
+        {"--batch 6 --tokens 1", "run         1 step"},
         {"--batch 6 --tokens 1020", "run         11 steps"}, // 10.63
         {"--batch 6 --micro-batch 100", "steps of 6 rows"},
         // F_N = 6·1·(4·64 + 3·8·32) + 12·1·8·16 = 7680 a token, 737,280 a step
@@ -1564,6 +1565,7 @@ static void test_refusals(void) {
         {2, "--tokens", REFUSED "--steps 3 --tokens 4"},
         {2, "--tokens", REFUSED "--tokens 1e18 --seq-len 16 --train @/t_train.bin"},
         {2, "--lr", REFUSED "--lr nan"},
+        {2, "--lr 0.1x: not a number", REFUSED "--lr 0.1x"},
         {2, "--mask-style", REFUSED "--mask-style some"},
         {2, "--lr", REFUSED "--lr -1"},
         {2, "--flops 0", REFUSED "--flops 0"},
