@@ -1566,6 +1566,8 @@ static void test_refusals(void) {
         {2, "--tokens", REFUSED "--tokens 1e18 --seq-len 16 --train @/t_train.bin"},
         {2, "--lr", REFUSED "--lr nan"},
         {2, "--lr 0.1x: not a number", REFUSED "--lr 0.1x"},
+        {2, "--vocab: needs FILE after it", REFUSED "--vocab --seed 3"},
+        {1, "--odd: cannot read", "./train_optibert --dry-run --out @/dry --train @/t_train.bin --vocab --odd"},
         {2, "--mask-style", REFUSED "--mask-style some"},
         {2, "--lr", REFUSED "--lr -1"},
         {2, "--flops 0", REFUSED "--flops 0"},
