@@ -408,10 +408,12 @@ static size_t put_trace(FILE *f, const Trace *s, const Axis *x, const Axis *y) {
 static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
     double (*at)[3] = alloc_or_die((p->n + 1) * sizeof *at); // left, middle and right of those written
     size_t n = 0;
-    for (const Trace *s = p->trace + p->n; s-- > p->trace;) {
-        const Mark *m = s->mark + s->n;
-        while (m > s->mark && !(axis_holds(x, m[-1].x) && axis_holds(y, m[-1].y))) m--;
-        int free = *s->name && m-- > s->mark;
+    for (size_t i = p->n; i-- > 0;) {
+        const Trace *s = &p->trace[i];
+        const Mark *m = NULL; // its last in the frame
+        for (size_t k = 0; k < s->n; k++)
+            if (axis_holds(x, s->mark[k].x) && axis_holds(y, s->mark[k].y)) m = &s->mark[k];
+        int free = *s->name && m;
         double left = free ? axis_place(x, m->x) + 6 : 0, middle = free ? axis_place(y, m->y) : 0;
         double right = left + 0.93 * text_width(s->name);
         for (size_t k = 0; k < n; k++)
