@@ -836,10 +836,11 @@ static void test_masks(void) {
 
 static void test_shuffle(void) {
     // by dev/reference.py's shuffled_row, in Python
-    static const size_t want[3][2][3] = {{{1000, 0}, {987, 200, 669}}, {{1000, 3}, {308, 892, 261}}, {{90000, 0}, {48811, 55681, 73971}}};
+    static const struct { size_t n, epoch, row[3]; } want[] = {
+        {1000, 0, {987, 200, 669}}, {1000, 3, {308, 892, 261}}, {90000, 0, {48811, 55681, 73971}}};
     for (int k = 0; k < 3; k++)
         for (size_t i = 0; i < 3; i++)
-            check(shuffled_row(i, want[k][0][0], 5, want[k][0][1]) == want[k][1][i], "shuffle %d: row %zu", k, i);
+            check(shuffled_row(i, want[k].n, 5, want[k].epoch) == want[k].row[i], "shuffle %d: row %zu", k, i);
     for (size_t n = 1; n < 300; n += n < 20 ? 1 : 37) {
         size_t seen[300] = {0}, moved = 0, other = 0, once = 0;
         for (size_t i = 0; i < n; i++) {
@@ -1060,9 +1061,10 @@ static double plain_validation(Model *m, const Shards *val, size_t n, double mas
 }
 
 static void check_validate(Run *r) {
-    size_t all = r->s.val_rows;
-    for (size_t rows = all; rows; rows = rows == all ? 2 : rows - 1) {
-        double se, loss = plain_validation(&r->m, &r->val, r->s.val_rows = rows, r->s.mask_rate, &se);
+    size_t all = r->s.val_rows, few[] = {all, 2, 1};
+    for (int k = 0; k < 3; k++) {
+        size_t rows = r->s.val_rows = few[k];
+        double se, loss = plain_validation(&r->m, &r->val, rows, r->s.mask_rate, &se);
         validate(r);
         check(fabs(r->done.val_loss - loss) < 1e-5, "validation of %zu rows: %f, not %f", rows, r->done.val_loss, loss);
         check(rows == 1 ? isnan(r->done.val_se) : fabs(r->done.val_se / se - 1) < 1e-4,

@@ -1224,8 +1224,8 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
 static void put_score(FILE *csv, const char *task, const Score *s, const Embedder *by, const char *model,
                       const char *stage) {
     static const char *const columns[] = {"objective", "flops", "flops_per_token", "tokens"};
-    const char *path = prefix_path(model, "/result.csv");
-    TextTable t = access(path, F_OK) ? (TextTable){0} : read_table(path);
+    const char *path = replace_ending(model_path(model), "model.bin", "result.csv");
+    TextTable t = path && access(path, F_OK) == 0 ? read_table(path) : (TextTable){0};
     double lo, hi;
     score_interval(s, NULL, &lo, &hi);
     fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(model), kind_names[by->kind], task, s->kind,
