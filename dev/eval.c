@@ -1220,26 +1220,65 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
     }
 }
 
+// The sum over tasks of each kind of score of the embedders (n), and of the most frequent class after them, draw by
+// draw: so the mean over tasks and its paired differences have intervals too.
+enum { MOST_SUMS = 16 };
+typedef struct {
+    size_t kinds, tasks[MOST_SUMS];
+    Score *score; // (n + 1,MOST_SUMS)
+} Sums;
+
+// Add the scores of one kind: those at `stride` from each other.
+static void add_scores(Sums *sums, const Score *score, size_t stride, size_t n) {
+    size_t k = 0;
+    while (k < sums->kinds && (strcmp(sums->score[k].kind, score->kind) || strcmp(sums->score[k].metric, score->metric)))
+        k++;
+    if (k == MOST_SUMS) die("add_scores: more than %d kinds of scores", MOST_SUMS);
+    if (k == sums->kinds) sums->kinds++;
+    sums->tasks[k]++;
+    for (size_t i = 0; i <= n; i++, score += stride) {
+        Score *sum = &sums->score[i * MOST_SUMS + k];
+        sum->kind = score->kind, sum->metric = score->metric, sum->value += score->value;
+        for (int d = 0; d < DRAWS; d++) sum->draw[d] += score->draw[d];
+    }
+}
+
+// Print the mean of each kind that more than one task has.
+static void print_means(const Sums *sums, const Embedder *by, size_t n) {
+    for (size_t k = 0; k < sums->kinds; k++) {
+        double tasks = (double)sums->tasks[k];
+        if (tasks < 2) continue;
+        for (size_t i = 0; i <= n; i++) {
+            Score *s = &sums->score[i * MOST_SUMS + k];
+            s->value /= tasks;
+            for (int d = 0; d < DRAWS; d++) s->draw[d] /= tasks;
+        }
+        printf("\nmean of %g tasks:\n", tasks);
+        print_scores(sums->score + k, MOST_SUMS, by, n);
+    }
+}
+
+// A cell of a model's result.csv, or "" if there is none.
+static const char *result_cell(const TextTable *t, const char *column) {
+    size_t c = column_named(t, column);
+    return c < SIZE_MAX && t->rows > 1 ? table_cell(t, 1, c) : "";
+}
+
 // A line of the CSV file of scores, with some columns of the result.csv beside the model, if there is one.
 static void put_score(FILE *csv, const char *task, const Score *s, const Embedder *by, const char *model,
                       const char *stage) {
-    static const char *const columns[] = {"objective", "flops", "flops_per_token", "tokens"};
     const char *path = replace_ending(model_path(model), "model.bin", "result.csv");
     TextTable t = path && access(path, F_OK) == 0 ? read_table(path) : (TextTable){0};
     double lo, hi;
     score_interval(s, NULL, &lo, &hi);
-    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f", last_name(model), kind_names[by->kind], task, s->kind,
-            s->metric, s->value, lo, hi);
-    for (int k = 0; k < 4; k++) {
-        size_t c = column_named(&t, columns[k]);
-        fprintf(csv, ",%s", c < SIZE_MAX && t.rows > 1 ? table_cell(&t, 1, c) : "");
-    }
-    fprintf(csv, ",%s\n", stage);
+    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f,%s,%s,%s,%s,%s,%s\n", last_name(model), kind_names[by->kind], task,
+            s->kind, s->metric, s->value, lo, hi, result_cell(&t, "objective"), result_cell(&t, "flops"),
+            result_cell(&t, "flops_per_token"), result_cell(&t, "tokens"), stage, result_cell(&t, "val_loss"));
 }
 
 // Score the embedders (n) at a task.
 static void eval_task(const EvalSettings *s, const char *name, Embedder *by, size_t n, FILE *csv,
-                      const char *const *models) {
+                      const char *const *models, Sums *sums) {
     enum { MOST = 8 };
     Task task = load_task(name, s->columns);
     Score *score = alloc_or_die((n + 1) * MOST * sizeof *score);
@@ -1257,7 +1296,7 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     else if (task.n_train) printf("%zu examples to learn from, %zu to test\n", task.n_train, tests);
     else printf("%zu examples in one file, %s tenth tested after learning from the rest\n", tests,
                 s->finetune ? "one" : "each");
-    for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n);
+    for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n), add_scores(sums, score + k, MOST, n);
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
             put_score(csv, last_name(name), &score[i * MOST + k], &by[i], models[i / KINDS],
@@ -1311,9 +1350,11 @@ int eval_main(int argc, char **argv) {
     if (s.scores) {
         writer_open(&csv, s.scores);
         fprintf(csv.file, "model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens,"
-                          "stage\n");
+                          "stage,val_loss\n");
     }
-    for (size_t i = 0; i < tasks; i++) eval_task(&s, task[i], by, KINDS * n, csv.file, model);
+    Sums sums = {.score = alloc_or_die((KINDS * n + 1) * MOST_SUMS * sizeof *sums.score)};
+    for (size_t i = 0; i < tasks; i++) eval_task(&s, task[i], by, KINDS * n, csv.file, model, &sums);
+    print_means(&sums, by, KINDS * n);
     if (s.scores) writer_close(&csv);
     return 0;
 }

@@ -68,12 +68,12 @@ function recipes(C, seeds) {
     recipe(C, seeds, "eurobert", 44000, "--mask-rate 0.5")
 }
 BEGIN {
-    rungs = split("2x16 2x24 2x32 2x40 2x48 2x64 2x80 2x96 2x128 3x128 3x160 3x192 4x192 4x224 5x256 6x288", ladder, " ")
+    rungs = split("2x16 2x24 2x32 2x40 2x48 2x64 2x80 2x96 2x128 3x128 3x160 3x192 4x192 4x224 5x256 6x288 1x16", ladder, " ")
     if (stage == "ratios") {
         ratios("1.6e12", 3, 6); ratios("5e12", 3, 6); ratios("1.6e13", 3, 6); ratios("5e13", 2, 6); ratios("1.6e14", 1, 5)
-    } else if (stage == "recipes") { recipes("1.6e13", 3); recipes("1.6e14", 1) }
+    } else if (stage == "recipes") { recipes("5e12", 3); recipes("1.6e13", 3); recipes("1.6e14", 1) }
     else for (seed = 1; seed <= 3; seed++) for (r = 10; r <= 50; r += r < 20 ? 5 : 10) {
-        shape(nearest(1.6e13, 0, 8.54e-4 * 1.6e13 ^ 0.680))
-        run("masks" r, "mlm", "1.6e13", seed, " --mask-rate " r / 100 " --val-mask-rate 0.2")
+        shape(nearest(5e12, 0, 8.54e-4 * 5e12 ^ 0.680))
+        run("masks" r, "mlm", "5e12", seed, " --mask-rate " r / 100 " --val-mask-rate 0.2")
     }
 }'

@@ -329,24 +329,37 @@ static void figure_batches(Plots *all, const Group *g, size_t n) { add_rates(all
 // ----------------------------------------------------------------------------
 // scores against compute
 
-// A row of dev/eval's --scores.
+// A row of dev/eval's --scores, in percent. Of an mlm's validation loss, in nats, a row is made for each model.
 typedef struct {
-    char weights[40], kind[40], metric[40], objective[40], stage[40];
-    double value, lo, hi, C;
+    char model[80], weights[40], kind[40], metric[40], objective[40], stage[40];
+    double value, lo, hi, C, F, D, loss;
 } ScoreRow;
+
+static const char loss_kind[] = "validation loss";
 
 // Read the rows of models whose C is known.
 static ScoreRow *read_scores(const char *path, size_t *n) {
     FILE *f = fopen(path, "r");
     char line[1000];
-    ScoreRow *row = NULL, r;
+    ScoreRow *row = NULL;
     if (!f) die("%s: %s", path, strerror(errno));
     if (!fgets(line, sizeof line, f) || strncmp(line, "model,weights,task,kind,metric,value,", 37))
         die("%s: is not a file of scores; write one with dev/eval --scores", path);
-    for (*n = 0; fgets(line, sizeof line, f);)
-        if (sscanf(line, "%*[^,],%39[^,],%*[^,],%39[^,],%39[^,],%lf,%lf,%lf,%39[^,],%lf,%*[^,],%*[^,],%39[^\n]",
-                   r.weights, r.kind, r.metric, &r.value, &r.lo, &r.hi, r.objective, &r.C, r.stage) == 9)
-            row = make_room(row, *n, sizeof *row), row[(*n)++] = r;
+    for (*n = 0; fgets(line, sizeof line, f);) {
+        ScoreRow r = {.loss = NAN};
+        if (sscanf(line, "%79[^,],%39[^,],%*[^,],%39[^,],%39[^,],%lf,%lf,%lf,%39[^,],%lf,%lf,%lf,%39[^,\n],%lf",
+                   r.model, r.weights, r.kind, r.metric, &r.value, &r.lo, &r.hi, r.objective, &r.C, &r.F, &r.D,
+                   r.stage, &r.loss) < 12) continue;
+        r.value *= 100, r.lo *= 100, r.hi *= 100;
+        row = make_room(row, *n, sizeof *row), row[(*n)++] = r;
+        if (isnan(r.loss) || strcmp(r.objective, "mlm") || strcmp(r.weights, "trained")) continue;
+        const ScoreRow *known = row;
+        while (known < row + *n && (strcmp(known->model, r.model) || strcmp(known->kind, loss_kind))) known++;
+        if (known < row + *n) continue;
+        r.value = r.lo = r.hi = r.loss;
+        strcpy(r.kind, loss_kind), strcpy(r.metric, "nats per token"), strcpy(r.stage, "pretrained");
+        row = make_room(row, *n, sizeof *row), row[(*n)++] = r;
+    }
     fclose(f);
     if (*n == 0) die("%s: no model's compute is known; score folders of finished runs", path);
     return row;
@@ -360,15 +373,15 @@ static int same_line(const ScoreRow *a, const ScoreRow *b) {
     return !strcmp(a->weights, b->weights) && !strcmp(a->objective, b->objective);
 }
 
-// Add the mean over all tasks of one kind, at the C of row r, to a series. The tasks are independent, so
-// their half intervals add in squares.
-static void add_mean(Trace *s, const ScoreRow *row, size_t n, const ScoreRow *r) {
+// Add the mean over all tasks of one kind, at the C of row r, or of its model alone at its data/model ratio, to a series.
+// The tasks are independent, so their half intervals add in squares.
+static void add_mean(Trace *s, const ScoreRow *row, size_t n, const ScoreRow *r, int alone) {
     double sum = 0, lo = 0, hi = 0, tasks = 0;
     for (const ScoreRow *q = row; q < row + n; q++)
-        if (same_kind(q, r) && same_line(q, r) && q->C == r->C)
+        if (same_kind(q, r) && same_line(q, r) && q->C == r->C && !(alone && strcmp(q->model, r->model)))
             tasks++, sum += q->value, lo += pow(q->value - q->lo, 2), hi += pow(q->hi - q->value, 2);
     sum /= tasks, lo = sum - sqrt(lo) / tasks, hi = sum + sqrt(hi) / tasks;
-    add_interval(s, r->C, 100 * sum, 100 * lo, 100 * hi, r->weights);
+    add_interval(s, alone ? r->D / r->F : r->C, sum, lo, hi, alone ? r->model : r->weights);
 }
 
 // Add the line of row r: what models of one objective score with the same weights, by ascending C.
@@ -380,7 +393,7 @@ static void add_score_line(Plot *p, const ScoreRow *row, size_t n, const ScoreRo
         next = NULL;
         for (const ScoreRow *q = row; q < row + n; q++)
             if (same_kind(q, r) && same_line(q, r) && q->C > last && (!next || q->C < next->C)) next = q;
-        if (next) add_mean(&line, row, n, next);
+        if (next) add_mean(&line, row, n, next, 0);
     }
     to = add_trace(p, how, colour, "");
     if (!strcmp(how, "line")) snprintf(to->name, sizeof to->name, "%s", r->objective);
@@ -389,22 +402,84 @@ static void add_score_line(Plot *p, const ScoreRow *row, size_t n, const ScoreRo
     to->mark = line.mark, to->n = line.n;
 }
 
+// Begin a plot of a kind of score. figure: how its file's name begins.
+static Plot *add_score_plot(Plots *all, const char *figure, const ScoreRow *kind, const char *x_label) {
+    int loss = !strcmp(kind->kind, loss_kind);
+    const Group words = {.objective = kind->stage, .data = loss ? "" : kind->metric};
+    char file[100];
+    snprintf(file, sizeof file, "%s-%s", figure, kind->kind);
+    for (char *c = file; *c; c++) *c = *c == ' ' ? '-' : *c;
+    Plot *p = add_plot(all, file, "", &words, 1, x_label, 1, loss ? kind->metric : "mean over the tasks, %", 0);
+    snprintf(p->title, sizeof p->title, "%s, %s (%s)", kind->kind, kind->metric, kind->stage);
+    return p;
+}
+
+// How long the name of a model's recipe is: all up to the first "-" before a digit, "bert" of bert-2x24-5e12-seed1.
+static int recipe_length(const char *model) {
+    int n = 0;
+    while (model[n] && !(model[n] == '-' && isdigit((unsigned char)model[n + 1]))) n++;
+    return n;
+}
+
+static int same_recipe(const ScoreRow *a, const ScoreRow *b) {
+    int n = recipe_length(a->model);
+    return n == recipe_length(b->model) && !strncmp(a->model, b->model, (size_t)n);
+}
+
+// Are two scores to be compared: of trained models, of one kind, at the same compute?
+static int at_equal_compute(const ScoreRow *a, const ScoreRow *b) {
+    return same_kind(a, b) && !strcmp(a->weights, "trained") && !strcmp(b->weights, "trained") &&
+           fabs(log(a->C / b->C)) < 0.02;
+}
+
+// The first row of each recipe that is to be compared with a row. Returns how many there are.
+static size_t find_recipes(const ScoreRow **recipe, const ScoreRow *row, size_t n, const ScoreRow *with) {
+    size_t recipes = 0;
+    for (const ScoreRow *r = row; r < row + n; r++) {
+        size_t k = 0;
+        while (k < recipes && !same_recipe(recipe[k], r)) k++;
+        if (k == recipes && at_equal_compute(r, with)) recipe[recipes++] = r;
+    }
+    return recipes;
+}
+
+// Plots of three or more recipes at equal compute: each kind of score against the data/model ratio D/F, a dot for each
+// model. Returns how many there are.
+static size_t plot_recipes(Plots *all, const ScoreRow *row, size_t n) {
+    const ScoreRow **recipe = alloc_or_die(n * sizeof *recipe);
+    size_t before = all->n;
+    for (const ScoreRow *kind = row; kind < row + n; kind++) {
+        size_t recipes = find_recipes(recipe, row, n, kind);
+        if (recipes < 3 || recipe[0] != kind) continue; // too few, or drawn already
+        char figure[40];
+        snprintf(figure, sizeof figure, "recipes-%.2g", kind->C);
+        Plot *p = add_score_plot(all, figure, kind, "data/model ratio D/F_N (tokens per FLOP per token)");
+        fprintf(p->caption, "All at C = %.2g.", kind->C);
+        for (size_t k = 0; k < recipes; k++) {
+            Trace *dots = add_trace(p, "dot", group_colour((ptrdiff_t)k), "");
+            snprintf(dots->name, sizeof dots->name, "%.*s", recipe_length(recipe[k]->model), recipe[k]->model);
+            for (const ScoreRow *r = row, *first; r < row + n; r++) {
+                if (!at_equal_compute(r, kind) || !same_recipe(r, recipe[k])) continue;
+                for (first = row; !at_equal_compute(first, kind) || strcmp(first->model, r->model);) first++;
+                if (first == r) add_mean(dots, row, n, r, 1);
+            }
+        }
+    }
+    free(recipe);
+    return all->n - before;
+}
+
 // A plot for each kind of score after each stage: a colour for each objective, and lines for what was
 // trained, for token vectors alone and for the untrained shape.
 static void plot_scores(Plots *all, const ScoreRow *row, size_t n) {
     static const char *const weights[] = {"trained", "token vectors only", "untrained"};
     static const char *const how[] = {"line", "dash", "dots"};
-    char figure[60];
     for (const ScoreRow *kind = row; kind < row + n; kind++) {
         const ScoreRow *first = row;
         ptrdiff_t objectives = 0;
         while (!same_kind(first, kind)) first++;
         if (first < kind) continue; // drawn already
-        snprintf(figure, sizeof figure, "scores-%s", kind->kind);
-        for (char *c = figure; *c; c++) *c = *c == ' ' ? '-' : *c;
-        const Group words = {.objective = kind->stage, .data = kind->metric};
-        Plot *p = add_plot(all, figure, "", &words, 1, compute_label(), 1, "mean over the tasks, %", 0);
-        snprintf(p->title, sizeof p->title, "%s, %s (%s)", kind->kind, kind->metric, kind->stage);
+        Plot *p = add_score_plot(all, "scores", kind, compute_label());
         for (int w = 0; w < 3; w++) add_trace(p, how[w], "soft", weights[w]);
         for (const ScoreRow *r = row; r < row + n; r++) {
             for (first = row; !same_kind(first, kind) || strcmp(first->objective, r->objective);) first++;
@@ -574,8 +649,8 @@ static void put_page(const Page *page, const Fit *fit, const ScoreRow *score, si
     }
     if (n_scores > 0) {
         Plots plots = {0};
-        plot_scores(&plots, score, n_scores);
-        fputs("<h1>What the models are worth</h1>\n<p>Scores of dev/eval against the compute of the run, with "
+        if (!plot_recipes(&plots, score, n_scores)) plot_scores(&plots, score, n_scores);
+        fputs("<h1>What the models are worth</h1>\n<p>Scores of dev/eval, with "
               "95% intervals over the test examples.</p>\n<div class=\"plots\">\n", page->html);
         for (size_t i = 0; i < plots.n; i++) draw(page, &(Plots){1, &plots.plot[i]}); // each with its own axes
         fputs("</div>\n", page->html);

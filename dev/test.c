@@ -1540,11 +1540,44 @@ static void test_eval_sentences(void) {
 }
 
 // The program: an easy task is learned, vectors become better, and what is written can be read.
+// The line of what a program printed that begins with `name`, after the last `heading`.
+static const char *printed_line(char *text, const char *heading, const char *name) {
+    char *line = NULL;
+    for (char *at = text; (at = strstr(at, heading)); at++) line = strstr(at, name);
+    if (line) line[strcspn(line, "\n")] = 0;
+    return line ? line : "";
+}
+
+// Means over tasks: of one task twice they are the task's own score and interval, also of the difference from the first
+// model; of two tasks the value is the mean. @/cats and the tasks @/easy and @/hard are there.
+static void test_eval_means(void) {
+    static const char *const names[] = {"    cats  ", "    cats, untrained  ", "    the most frequent class  "};
+    size_t n;
+    check(shell("dev/eval @/cats @/hard >@/o; dev/eval @/cats @/hard @/hard >@/o2; "
+                "dev/eval @/cats @/easy @/hard --scores @/s2.csv >@/o3") == 0, "eval: means");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *once = slurp(scratch("o"), &n), *twice = slurp(scratch("o2"), &n);
+        const char *want = printed_line(once, "all examples, accuracy", names[i]);
+        check(strstr(twice, "\nmean of 2 tasks:\n  all examples, accuracy\n") && strchr(want, '.'), "eval: no means");
+        const char *got = printed_line(twice, "all examples, accuracy", names[i]);
+        check(!strcmp(want, got), "eval: of one task twice: %s\nonce: %s", got, want);
+    }
+    TextTable t = read_table(strdup(scratch("s2.csv")));
+    double sum = 0;
+    for (size_t r = 1; r < t.rows; r++)
+        if (!strcmp(table_cell(&t, r, 1), "trained") && !strcmp(table_cell(&t, r, 3), "all examples") &&
+            !strcmp(table_cell(&t, r, 4), "accuracy")) sum += 100 * atof(table_cell(&t, r, 5));
+    const char *got = printed_line(slurp(scratch("o3"), &n), "all examples, accuracy", names[0]);
+    check(sum > 0 && fabs(atof(got + strlen(names[0])) - sum / 2) < 0.006, "eval: the mean of two tasks is %g: %s",
+          sum / 2, got);
+}
+
 static void test_eval_program(void) {
     eval_text_setup();
     check(shell("mkdir -p @/easy && for f in train test; do (echo 'label\ttext'; seq 1 60 | awk '{ print "
-                "($1 %% 3 ? \"c\\tthe cat \" : \"d\\tsaw dog \") $1 }') >@/easy/$f.tsv; done; dev/eval @/cats @/easy "
-                "--finetune --scores @/s.csv") == 0, "eval: --finetune");
+                "($1 %% 3 ? \"c\\tthe cat \" : \"d\\tsaw dog \") $1 }') >@/easy/$f.tsv; done; mkdir -p @/hard; "
+                "for f in train test; do awk -F'\t' -v OFS='\t' 'NR > 1 { $1 = NR %% 7 %% 2 } 1' @/easy/$f.tsv "
+                ">@/hard/$f.tsv; done; dev/eval @/cats @/easy --finetune --scores @/s.csv") == 0, "eval: --finetune");
     TextTable t = read_table(strdup(scratch("s.csv")));
     check(t.rows == 10 && !strcmp(table_cell(&t, 1, 1), "trained") && atof(table_cell(&t, 1, 5)) > 0.9 &&
               atof(table_cell(&t, 1, 9)) > 0,
@@ -1552,6 +1585,7 @@ static void test_eval_program(void) {
     check(shell("dev/eval @/cats @/easy") == 0, "eval: frozen");
     check_printed("stdout", "the most frequent class    66.67");
     check_printed("stdout", "  8 examples a class, accuracy\n");
+    test_eval_means();
     check(shell("sed 's/$/. Then the dog sat on the mat & times!/' @/cats.txt >@/w.txt; "
                 "dev/eval @/cats --contrastive @/w.txt --steps 3 --out @/c && cmp @/c/model.bin @/cats/model.bin") != 0 &&
               access(scratch("c/model.bin"), F_OK) == 0, "eval: --contrastive writes no new model");
@@ -2168,6 +2202,37 @@ static void put_plot_rows(FILE *f, Law law, const char *objective, const char *d
     }
 }
 
+// Three recipes at one compute, one of them with two seeds, and a model of ten times the compute: a dot for each of the four
+// at its D/F, a name for each recipe. The losses are those of the masked models.
+static void test_plot_recipes(void) {
+    FILE *f = fopen(scratch("recipes.csv"), "w");
+    fputs("model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens,stage,val_loss\n", f);
+    fputs("bert-2x24-1e12-seed1,trained,t0,pairs,F1,.5,.4,.6,mlm,1e12,1e4,1e8,contrastive,4\n"
+          "bert-2x24-1e12-seed2,trained,t0,pairs,F1,.6,.4,.7,mlm,1.01e12,1e4,1.01e8,contrastive,5\n"
+          "bert-2x24-1e12-seed2,untrained,t0,pairs,F1,.1,0,.2,mlm,1.01e12,1e4,1.01e8,contrastive,5\n"
+          "bert-neo-9,trained,t0,pairs,F1,.7,.6,.8,mlm,1e12,1e5,1e7,contrastive,3\n"
+          "bert-neo-9,trained,t1,pairs,F1,.9,.8,1,mlm,1e12,1e5,1e7,contrastive,3\n"
+          "twin,trained,t0,pairs,F1,.3,.2,.4,ntp,1e12,1e6,1e6,contrastive,6\n"
+          "large,trained,t0,pairs,F1,.9,.8,1,mlm,1e13,1e6,1e7,contrastive,2\n", f);
+    fclose(f);
+    size_t n;
+    Plots plots = {0};
+    const ScoreRow *row = read_scores(scratch("recipes.csv"), &n);
+    check(n == 7 + 4, "recipes: %zu rows", n); // four losses
+    check(plot_recipes(&plots, row, n) == 1, "recipes: %zu plots", plots.n); // two recipes have a loss
+    if (plots.n != 1) return;
+    const Plot *p = plots.plot[0];
+    static const struct { const char *name; size_t dots; double x, y; } want[] = {
+        {"bert", 2, 1.01e4, 60}, {"bert-neo", 1, 100, 80}, {"twin", 1, 1, 30}};
+    check(p->n == 3, "recipes: %zu", p->n);
+    for (size_t i = 0; i < 3 && p->n == 3; i++) {
+        const Trace *t = &p->trace[i];
+        const Mark *last = &t->mark[t->n - 1];
+        check(!strcmp(t->name, want[i].name) && t->n == want[i].dots && fabs(last->x / want[i].x - 1) < 1e-9 &&
+                  fabs(last->y - want[i].y) < 1e-9, "recipes: %s, %zu dots, %g, %g", t->name, t->n, last->x, last->y);
+    }
+}
+
 // Scores of two tasks and two budgets: means of the tasks at 40 and 60, with intervals whose halves add in squares;
 // without a budget, no mark.
 static void test_plot_scores(void) {
@@ -2197,6 +2262,7 @@ static void test_plot_scores(void) {
               dots->mark[big].y, dots->mark[big].lo, dots->mark[big].hi);
     check(shell("dev/plot dev/points/village.csv --draws 0 --scores @/scores.csv | "
                 "grep -q 'pairs, average precision (pretrained)'") == 0, "scores: not on the page");
+    test_plot_recipes();
     check_refused(1, "is not a file of scores",
                   "dev/plot dev/points/village.csv --draws 0 --scores dev/points/village.csv");
 }
