@@ -1818,7 +1818,8 @@ static void test_not_finite(void) {
     }
     check_exit(0, RUN "--resume --out @/clean");
     check_printed("stdout", "this run is finished");
-    check_refused(1, "no longer finite: ", RUN TINY "--steps 99 --lr 1e3 --weight-decay 1e3 --save-every 1 --val-every 99 --out @/wild >/dev/null");
+    check_refused(1, "no longer finite: ", RUN TINY "--steps 99 --lr 1e3 --weight-decay 1e3 --save-every 1 "
+                                           "--val-every 99 --out @/wild >/dev/null");
     Reader r;
     Progress done;
     Config c;
@@ -1848,7 +1849,8 @@ static void test_memory(void) {
 #define PEAK "./test_optibert peak --train @/t_train.bin --overwrite --steps 2 --out @/peak --val-rows 16 --seq-len 64 "
     static const char *const runs[] = {PEAK, PEAK "--threads 1", PEAK "--threads 8", PEAK "--channels 256 --layers 4",
         PEAK "--channels 128 --batch 256 --micro-batch 16", PEAK "--batch 512 --channels 32", PEAK "--objective ntp --layers 4",
-        PEAK "--layers 12 --channels 96", PEAK "--hidden 1000 --heads 1 --grad-clip 0", PEAK "--keep --save-every 1 --init @/peak/model.bin"};
+        PEAK "--layers 12 --channels 96", PEAK "--hidden 1000 --heads 1 --grad-clip 0",
+        PEAK "--keep --save-every 1 --init @/peak/model.bin"};
     make_data();
     check_refused(1, "out of memory: this run takes 120", "./train_optibert --train @/t_train.bin --channels 4096 --layers 9 --batch 1e6 "
                   "--seq-len 64 --out @/vast >/dev/null");
@@ -1919,11 +1921,15 @@ static void test_large(void) {
 
 // The same 20 steps by other builds: losses to 2e-5, whatever the compiler, its flags, the C library and the machine.
 static void test_builds(void) {
-#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas train_optibert.c -lm -o @/other_build"
+#define CC_ARGS " -std=gnu11 -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas " \
+                "train_optibert.c -lm -o @/other_build"
     static const struct { const char *what, *needs, *build, *run; } builds[] = {
-        {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other_build"}, {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other_build"},
-        {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other_build"}, {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other_build"},
-        {"aarch64", "qemu-aarch64 && command -v aarch64-linux-gnu-gcc", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS, "qemu-aarch64 @/other_build"}};
+        {"-O0", "gcc", "gcc -O0" CC_ARGS, "@/other_build"},
+        {"gcc without this CPU's instructions", "gcc", "gcc -O3 -fopenmp" CC_ARGS, "@/other_build"},
+        {"clang", "clang", "clang -O3 -march=native" CC_ARGS, "@/other_build"},
+        {"musl", "musl-gcc", "musl-gcc -O2 -static" CC_ARGS, "@/other_build"},
+        {"aarch64", "qemu-aarch64 && command -v aarch64-linux-gnu-gcc", "aarch64-linux-gnu-gcc -O2 -fopenmp -static" CC_ARGS,
+         "qemu-aarch64 @/other_build"}};
     const char *args = TINY "--steps 20 --lr 0.01 --overwrite --threads 2 --out @/built";
     double want[41], trl[41], lr[41], tel[41], worst = 0;
     make_data();
@@ -1952,7 +1958,8 @@ static void test_checkers(void) {
         {"clang-tidy", "! clang-tidy --quiet --checks='-*,clang-analyzer-*,-clang-analyzer-security*,bugprone-*,concurrency-*,"
             "-bugprone-easily-swappable-parameters,-bugprone-implicit-widening*,-bugprone-suspicious-string-compare,"
             "-bugprone-reserved-identifier,-bugprone-narrowing*,-concurrency-mt-unsafe' train_optibert.c -- -std=gnu11 | grep warning:"},
-        {"valgrind", "gcc -std=gnu11 -O1 -g -fopenmp train_optibert.c -lm -o @/plain_build && valgrind -q --error-exitcode=1 @/plain_build " TINY
+        {"valgrind", "gcc -std=gnu11 -O1 -g -fopenmp train_optibert.c -lm -o @/plain_build && "
+                     "valgrind -q --error-exitcode=1 @/plain_build " TINY
             "--steps 2 --threads 2 --overwrite --out @/valgrind"},
         {"clang", "clang -std=gnu11 -O1 -g -fopenmp -fsanitize=thread train_optibert.c -lm -o @/tsan && for o in mlm ntp; do "
             "TSAN_OPTIONS=ignore_noninstrumented_modules=1 @/tsan " TINY "--objective $o --micro-batch 4 --steps 3 --threads 4 "
@@ -1978,7 +1985,8 @@ static void test_paths(void) {
     check_exit(0, "%s" RUN "--resume --out \"$d\" && cmp @/usual/model.bin \"$d/model.bin\"", deep);
     check_exit(1, "%s" RUN TINY "--steps 2 --out \"$d$d\"", deep);
     check_printed("stderr", "this path is too long");
-    if (skip(shell("LOCPATH=@ localedef -i de_DE -f UTF-8 @/de_DE.UTF-8 && LOCPATH=@ LC_ALL=de_DE.UTF-8 locale decimal_point | grep ,") != 0,
+    if (skip(shell("LOCPATH=@ localedef -i de_DE -f UTF-8 @/de_DE.UTF-8 && "
+                   "LOCPATH=@ LC_ALL=de_DE.UTF-8 locale decimal_point | grep ,") != 0,
              "a locale with decimal commas (needs localedef and its sources)")) return;
     check_exit(0, "LOCPATH=@ LC_ALL=de_DE.UTF-8 " RUN TINY "--steps 2 --lr 0.025 --out @/comma && cmp @/usual/main.log @/comma/main.log");
 }

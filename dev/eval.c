@@ -1220,8 +1220,8 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
     }
 }
 
-// The sum over tasks of each kind of score of the embedders (n), and of the most frequent class after them, draw by
-// draw: so the mean over tasks and its paired differences have intervals too.
+// The sum over tasks of each kind of score of the embedders (n), and of the most frequent class after them,
+// draw by draw: so the mean over tasks and its paired differences have intervals too.
 enum { MOST_SUMS = 16 };
 typedef struct {
     size_t kinds, tasks[MOST_SUMS];
@@ -1230,9 +1230,9 @@ typedef struct {
 
 // Add the scores of one kind: those at `stride` from each other.
 static void add_scores(Sums *sums, const Score *score, size_t stride, size_t n) {
+    const Score *known = sums->score;
     size_t k = 0;
-    while (k < sums->kinds && (strcmp(sums->score[k].kind, score->kind) || strcmp(sums->score[k].metric, score->metric)))
-        k++;
+    while (k < sums->kinds && (strcmp(known[k].kind, score->kind) || strcmp(known[k].metric, score->metric))) k++;
     if (k == MOST_SUMS) die("add_scores: more than %d kinds of scores", MOST_SUMS);
     if (k == sums->kinds) sums->kinds++;
     sums->tasks[k]++;
@@ -1271,8 +1271,8 @@ static void put_score(FILE *csv, const char *task, const Score *s, const Embedde
     TextTable t = path && access(path, F_OK) == 0 ? read_table(path) : (TextTable){0};
     double lo, hi;
     score_interval(s, NULL, &lo, &hi);
-    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f,%s,%s,%s,%s,%s,%s\n", last_name(model), kind_names[by->kind], task,
-            s->kind, s->metric, s->value, lo, hi, result_cell(&t, "objective"), result_cell(&t, "flops"),
+    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f,%s,%s,%s,%s,%s,%s\n", last_name(model), kind_names[by->kind],
+            task, s->kind, s->metric, s->value, lo, hi, result_cell(&t, "objective"), result_cell(&t, "flops"),
             result_cell(&t, "flops_per_token"), result_cell(&t, "tokens"), stage, result_cell(&t, "val_loss"));
 }
 
@@ -1296,7 +1296,10 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
     else if (task.n_train) printf("%zu examples to learn from, %zu to test\n", task.n_train, tests);
     else printf("%zu examples in one file, %s tenth tested after learning from the rest\n", tests,
                 s->finetune ? "one" : "each");
-    for (size_t k = 0; k < scores; k++) print_scores(score + k, MOST, by, n), add_scores(sums, score + k, MOST, n);
+    for (size_t k = 0; k < scores; k++) {
+        print_scores(score + k, MOST, by, n);
+        add_scores(sums, score + k, MOST, n);
+    }
     for (size_t i = 0; csv && i < n; i++)
         for (size_t k = 0; k < scores; k++)
             put_score(csv, last_name(name), &score[i * MOST + k], &by[i], models[i / KINDS],

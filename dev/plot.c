@@ -329,7 +329,7 @@ static void figure_batches(Plots *all, const Group *g, size_t n) { add_rates(all
 // ----------------------------------------------------------------------------
 // scores against compute
 
-// A row of dev/eval's --scores, in percent. Of an mlm's validation loss, in nats, a row is made for each model.
+// A row of dev/eval's --scores, in percent; and one made for the validation loss of each mlm, in nats.
 typedef struct {
     char model[80], weights[40], kind[40], metric[40], objective[40], stage[40];
     double value, lo, hi, C, F, D, loss;
@@ -347,9 +347,9 @@ static ScoreRow *read_scores(const char *path, size_t *n) {
         die("%s: is not a file of scores; write one with dev/eval --scores", path);
     for (*n = 0; fgets(line, sizeof line, f);) {
         ScoreRow r = {.loss = NAN};
-        if (sscanf(line, "%79[^,],%39[^,],%*[^,],%39[^,],%39[^,],%lf,%lf,%lf,%39[^,],%lf,%lf,%lf,%39[^,\n],%lf",
-                   r.model, r.weights, r.kind, r.metric, &r.value, &r.lo, &r.hi, r.objective, &r.C, &r.F, &r.D,
-                   r.stage, &r.loss) < 12) continue;
+        if (sscanf(line, "%79[^,],%39[^,],%*[^,],%39[^,],%39[^,],%lf,%lf,%lf,"
+                         "%39[^,],%lf,%lf,%lf,%39[^,\n],%lf", r.model, r.weights, r.kind, r.metric, &r.value,
+                   &r.lo, &r.hi, r.objective, &r.C, &r.F, &r.D, r.stage, &r.loss) < 12) continue;
         r.value *= 100, r.lo *= 100, r.hi *= 100;
         row = make_room(row, *n, sizeof *row), row[(*n)++] = r;
         if (isnan(r.loss) || strcmp(r.objective, "mlm") || strcmp(r.weights, "trained")) continue;
@@ -373,8 +373,8 @@ static int same_line(const ScoreRow *a, const ScoreRow *b) {
     return !strcmp(a->weights, b->weights) && !strcmp(a->objective, b->objective);
 }
 
-// Add the mean over all tasks of one kind, at the C of row r, or of its model alone at its data/model ratio, to a series.
-// The tasks are independent, so their half intervals add in squares.
+// Add the mean over all tasks of one kind to a series: that at the C of row r, or of its model alone at the
+// data/model ratio. The tasks are independent, so their half intervals add in squares.
 static void add_mean(Trace *s, const ScoreRow *row, size_t n, const ScoreRow *r, int alone) {
     double sum = 0, lo = 0, hi = 0, tasks = 0;
     for (const ScoreRow *q = row; q < row + n; q++)
@@ -409,12 +409,13 @@ static Plot *add_score_plot(Plots *all, const char *figure, const ScoreRow *kind
     char file[100];
     snprintf(file, sizeof file, "%s-%s", figure, kind->kind);
     for (char *c = file; *c; c++) *c = *c == ' ' ? '-' : *c;
-    Plot *p = add_plot(all, file, "", &words, 1, x_label, 1, loss ? kind->metric : "mean over the tasks, %", 0);
+    const char *y_label = loss ? kind->metric : "mean over the tasks, %";
+    Plot *p = add_plot(all, file, "", &words, 1, x_label, 1, y_label, 0);
     snprintf(p->title, sizeof p->title, "%s, %s (%s)", kind->kind, kind->metric, kind->stage);
     return p;
 }
 
-// How long the name of a model's recipe is: all up to the first "-" before a digit, "bert" of bert-2x24-5e12-seed1.
+// The length of the name of a model's recipe, which ends before a "-" and a digit: "bert" of bert-2x24-seed1.
 static int recipe_length(const char *model) {
     int n = 0;
     while (model[n] && !(model[n] == '-' && isdigit((unsigned char)model[n + 1]))) n++;
@@ -443,8 +444,8 @@ static size_t find_recipes(const ScoreRow **recipe, const ScoreRow *row, size_t 
     return recipes;
 }
 
-// Plots of three or more recipes at equal compute: each kind of score against the data/model ratio D/F, a dot for each
-// model. Returns how many there are.
+// Plots of three or more recipes at equal compute: each kind of score against the data/model ratio D/F, a dot
+// for each model. Returns how many there are.
 static size_t plot_recipes(Plots *all, const ScoreRow *row, size_t n) {
     const ScoreRow **recipe = alloc_or_die(n * sizeof *recipe);
     size_t before = all->n;

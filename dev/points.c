@@ -582,8 +582,8 @@ static void make_cells(Group *g) {
         Point *p = &g->point[i];
         if (!is_sound(p)) continue;
         p->cell = g->n_cells;
-        for (const Point *q = p; q-- > g->point && q->F == p->F && q->D == p->D;)
-            if (is_sound(q) && same_setting(p, q)) p->cell = q->cell;
+        for (const Point *q = p; q > g->point && q[-1].F == p->F && q[-1].D == p->D; q--)
+            if (is_sound(&q[-1]) && same_setting(p, &q[-1])) p->cell = q[-1].cell;
         Cell *c = &g->cell[p->cell];
         if (p->cell == g->n_cells) g->n_cells++, c->point = i;
         c->runs++, c->loss += p->loss, sound++;
@@ -715,7 +715,8 @@ static void choose_setting(Group *g, Budget *b) {
 // Of points without a budget, drop those that another setting beats on (nearly) the same size and data.
 static void drop_beaten(Group *g) {
     for (Point *p = g->point; p < g->point + g->n; p++)
-        for (Point *q = p; p->verdict == USED && q-- > g->point && q->C > 0.97 * p->C;) {
+        for (Point *next = p; p->verdict == USED && next > g->point && next[-1].C > 0.97 * p->C; next--) {
+            Point *q = next - 1;
             int rivals = q->verdict == USED && p->F == q->F && fabs(log(p->D / q->D)) <= 0.02;
             if (!rivals || same_setting(p, q)) continue;
             const Cell *a = &g->cell[p->cell], *b = &g->cell[q->cell];
