@@ -933,6 +933,38 @@ static void test_sweep_ladder(void) {
     }
 }
 
+// dev/family.sh: the split of a recipe is the shape whose D/N, tokens for each parameter of the layers, is
+// nearest to what the recipe says, by brute force. Its ladder is the trainer's as far as it goes, and 1x16.
+static void test_family(void) {
+    static const struct { const char *name; double ratio; } want[] = {
+        {"chinchilla", 20}, {"optibertneo", 66}, {"mosaicbert", 370}, {"bert", 1540}, {"neobert", 10600},
+        {"modernbert", 15600}, {"roberta", 24400}, {"eurobert", 44000}};
+    size_t n, lines = 0;
+    check(shell("sh dev/family.sh recipes data/x runs >@/o") == 0, "family");
+    for (char *line = slurp(scratch("o"), &n), *end; (end = strchr(line, '\n')); line = end + 1, lines++) {
+        char name[40];
+        double ratio = 0, nearest = INFINITY, budget, got = 0;
+        size_t layers, channels;
+        *end = 0;
+        check(sscanf(line, "./train_optibert --train data/x_train.bin --objective mlm --layers %zu --channels %zu "
+                           "--flops %lf", &layers, &channels, &budget) == 3, "family: %s", line);
+        sscanf(strstr(line, "--out runs/"), "--out runs/%39[a-z]", name);
+        for (size_t k = 0; k < sizeof want / sizeof *want; k++)
+            if (!strcmp(name, want[k].name)) ratio = want[k].ratio;
+        if (ratio == 0) continue; // an optimum of ours
+        for (int i = -1; i < 16; i++) {
+            Shape s = i < 0 ? (Shape){1, 16} : ladder[i];
+            Config c = {s.L, s.C, default_heads(s.C), default_hidden(s.C), 128, 2048, 0};
+            double D_N = budget / flops_per_token(&c) / (double)(s.L * (4 * s.C * s.C + 3 * s.C * c.H));
+            if (s.L == layers && s.C == channels) got = fabs(log(D_N / ratio));
+            nearest = fmin(nearest, fabs(log(D_N / ratio)));
+        }
+        check(got == nearest, "family: %s at %g: %zux%zu is %g off, another %g", name, budget, layers, channels,
+              got, nearest);
+    }
+    check(lines == 70, "family: %zu runs", lines); // ten recipes; three seeds, three, one
+}
+
 // Rows, steps and learning rates, worked out by hand.
 static void test_sweep_plans(void) {
     static const struct {
@@ -2397,6 +2429,7 @@ static const Test tests[] = {
     {"plot pages", test_plot_pages, 0},
     {"plot table", test_plot_table, 0},
     {"sweep ladder", test_sweep_ladder, 0},
+    {"family", test_family, 0},
     {"sweep plans", test_sweep_plans, 0},
     {"sweep quoting", test_sweep_quoting, 0},
     {"sweep lr points", test_sweep_lr_points, 0},
