@@ -5,7 +5,7 @@
 #   dev/family.sh recipes PREFIX RUNS  the split and the masks of published encoders, at equal compute
 #   dev/family.sh masks PREFIX RUNS    mask rates from 10 to 50%
 #   dev/family.sh family PREFIX RUNS   the best mlm and ntp from 1.6e12 to 1.6e14, with all checkpoints kept
-#   dev/family.sh points RUNS          the loss points of what has finished, as CSV
+#   dev/family.sh points RUNS          the loss points of what has finished, as CSV, each after its name
 #
 #   dev/family.sh ratios data/mix runs | xargs -P 2 -I{} sh -c '{}'      two at a time, on two cores
 # PREFIX_train.bin and PREFIX_val.bin are the text, RUNS a folder for the runs. Rows and rate follow one rule, fixed
@@ -14,7 +14,7 @@
 set -eu
 case ${1:-}$# in
 ratios3 | recipes3 | masks3 | family3) ;;
-points2) find "$2" -name result.csv | LC_ALL=C sort | xargs awk 'NR == 1 || FNR == 2'; exit ;;
+points2) cd "$2"; exec awk 'NR == 1 {print "run," $0} FNR == 2 {sub("/.*", "", FILENAME); print FILENAME "," $0}' */result.csv ;;
 *) echo "family.sh: ratios|recipes|masks|family PREFIX RUNS, or points RUNS" >&2; exit 2 ;;
 esac
 exec awk -v stage="$1" -v prefix="$2" -v runs="$3" '
