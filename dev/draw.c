@@ -403,24 +403,29 @@ static size_t put_trace(FILE *f, const Trace *s, const Axis *x, const Axis *y) {
     return outside;
 }
 
-// Write the name of each series at the last of its marks in the frame, those of the last series first, and
-// only where it touches none that stands there already.
+// Write the name of each series at the last of its marks in the frame, those of the last series first: to the
+// right of it, above or below that, or to its left, wherever first it touches none that stands there already.
 static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
+    static const struct { int left; double down; } place[] = {{0, 0}, {0, -13}, {0, 13}, {1, 0}};
     double (*at)[3] = alloc_or_die((p->n + 1) * sizeof *at); // left, middle and right of those written
     size_t n = 0;
     for (size_t i = p->n; i-- > 0;) {
         const Trace *s = &p->trace[i];
         const Mark *m = NULL; // its last in the frame
+        double width = 0.93 * text_width(s->name);
         for (size_t k = 0; k < s->n; k++)
             if (axis_holds(x, s->mark[k].x) && axis_holds(y, s->mark[k].y)) m = &s->mark[k];
-        int free = *s->name && m;
-        double left = free ? axis_place(x, m->x) + 6 : 0, middle = free ? axis_place(y, m->y) : 0;
-        double right = left + 0.93 * text_width(s->name);
-        for (size_t k = 0; k < n; k++)
-            free &= fabs(at[k][1] - middle) > 12.5 || left > at[k][2] || right < at[k][0];
-        if (!free) continue;
-        at[n][0] = left, at[n][1] = middle, at[n++][2] = right;
-        draw_text(f, left, middle + 4, "name", "%s", s->name);
+        for (size_t c = 0; c < 4 && *s->name && m; c++) {
+            double left = axis_place(x, m->x) + (place[c].left ? -6 - width : 6), right = left + width;
+            double middle = axis_place(y, m->y) + place[c].down;
+            int free = left >= x->from && middle > y->to && middle < y->from;
+            for (size_t k = 0; k < n; k++)
+                free &= fabs(at[k][1] - middle) > 12.5 || left > at[k][2] || right < at[k][0];
+            if (!free) continue;
+            at[n][0] = left, at[n][1] = middle, at[n++][2] = right;
+            draw_text(f, left, middle + 4, "name", "%s", s->name);
+            break;
+        }
     }
     free(at);
 }
