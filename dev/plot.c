@@ -411,7 +411,8 @@ static Plot *add_score_plot(Plots *all, const char *figure, const ScoreRow *kind
     for (char *c = file; *c; c++) *c = *c == ' ' ? '-' : *c;
     const char *y_label = loss ? kind->metric : "mean over the tasks, %";
     Plot *p = add_plot(all, file, "", &words, 1, x_label, 1, y_label, 0);
-    snprintf(p->title, sizeof p->title, "%s, %s (%s)", kind->kind, kind->metric, kind->stage);
+    if (loss) strcpy(p->title, loss_kind);
+    else snprintf(p->title, sizeof p->title, "%s, %s (%s)", kind->kind, kind->metric, kind->stage);
     return p;
 }
 
@@ -455,7 +456,7 @@ static size_t plot_recipes(Plots *all, const ScoreRow *row, size_t n) {
         char figure[40];
         snprintf(figure, sizeof figure, "recipes-%.2g", kind->C);
         Plot *p = add_score_plot(all, figure, kind, "data/model ratio D/F_N (tokens per FLOP per token)");
-        fprintf(p->caption, "All at C = %.2g.", kind->C);
+        sprintf(p->title + strlen(p->title), ", C = %.2g", kind->C);
         for (size_t k = 0; k < recipes; k++) {
             Trace *dots = add_trace(p, "dot", group_colour((ptrdiff_t)k), "");
             snprintf(dots->name, sizeof dots->name, "%.*s", recipe_length(recipe[k]->model), recipe[k]->model);
