@@ -415,7 +415,7 @@ static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
         double width = 0.93 * text_width(s->name);
         for (size_t k = 0; k < s->n; k++)
             if (axis_holds(x, s->mark[k].x) && axis_holds(y, s->mark[k].y)) m = &s->mark[k];
-        for (size_t c = 0; c < 4 && *s->name && m; c++) {
+        for (size_t c = 0; c < sizeof place / sizeof *place && *s->name && m; c++) {
             double left = axis_place(x, m->x) + (place[c].left ? -6 - width : 6), right = left + width;
             double middle = axis_place(y, m->y) + place[c].down;
             int free = left >= x->from && middle > y->to && middle < y->from;

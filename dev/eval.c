@@ -1222,7 +1222,7 @@ static void print_scores(const Score *score, size_t stride, const Embedder *by, 
 
 // The sum over tasks of each kind of score of the embedders (n), and of the most frequent class after them,
 // draw by draw: so the mean over tasks and its paired differences have intervals too.
-enum { MOST_SUMS = 16 };
+enum { MOST_SUMS = 8 }; // there are seven kinds of frozen scores, and six of fine-tuned ones
 typedef struct {
     size_t kinds, tasks[MOST_SUMS];
     Score *score; // (n + 1,MOST_SUMS)
@@ -1233,8 +1233,7 @@ static void add_scores(Sums *sums, const Score *score, size_t stride, size_t n) 
     const Score *known = sums->score;
     size_t k = 0;
     while (k < sums->kinds && (strcmp(known[k].kind, score->kind) || strcmp(known[k].metric, score->metric))) k++;
-    if (k == MOST_SUMS) die("add_scores: more than %d kinds of scores", MOST_SUMS);
-    if (k == sums->kinds) sums->kinds++;
+    sums->kinds = MAX(sums->kinds, k + 1);
     sums->tasks[k]++;
     for (size_t i = 0; i <= n; i++, score += stride) {
         Score *sum = &sums->score[i * MOST_SUMS + k];
@@ -1244,16 +1243,16 @@ static void add_scores(Sums *sums, const Score *score, size_t stride, size_t n) 
 }
 
 // Print the mean of each kind that more than one task has.
-static void print_means(const Sums *sums, const Embedder *by, size_t n) {
+static void print_means(Sums *sums, const Embedder *by, size_t n) {
     for (size_t k = 0; k < sums->kinds; k++) {
-        double tasks = (double)sums->tasks[k];
+        size_t tasks = sums->tasks[k];
         if (tasks < 2) continue;
         for (size_t i = 0; i <= n; i++) {
             Score *s = &sums->score[i * MOST_SUMS + k];
-            s->value /= tasks;
-            for (int d = 0; d < DRAWS; d++) s->draw[d] /= tasks;
+            s->value /= (double)tasks;
+            for (int d = 0; d < DRAWS; d++) s->draw[d] /= (double)tasks;
         }
-        printf("\nmean of %g tasks:\n", tasks);
+        printf("\nmean of %zu tasks:\n", tasks);
         print_scores(sums->score + k, MOST_SUMS, by, n);
     }
 }
@@ -1264,16 +1263,19 @@ static const char *result_cell(const TextTable *t, const char *column) {
     return c < SIZE_MAX && t->rows > 1 ? table_cell(t, 1, c) : "";
 }
 
-// A line of the CSV file of scores, with some columns of the result.csv beside the model, if there is one.
-static void put_score(FILE *csv, const char *task, const Score *s, const Embedder *by, const char *model,
-                      const char *stage) {
+// Lines of the CSV file of scores (n), with some columns of the result.csv beside the model, if there is one.
+static void put_scores(FILE *csv, const char *task, const Score *score, size_t n, const Embedder *by,
+                       const char *model, const char *stage) {
     const char *path = replace_ending(model_path(model), "model.bin", "result.csv");
     TextTable t = path && access(path, F_OK) == 0 ? read_table(path) : (TextTable){0};
-    double lo, hi;
-    score_interval(s, NULL, &lo, &hi);
-    fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f,%s,%s,%s,%s,%s,%s\n", last_name(model), kind_names[by->kind],
-            task, s->kind, s->metric, s->value, lo, hi, result_cell(&t, "objective"), result_cell(&t, "flops"),
-            result_cell(&t, "flops_per_token"), result_cell(&t, "tokens"), stage, result_cell(&t, "val_loss"));
+    for (const Score *s = score; s < score + n; s++) {
+        double lo, hi;
+        score_interval(s, NULL, &lo, &hi);
+        fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f,%s,%s,%s,%s,%s,%s\n", last_name(model),
+                kind_names[by->kind], task, s->kind, s->metric, s->value, lo, hi, result_cell(&t, "objective"),
+                result_cell(&t, "flops"), result_cell(&t, "flops_per_token"), result_cell(&t, "tokens"), stage,
+                result_cell(&t, "val_loss"));
+    }
 }
 
 // Score the embedders (n) at a task.
@@ -1301,9 +1303,8 @@ static void eval_task(const EvalSettings *s, const char *name, Embedder *by, siz
         add_scores(sums, score + k, MOST, n);
     }
     for (size_t i = 0; csv && i < n; i++)
-        for (size_t k = 0; k < scores; k++)
-            put_score(csv, last_name(name), &score[i * MOST + k], &by[i], models[i / KINDS],
-                      s->contrastive ? "contrastive" : "pretrained");
+        put_scores(csv, last_name(name), score + i * MOST, scores, &by[i], models[i / KINDS],
+                   s->contrastive ? "contrastive" : "pretrained");
     fflush(stdout), free(score);
 }
 

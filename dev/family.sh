@@ -3,7 +3,7 @@
 #
 #   dev/family.sh ratios PREFIX RUNS   mlm and ntp, six sizes at each budget: the two best data/model ratios
 #   dev/family.sh recipes PREFIX RUNS  the split and the masks of published encoders, at equal compute
-#   dev/family.sh masks PREFIX RUNS    mask rates from 10 to 50%
+#   dev/family.sh masks PREFIX RUNS    mask rates of 10, 15, 40, 50% (20 and 30%: recipes optibert, mosaicbert at 5e12)
 #   dev/family.sh family PREFIX RUNS   the best mlm and ntp from 1.6e12 to 1.6e14, with all checkpoints kept
 #   dev/family.sh points RUNS          the loss points of what has finished, as CSV, each after its name
 #
@@ -73,7 +73,7 @@ BEGIN {
             shape(best(1, C[k])); run("optibert", "mlm", C[k], 1, " --val-mask-rate 0.2 --mask-rate 0.2 --keep")
             shape(best(2, C[k])); run("ntp", "ntp", C[k], 1, " --keep")
         }
-    } else for (seed = 1; seed <= 3; seed++) for (r = 10; r <= 50; r += r < 20 ? 5 : 10) {
-        shape(best(1, 5e12)); run("masks" r, "mlm", "5e12", seed, " --mask-rate " r / 100 " --val-mask-rate 0.2")
+    } else for (seed = 1; seed <= 3; seed++) for (k = split("10 15 40 50", r, " "); k >= 1; k--) {
+        shape(best(1, 5e12)); run("masks" r[k], "mlm", "5e12", seed, " --mask-rate " r[k] / 100 " --val-mask-rate 0.2")
     }
 }'

@@ -1571,7 +1571,6 @@ static void test_eval_sentences(void) {
             check(!strcmp(p.text[k][i], want[i][k]), "sentences: \"%s\", not \"%s\"", p.text[k][i], want[i][k]);
 }
 
-// The program: an easy task is learned, vectors become better, and what is written can be read.
 // The line of what a program printed that begins with `name`, after the last `heading`.
 static const char *printed_line(char *text, const char *heading, const char *name) {
     char *line = NULL;
@@ -1580,8 +1579,8 @@ static const char *printed_line(char *text, const char *heading, const char *nam
     return line ? line : "";
 }
 
-// Means over tasks: of one task twice they are the task's own score and interval, also of the difference from the first
-// model; of two tasks the value is the mean. @/cats and the tasks @/easy and @/hard are there.
+// Means over tasks: of one task twice they are the task's own score and interval, also of the difference from
+// the first model; of two tasks the value is the mean. @/cats and the tasks @/easy and @/hard are there.
 static void test_eval_means(void) {
     static const char *const names[] = {"    cats  ", "    cats, untrained  ", "    the most frequent class  "};
     size_t n;
@@ -1604,6 +1603,7 @@ static void test_eval_means(void) {
           sum / 2, got);
 }
 
+// The program: an easy task is learned, vectors become better, and what is written can be read.
 static void test_eval_program(void) {
     eval_text_setup();
     check(shell("mkdir -p @/easy && for f in train test; do (echo 'label\ttext'; seq 1 60 | awk '{ print "
@@ -2122,6 +2122,31 @@ static int numbers_after(const char *text, const char *part, double *x, int max)
     return n;
 }
 
+// Names of five series that end at one mark: beside it, above, below, to the left, and for the fifth no room.
+static void test_plot_names(void) {
+    Plot p = {.height = 230};
+    char *text;
+    size_t size;
+    for (int i = 0; i < 5; i++) {
+        Trace *s = add_trace(&p, "dot", "s0", "");
+        sprintf(s->name, "name%d", i);
+        add_mark(s, 5, 5, NULL);
+    }
+    Axis x = axis_over((Range){0, 10}, 0), y = axis_over((Range){0, 10}, 0);
+    x.from = 0, x.to = 400, y.from = 230, y.to = 0;
+    double at_x = axis_place(&x, 5), at_y = axis_place(&y, 5) + 4, width = 0.93 * text_width("name0");
+    const double left[] = {NAN, at_x - 6 - width, at_x + 6, at_x + 6, at_x + 6}, down[] = {0, 0, 13, -13, 0};
+    FILE *f = text_open(&text, &size);
+    put_names(f, &p, &x, &y);
+    text_close(f);
+    for (int i = 0; i < 5; i++) {
+        char want[100];
+        sprintf(want, "<text x=\"%.1f\" y=\"%.1f\" class=\"name\">name%d<", left[i], at_y + down[i], i);
+        if (i) check(strstr(text, want) != NULL, "names: no %s in %s", want, text);
+        else check(!strstr(text, "name0"), "names: one lies on another: %s", text);
+    }
+}
+
 // Two plots with places worked out by hand: x from 10 to 1000 takes up 2.2 decades with the margins, y from 0 to
 // 10 becomes -0.5 to 10.5, in all of them, since their labels are the same.
 static void test_plot_places(void) {
@@ -2234,8 +2259,8 @@ static void put_plot_rows(FILE *f, Law law, const char *objective, const char *d
     }
 }
 
-// Three recipes at one compute, one of them with two seeds, and a model of ten times the compute: a dot for each of the four
-// at its D/F, a name for each recipe. The losses are those of the masked models.
+// Three recipes at one compute, one of them with two seeds, and a model of ten times the compute: a dot for each
+// of the four at its D/F, a name for each recipe. The losses are those of the masked models.
 static void test_plot_recipes(void) {
     FILE *f = fopen(scratch("recipes.csv"), "w");
     fputs("model,weights,task,kind,metric,value,lo,hi,objective,flops,flops_per_token,tokens,stage,val_loss\n", f);
@@ -2422,6 +2447,7 @@ static const Test tests[] = {
     {"plot axes", test_plot_axes, 0},
     {"plot ticks", test_plot_ticks, 0},
     {"plot well formed", test_plot_well_formed, 0},
+    {"plot names", test_plot_names, 0},
     {"plot places", test_plot_places, 0},
     {"plot curves", test_plot_curves, 0},
     {"plot quotient", test_plot_quotient, 0},
