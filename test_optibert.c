@@ -1792,6 +1792,13 @@ static void test_fuzz(void) {
         check(code == 0, "fuzz: reader %d: exit %d: %s", i, code, slurp(scratch("stderr"), NULL));
         check(code != 0 || !strstr(slurp(scratch("stdout"), NULL), " 0 of them"), "fuzz: reader %d accepts nothing", i);
     }
+    // the same by coverage, for a few seconds
+    if (!getenv("OPTIBERT_SLOW") || skip(shell("command -v clang") != 0, "libFuzzer (needs clang)")) return;
+    check_exit(0, "clang -g -O1 -std=gnu11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover -DLIBFUZZER "
+                  "dev/fuzz.c -lm -o @/fuzzer");
+    for (int i = 0; i < 9; i++)
+        check_exit(0, "mkdir @/seeds%d && cp %s @/seeds%d && ASAN_OPTIONS=detect_leaks=0 READER=%d @/fuzzer -detect_leaks=0 "
+                      "-max_total_time=5 -artifact_prefix=@/ @/seeds%d", i, files[i], i, i, i);
 }
 
 // A number that is not finite, in a weight or by an absurd rate, ends the run with the step and the tensor; and what
