@@ -94,10 +94,10 @@ bench: dev/bench
 	dev/bench
 
 check:
-	OPTIBERT_SLOW=1 $(MAKE) test
-	$(MAKE) PORTABLE=1 test
-	$(MAKE) OPENMP=no test
-	ASAN_OPTIONS=detect_leaks=0 $(MAKE) CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover' test
+	OPTIBERT_SLOW=1 $(MAKE) -j4 test
+	$(MAKE) -j4 PORTABLE=1 test
+	$(MAKE) -j4 OPENMP=no test
+	ASAN_OPTIONS=detect_leaks=0 $(MAKE) -j4 CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover' test
 
 # Everything is built again when the compiler or its flags change.
 .flags: FORCE
