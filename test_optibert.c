@@ -1359,13 +1359,16 @@ static void test_kept_settings(void) {
     }
 }
 
-// A checkpoint of a program that had fewer options goes on if those are not given, and says so if they are.
+// A checkpoint of a program that had fewer options goes on if those are not given, and says so if they are. Options
+// that only a newer program has are passed over.
 static void test_older_checkpoint(void) {
     Settings s = default_settings;
     s.steps = 5;
     char *kept = kept_settings(&s), *line = strstr(kept, "\nmask-style "), *after = strchr(line + 1, '\n');
     memmove(line, after, strlen(after) + 1);
     compare_settings(&s, kept); // dies if it differs
+    restore_settings(&s, "an-option-of-tomorrow 3\nheads\nlayers 7\nflops 0\n");
+    check(s.layers == 7 && s.heads == 0 && s.flops == 0, "newer: %zu layers, %zu heads, flops %g", s.layers, s.heads, s.flops);
     make_data();
     check(!strstr(kept, "mask-style") && strstr(kept, "\nsteps 5\n"), "older: the settings are %s", kept);
     Option *o = find_option(trainer_options, "mask-style");
