@@ -1797,7 +1797,7 @@ static void test_fuzz(void) {
     }
     // the same by coverage, for a few seconds
     if (!getenv("OPTIBERT_SLOW") || skip(shell("command -v clang") != 0, "libFuzzer (needs clang)")) return;
-    check_exit(0, "clang -g -O1 -std=gnu11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover -DLIBFUZZER "
+    check_exit(0, "clang -g -O2 -std=gnu11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover -DLIBFUZZER "
                   "dev/fuzz.c -lm -o @/fuzzer");
     for (int i = 0; i < 9; i++)
         check_exit(0, "mkdir @/seeds%d && cp %s @/seeds%d && ASAN_OPTIONS=detect_leaks=0 READER=%d @/fuzzer -detect_leaks=0 "
