@@ -1368,7 +1368,8 @@ static void test_older_checkpoint(void) {
     memmove(line, after, strlen(after) + 1);
     compare_settings(&s, kept); // dies if it differs
     restore_settings(&s, "an-option-of-tomorrow 3\nheads\nlayers 7\nflops 0\n");
-    check(s.layers == 7 && s.heads == 0 && s.flops == 0, "newer: %zu layers, %zu heads, flops %g", s.layers, s.heads, s.flops);
+    check(s.layers == 7 && s.heads == 0 && s.flops == 0, "newer: %zu layers, %zu heads, flops %g", s.layers, s.heads,
+          s.flops);
     make_data();
     check(!strstr(kept, "mask-style") && strstr(kept, "\nsteps 5\n"), "older: the settings are %s", kept);
     Option *o = find_option(trainer_options, "mask-style");

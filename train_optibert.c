@@ -2203,7 +2203,7 @@ static void restore_settings(Settings *s, const char *kept) {
         if (value) *value++ = 0;
         Option *o = find_option(trainer_options, line);
         if (!o || !value || o->given) continue;
-        if (strtod(value, NULL) != 0 || o->min == 0) set_option(o, s, value); // a number is 0: it was not given
+        if (strtod(value, NULL) != 0 || o->min == 0) set_option(o, s, value); // 0 below the least: not given
     }
 }
 

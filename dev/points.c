@@ -264,8 +264,10 @@ static void *make_room(void *list, size_t n, size_t element) {
 
 // The group for this objective and data, made if there is none yet.
 static Group *find_group(Fit *fit, const char *objective, const char *data) {
-    for (size_t i = 0; i < fit->n; i++)
-        if (!strcmp(fit->group[i].objective, objective) && !strcmp(fit->group[i].data, data)) return &fit->group[i];
+    for (size_t i = 0; i < fit->n; i++) {
+        Group *g = &fit->group[i];
+        if (!strcmp(g->objective, objective) && !strcmp(g->data, data)) return g;
+    }
     fit->group = make_room(fit->group, fit->n, sizeof *fit->group);
     fit->group[fit->n] = (Group){.objective = strdup(objective), .data = strdup(data)};
     return &fit->group[fit->n++];
