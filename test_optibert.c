@@ -1696,6 +1696,7 @@ static void test_broken_vocabularies(void) {
         {"not a vocabulary", 0, 1, n},
         {"not a vocabulary", 4, 9, n},
         {"not possible", 8, -4, n},
+        {"not possible", 8, 65536, n},
         {"not possible", 12, 1 << 20, n},
         {"string 0 is empty", HEADER * 4, 0, n},
         {"string 930 is empty or cut off", 0, VOCAB_MAGIC, n - 3},
