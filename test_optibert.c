@@ -1144,14 +1144,26 @@ static void expected_guesses(char *to, Run *r, size_t *right, size_t *mask) {
     loader_free(&l);
 }
 
+// What this process prints goes to a file from capture() on. captured() ends it, and returns the text.
+static int capture(void) {
+    fflush(stdout);
+    int kept = dup(1), fd = open(scratch("printed"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    dup2(fd, 1), close(fd);
+    return kept;
+}
+
+static char *captured(int kept) {
+    fflush(stdout);
+    dup2(kept, 1), close(kept);
+    return slurp(scratch("printed"), NULL);
+}
+
 static void check_guesses(Run *r, size_t *right, size_t *mask) {
     char want[4096];
     expected_guesses(want, r, right, mask);
-    fflush(stdout);
-    int kept = dup(1), fd = open(scratch("guesses"), O_RDWR | O_CREAT | O_TRUNC, 0600);
-    dup2(fd, 1), show_guesses(r), fflush(stdout), dup2(kept, 1);
-    close(fd), close(kept);
-    char *got = slurp(scratch("guesses"), NULL), *from = strstr(got, "differ):\n");
+    int kept = capture();
+    show_guesses(r);
+    char *got = captured(kept), *from = strstr(got, "differ):\n");
     check(from && strcmp(from + 9, want) == 0, "guesses: %s expected, got: %s", want, got);
     free(got);
 }
@@ -2413,6 +2425,11 @@ static void test_compiler_and_text(void) {
         {"\xff", 1, 0}, {"\xe4x", 2, 0}, {"\xf8\x90\x80\x80", 4, 0}};
     for (size_t i = 0; i < sizeof utf8 / sizeof *utf8; i++)
         check(utf8_bytes(utf8[i].text, utf8[i].size) == utf8[i].bytes, "UTF-8: case %zu", i);
+    int kept = capture();
+    print_text("a\tb\x1b[31m\x7f \n\xc3\xa9\xc3", 14);
+    char *got = captured(kept);
+    check(strcmp(got, "ab[31m \\n\xc3\xa9\\xc3") == 0, "text is printed as %s", got);
+    free(got);
     static const size_t heads[][2] = {{64, 2}, {100, 2}, {48, 1}, {112, 2}, {768, 24}, {16, 1}, {34, 1}, {90, 1}, {2, 1}};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
         check(default_heads(heads[i][0]) == heads[i][1], "%zu channels have %zu heads", heads[i][0],
