@@ -2122,6 +2122,14 @@ static void test_full_disk(void) {
     check_exit(0, "rm -r @/tight; (./test_optibert run " TINY "--steps 1e6 --val-every 7 --out @/tight; echo $? >@/code) | head -c 1; "
                   "[ $(cat @/code) = 1 ]");
     check_printed("stderr", "stdout: cannot write: Broken pipe");
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) { // a write fails, and later there is nothing left to write
+        freopen("/dev/null", "w", stderr), freopen("/dev/full", "w", stdout), setvbuf(stdout, NULL, _IONBF, 0);
+        puts("lost"), _exit(close_stdout(0));
+    }
+    int status;
+    check(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 1, "an earlier failure to print is forgotten");
     check_exit(143, UNTIL(RUN TINY "--steps 1e6 --val-every 1e6 --out @/twice", "grep -qs '^s:1 ' @/twice/main.log", "TERM $p; kill"));
     check_exit(143, STOPPED "--resume --out @/twice");
     check_exit(0, "chmod 777 @; mkdir @/closed && chmod 555 @/closed");
