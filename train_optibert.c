@@ -962,6 +962,10 @@ void shards_open(Shards *s, const char **paths, size_t n_files) {
     }
 }
 
+__attribute__((noreturn)) static void die_changed(const char *path) {
+    die("%s: has changed while it was in use; put the old file back and --resume", path);
+}
+
 // Has file i changed since it was opened? Its size, inode and time tell. If they differ it may only have been
 // touched or copied, so then its content decides; dies if that is different.
 static void check_unchanged(const Shards *s, size_t i, const struct stat *now) {
@@ -972,7 +976,7 @@ static void check_unchanged(const Shards *s, size_t i, const struct stat *now) {
     Reader r;
     reader_open(&r, s->paths[i]);
     if (now->st_size != was->st_size || checksum_file(&r, r.size) != s->sums[i])
-        die("%s: has changed while it was in use; put the old file back and --resume", s->paths[i]);
+        die_changed(s->paths[i]);
     fclose(r.file);
     s->state[i] = *now;
 }
@@ -999,7 +1003,8 @@ void shards_read(const Shards *s, size_t row, size_t T, size_t extra, uint16_t *
     if (fd < 0 || fstat(fd, &now)) die("%s: cannot read: %s", path, strerror(errno));
     check_unchanged(s, i, &now);
     ssize_t got = pread(fd, tokens, bytes, (off_t)(HEADER * sizeof(int32_t) + row * T * sizeof *tokens));
-    if (got != (ssize_t)bytes) die("%s: cannot read: %s", path, got < 0 ? strerror(errno) : "ends too early");
+    if (got < 0) die("%s: cannot read: %s", path, strerror(errno));
+    if (got != (ssize_t)bytes) die_changed(path); // cut off since fstat()
     close(fd);
     for (size_t t = 0; t < n; t++)
         if (tokens[t] >= s->V)
