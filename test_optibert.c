@@ -18,6 +18,7 @@ finite differences, numbers worked out by hand. data/test.c and dev/test.c do th
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -175,25 +176,47 @@ typedef struct {
     int slow; // only with OPTIBERT_SLOW set
 } Test;
 
-// The main function of a test program: run the tests whose name contains argv[1], or all of them.
-int run_tests(const Test *tests, size_t n, int argc, char **argv) {
-    const char *word = argc > 1 ? argv[1] : "", *tmp = getenv("TMPDIR");
+// The processes of a test program take the next test, and count, together.
+typedef struct {
+    size_t next;
+    int passed, failed, skipped;
+} Together;
+
+// One such process: run tests, those whose names contain `word`, until there are no more.
+static void take_tests(Together *all, const Test *tests, size_t n, const char *word) {
+    const char *tmp = getenv("TMPDIR");
     snprintf(scratch_dir, sizeof scratch_dir, "%.40s/optibert_XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
     if (!mkdtemp(scratch_dir)) die("%s: cannot make a folder for the tests: %s", scratch_dir, strerror(errno));
-    setvbuf(stdout, NULL, _IOLBF, 0); // whole lines, since `make test` runs several such programs at once
-    for (const Test *t = tests; t < tests + n; t++) {
+    for (size_t i; (i = __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED)) < n;) {
+        const Test *t = &tests[i];
         if (!strstr(t->name, word) || (t->slow && !getenv("OPTIBERT_SLOW"))) continue;
         double start = now_seconds();
         t->run();
         printf("%-40s %6.1f s\n", t->name, now_seconds() - start);
-        fflush(stdout);
     }
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
     if (system(command) != 0) printf("%s could not be removed\n", scratch_dir);
-    if (skipped) printf("%d SKIPPED, which this machine cannot check\n", skipped);
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    __atomic_fetch_add(&all->passed, passed, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&all->failed, failed, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&all->skipped, skipped, __ATOMIC_RELAXED);
+}
+
+// The main function of a test program: run the tests whose names contain argv[1], or all of them, two at a time.
+int run_tests(const Test *tests, size_t n, int argc, char **argv) {
+    Together *all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) die("out of memory");
+    setvbuf(stdout, NULL, _IOLBF, 0); // whole lines: several processes print
+    for (int i = 0; i < 2; i++) {
+        pid_t child = fork();
+        if (child < 0) die("no second process: %s", strerror(errno));
+        if (child == 0) take_tests(all, tests, n, argc > 1 ? argv[1] : ""), exit(0);
+    }
+    for (int status; wait(&status) > 0;)
+        if (status) all->failed++, printf("FAILED: a process of the tests ended with status %#x\n", status);
+    if (all->skipped) printf("%d SKIPPED, which this machine cannot check\n", all->skipped);
+    printf("%d passed, %d failed\n", all->passed, all->failed);
+    return all->failed > 0;
 }
 
 #ifndef HARNESS_ONLY
@@ -2409,16 +2432,18 @@ static void test_threads_granted(void) {
         double quota = group_limit(root, scratch("self"), "cpu.max");
         check(quota == cases[i].want, "quota: case %d gives %g", i, quota);
     }
+#define DRY "./train_optibert " TINY "--dry-run "
 #if defined(__linux__) && defined(_OPENMP)
-    check_exit(0, "env -u OMP_NUM_THREADS ./train_optibert --dry-run | head -n 1 >@/free");
+    make_data();
+    check_exit(0, "env -u OMP_NUM_THREADS " DRY "| head -n 1 >@/free");
     static const char *bound[] = {"OMP_PROC_BIND=true", "OMP_PLACES=cores", "OMP_WAIT_POLICY=active", "OMP_STACKSIZE=128k"};
     for (int i = 0; i < 4; i++)
-        check_exit(0, "env -u OMP_NUM_THREADS %s ./train_optibert --dry-run | head -n 1 | cmp - @/free", bound[i]);
-    check_exit(0, "env -u OMP_NUM_THREADS OMP_THREAD_LIMIT=1 ./train_optibert --dry-run | grep -q '^threads     1 '");
-    check_exit(0, "OMP_NUM_THREADS=3 ./train_optibert --dry-run | grep -q '^threads     3 '");
+        check_exit(0, "env -u OMP_NUM_THREADS %s " DRY "| head -n 1 | cmp - @/free", bound[i]);
+    check_exit(0, "env -u OMP_NUM_THREADS OMP_THREAD_LIMIT=1 " DRY "| grep -q '^threads     1 '");
+    check_exit(0, "OMP_NUM_THREADS=3 " DRY "| grep -q '^threads     3 '");
 #endif
-#ifdef __linux__
-    make_data(); // its name is what ps and pkill look for
+#ifdef __linux__ // its name is what ps and pkill look for
+    make_data();
     check_exit(143, UNTIL("./train_optibert " TINY "--steps 1e6 --val-every 1e6 --out @/name",
                           "[ \"$(cat /proc/$p/comm)\" = train_optibert ]", "TERM"));
 #endif
@@ -2454,6 +2479,7 @@ static void test_compiler_and_text(void) {
 }
 
 static const Test tests[] = {
+    {"faults", test_faults, 0}, // first, since with OPTIBERT_SLOW it takes longest
     {"matmul", test_matmul, 0},
     {"exp", test_exp, 0},
     {"row_max", test_row_max, 0},
@@ -2508,7 +2534,6 @@ static const Test tests[] = {
     {"paths", test_paths, 0},
     {"signals", test_signals, 0},
     {"killed runs", test_killed, 0},
-    {"faults", test_faults, 0},
     {"200 kills", test_200_kills, 1},
     {"full disk", test_full_disk, 0},
     {"written in order", test_written_in_order, 0},

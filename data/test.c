@@ -631,7 +631,7 @@ static void test_tokenize_killed(void) {
     write_bytes(scratch("noise"), s, n);
     free(s);
     int code = shell("mkdir @/k; " TOKENIZE "--out @/k/o --vocab-size 65535 @/noise & p=$!; " BEGUN
-                     TOKENIZE "--out @/k/o @/list >@/second 2>&1; echo $? >>@/second; "
+                     TOKENIZE "--out @/k/o @/noise >@/second 2>&1; echo $? >>@/second; "
                      VILLAGE "--out @/k/o >@/third 2>&1; echo $? >>@/third; kill -TERM $p; wait $p");
     check(code == 128 + SIGTERM, "tokenize: exit %d after SIGTERM", code);
     must_run("[ $(ls -A @/k | wc -l) = 0 ] && for f in second third; do grep -q 'another program is writing' "
