@@ -404,9 +404,10 @@ static size_t put_trace(FILE *f, const Trace *s, const Axis *x, const Axis *y) {
 }
 
 // Write the name of each series at the last of its marks in the frame, those of the last series first: to the
-// right of it, above or below that, or to its left, wherever first it touches none that stands there already.
+// right of it, above or below that, to its left, or above that, wherever first it touches none that is there
+// already.
 static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
-    static const struct { int left; double down; } place[] = {{0, 0}, {0, -13}, {0, 13}, {1, 0}};
+    static const struct { int left; double down; } place[] = {{0, 0}, {0, -13}, {0, 13}, {1, 0}, {1, -13}};
     double (*at)[3] = alloc_or_die((p->n + 1) * sizeof *at); // left, middle and right of those written
     size_t n = 0;
     for (size_t i = p->n; i-- > 0;) {

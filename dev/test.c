@@ -2122,12 +2122,12 @@ static int numbers_after(const char *text, const char *part, double *x, int max)
     return n;
 }
 
-// Names of five series that end at one mark: beside it, above, below, to the left, and for the fifth no room.
+// Names of six series that end at one mark: beside it, above, below, to the left, above that, and for one no room.
 static void test_plot_names(void) {
     Plot p = {.height = 230};
     char *text;
     size_t size;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         Trace *s = add_trace(&p, "dot", "s0", "");
         sprintf(s->name, "name%d", i);
         add_mark(s, 5, 5, NULL);
@@ -2135,11 +2135,11 @@ static void test_plot_names(void) {
     Axis x = axis_over((Range){0, 10}, 0), y = axis_over((Range){0, 10}, 0);
     x.from = 0, x.to = 400, y.from = 230, y.to = 0;
     double at_x = axis_place(&x, 5), at_y = axis_place(&y, 5) + 4, width = 0.93 * text_width("name0");
-    const double left[] = {NAN, at_x - 6 - width, at_x + 6, at_x + 6, at_x + 6}, down[] = {0, 0, 13, -13, 0};
+    const double left[] = {NAN, at_x - 6 - width, at_x - 6 - width, at_x + 6, at_x + 6, at_x + 6}, down[] = {0, -13, 0, 13, -13, 0};
     FILE *f = text_open(&text, &size);
     put_names(f, &p, &x, &y);
     text_close(f);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         char want[100];
         sprintf(want, "<text x=\"%.1f\" y=\"%.1f\" class=\"name\">name%d<", left[i], at_y + down[i], i);
         if (i) check(strstr(text, want) != NULL, "names: no %s in %s", want, text);
