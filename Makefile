@@ -84,8 +84,8 @@ dev/test: dev/test.c dev/draw.c dev/eval.c dev/export.c dev/fit.c dev/plot.c dev
 data/village_train.bin: data/village
 	data/village --out data/village
 
-# The three programs run at the same time, as members of a pipeline do: nothing goes through it, what they print goes to
-# 3. Each ends with a line "N passed, M failed"; here it becomes one for all.
+# The three programs run at the same time, as members of a pipeline do. Nothing goes through it: they print to file
+# descriptor 3. Each ends with a line "N passed, M failed"; here it becomes one for all.
 test: all tools $(TESTS)
 	@{ $(foreach t,$(TESTS),{ ./$t || echo "$t: failed"; } >&3 |) :; } 3>&1 | awk \
 	 '/^[0-9]+ passed, [0-9]+ failed$$/ { passed += $$1; failed += $$3; ended++; next } { print; fflush() } \

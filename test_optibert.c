@@ -2432,9 +2432,9 @@ static void test_threads_granted(void) {
         double quota = group_limit(root, scratch("self"), "cpu.max");
         check(quota == cases[i].want, "quota: case %d gives %g", i, quota);
     }
+    make_data();
 #define DRY "./train_optibert " TINY "--dry-run "
 #if defined(__linux__) && defined(_OPENMP)
-    make_data();
     check_exit(0, "env -u OMP_NUM_THREADS " DRY "| head -n 1 >@/free");
     static const char *bound[] = {"OMP_PROC_BIND=true", "OMP_PLACES=cores", "OMP_WAIT_POLICY=active", "OMP_STACKSIZE=128k"};
     for (int i = 0; i < 4; i++)
@@ -2443,7 +2443,6 @@ static void test_threads_granted(void) {
     check_exit(0, "OMP_NUM_THREADS=3 " DRY "| grep -q '^threads     3 '");
 #endif
 #ifdef __linux__ // its name is what ps and pkill look for
-    make_data();
     check_exit(143, UNTIL("./train_optibert " TINY "--steps 1e6 --val-every 1e6 --out @/name",
                           "[ \"$(cat /proc/$p/comm)\" = train_optibert ]", "TERM"));
 #endif
