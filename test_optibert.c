@@ -54,16 +54,18 @@ static int fault(int reason) {
 // ----------------------------------------------------------------------------
 // the harness; data/test.c and dev/test.c define HARNESS_ONLY and include this file for it
 
-int passed, failed, skipped;
-char scratch_dir[64]; // a folder of this test run's own, removed at its end
+// What the processes of a test program count together, in memory that they share. `next`: the next test to run.
+static struct { size_t next, passed, failed, skipped; } *counts;
+static size_t count(size_t *what) { return __atomic_fetch_add(what, 1, __ATOMIC_RELAXED); }
+
+char scratch_dir[64]; // a folder of this process's own, removed at its end
 
 // One assertion. The message is printed only if it fails.
 __attribute__((format(printf, 2, 3)))
 void check(int ok, const char *format, ...) {
     va_list args;
-    if (ok) passed++;
+    count(ok ? &counts->passed : &counts->failed);
     if (ok) return;
-    failed++;
     va_start(args, format);
     printf("FAILED: "), vprintf(format, args), printf("\n");
     va_end(args);
@@ -71,7 +73,7 @@ void check(int ok, const char *format, ...) {
 
 // Say that something is not checked here. Returns `missing`.
 int skip(int missing, const char *what) {
-    if (missing) printf("SKIPPED: %s\n", what), skipped++;
+    if (missing) printf("SKIPPED: %s\n", what), count(&counts->skipped);
     return missing;
 }
 
@@ -176,18 +178,12 @@ typedef struct {
     int slow; // only with OPTIBERT_SLOW set
 } Test;
 
-// The processes of a test program take the next test, and count, together.
-typedef struct {
-    size_t next;
-    int passed, failed, skipped;
-} Together;
-
-// One such process: run tests, those whose names contain `word`, until there are no more.
-static void take_tests(Together *all, const Test *tests, size_t n, const char *word) {
+// One process of a test program: run tests, those whose names contain `word`, until there are no more.
+static void take_tests(const Test *tests, size_t n, const char *word) {
     const char *tmp = getenv("TMPDIR");
     snprintf(scratch_dir, sizeof scratch_dir, "%.40s/optibert_XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
     if (!mkdtemp(scratch_dir)) die("%s: cannot make a folder for the tests: %s", scratch_dir, strerror(errno));
-    for (size_t i; (i = __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED)) < n;) {
+    for (size_t i; (i = count(&counts->next)) < n;) {
         const Test *t = &tests[i];
         if (!strstr(t->name, word) || (t->slow && !getenv("OPTIBERT_SLOW"))) continue;
         double start = now_seconds();
@@ -197,26 +193,23 @@ static void take_tests(Together *all, const Test *tests, size_t n, const char *w
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
     if (system(command) != 0) printf("%s could not be removed\n", scratch_dir);
-    __atomic_fetch_add(&all->passed, passed, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&all->failed, failed, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&all->skipped, skipped, __ATOMIC_RELAXED);
 }
 
 // The main function of a test program: run the tests whose names contain argv[1], or all of them, two at a time.
 int run_tests(const Test *tests, size_t n, int argc, char **argv) {
-    Together *all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (all == MAP_FAILED) die("out of memory");
+    counts = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (counts == MAP_FAILED) die("out of memory");
     setvbuf(stdout, NULL, _IOLBF, 0); // whole lines: several processes print
     for (int i = 0; i < 2; i++) {
         pid_t child = fork();
         if (child < 0) die("no second process: %s", strerror(errno));
-        if (child == 0) take_tests(all, tests, n, argc > 1 ? argv[1] : ""), exit(0);
+        if (child == 0) take_tests(tests, n, argc > 1 ? argv[1] : ""), exit(0);
     }
     for (int status; wait(&status) > 0;)
-        if (status) all->failed++, printf("FAILED: a process of the tests ended with status %#x\n", status);
-    if (all->skipped) printf("%d SKIPPED, which this machine cannot check\n", all->skipped);
-    printf("%d passed, %d failed\n", all->passed, all->failed);
-    return all->failed > 0;
+        if (status) check(0, "a process of the tests ended with status %#x", status);
+    if (counts->skipped) printf("%zu SKIPPED, which this machine cannot check\n", counts->skipped);
+    printf("%zu passed, %zu failed\n", counts->passed, counts->failed);
+    return counts->failed > 0;
 }
 
 #ifndef HARNESS_ONLY
