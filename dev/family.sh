@@ -1,53 +1,51 @@
 #!/bin/sh
 # Experiments on one text: prints one command a run, which may be killed and given again.
-#
 #   dev/family.sh ratios PREFIX RUNS   mlm and ntp, six sizes at each budget: the two best data/model ratios
+#   dev/family.sh varied PREFIX RUNS   the same at 5e12 with 40% masked (mlm), and with rows of 256 tokens
 #   dev/family.sh recipes PREFIX RUNS  the split and the masks of published encoders, at equal compute
 #   dev/family.sh masks PREFIX RUNS    mask rates of 10, 15, 40, 50% (20 and 30%: recipes optibert, mosaicbert at 5e12)
 #   dev/family.sh family PREFIX RUNS   the best mlm and ntp from 1.6e12 to 1.6e14, with all checkpoints kept
 #   dev/family.sh points RUNS          the loss points of what has finished, as CSV, each after its name
-#
 #   dev/family.sh ratios data/mix runs | xargs -P 2 -I{} sh -c '{}'      two at a time, on two cores
 # PREFIX_train.bin and PREFIX_val.bin are the text, RUNS a folder for the runs. Rows and rate follow one rule, fixed
-# beforehand: 8 rows a step below 5 million tokens, 16 below 30 million, then 32; rate 0.064 / sqrt(channels), times
-# the fourth root of rows / 16.
+# beforehand: 8 rows of 128 tokens a step below 5 million tokens, 16 below 30 million, then 32; rate 0.064 /
+# sqrt(channels), times the fourth root of rows / 16. Of rows that are twice as long it takes half as many.
 set -eu
 case ${1:-}$# in
-ratios3 | recipes3 | masks3 | family3) ;;
+ratios3 | varied3 | recipes3 | masks3 | family3) ;;
 points2) cd "$2"; exec awk 'NR == 1 {print "run," $0} FNR == 2 {sub("/.*", "", FILENAME); print FILENAME "," $0}' */result.csv ;;
-*) echo "family.sh: ratios|recipes|masks|family PREFIX RUNS, or points RUNS" >&2; exit 2 ;;
+*) echo "family.sh: ratios|varied|recipes|masks|family PREFIX RUNS, or points RUNS" >&2; exit 2 ;;
 esac
 exec awk -v stage="$1" -v prefix="$2" -v runs="$3" '
-# Rung i of the ladder of train_optibert.c (and one below): layers L, channels W; F: its F_N in rows of 128 tokens,
+# Rung i of the ladder of train_optibert.c (and one below): layers L, channels W; F: its F_N in rows of T tokens,
 # N: its parameters without the embedding.
 function shape(i,   s, H) {
     split(ladder[i], s, "x"); L = s[1]; W = s[2]
     H = int((W * 8 + 24) / 48) * 16; if (H < 16) H = 16
-    N = L * (4 * W * W + 3 * W * H); F = 6 * N + 12 * L * W * 128
+    N = L * (4 * W * W + 3 * W * H); F = 6 * N + 12 * L * W * T
 }
 function run(name, objective, C, seed, more,   D, rows) {
     D = C / F; rows = D < 5e6 ? 8 : D < 3e7 ? 16 : 32
     printf "./train_optibert --train %s_train.bin --objective %s --layers %d --channels %d --flops %s --batch %d " \
            "--lr %.5g --seed %d --val-rows 2048 --val-every 100000000 --threads 1%s --out %s/%s-%dx%d-%s-seed%d " \
-           "--resume >/dev/null\n", prefix, objective, L, W, C, rows, 0.064 / sqrt(W) * (rows / 16) ^ 0.25, seed,
+           "--resume >/dev/null\n", prefix, objective, L, W, C, rows * 128 / T, 0.064 / sqrt(W) * (rows / 16) ^ 0.25, seed,
            more, runs, name, L, W, C, seed
 }
 # The rung whose F is nearest to what is wanted; with a ratio, whose N * ratio tokens cost nearest to C.
 function nearest(C, ratio, want,   i, off, least, rung) {
     least = 1e9
     for (i = 1; i <= rungs; i++) {
-        shape(i); off = log(ratio ? F * N * ratio / C : F / want)
-        if (off < 0) off = -off
+        shape(i); off = log(ratio ? F * N * ratio / C : F / want) ^ 2
         if (off < least) { least = off; rung = i }
     }
     return rung
 }
 # The rung at the optimum of mlm, 1, or ntp, 2, by the laws of train_optibert.c.
 function best(o, C) { return nearest(C, 0, o == 1 ? 8.54e-4 * C ^ 0.680 : 0.0358 * C ^ 0.594) }
-function ratios(C, seeds, sizes,   k, o, i, seed) {
-    for (o = 1; o <= 2; o++) for (seed = 1; seed <= seeds; seed++) for (k = 0; k < sizes; k++) {
+function ratios(C, seeds, sizes, objectives, what, more,   k, o, i, seed) {
+    for (o = 1; o <= objectives; o++) for (seed = 1; seed <= seeds; seed++) for (k = 0; k < sizes; k++) {
         i = best(o, C) + k - int(sizes / 2); if (i < 1) i += sizes
-        shape(i); run(o == 1 ? "mlm" : "ntp", o == 1 ? "mlm" : "ntp", C, seed, "")
+        shape(i); run((o == 1 ? "mlm" : "ntp") what, o == 1 ? "mlm" : "ntp", C, seed, more)
     }
 }
 # name/tokens for each parameter that is not of the embedding/mask rate/mask style; 0: the optimum of mlm or ntp.
@@ -63,17 +61,18 @@ function recipes(C, seeds,   n, k, t, seed) {
 }
 BEGIN {
     rungs = split("2x16 2x24 2x32 2x40 2x48 2x64 2x80 2x96 2x128 3x128 3x160 3x192 4x192 4x224 5x256 6x288 1x16", ladder, " ")
+    n = split("1.6e12 5e12 1.6e13 5e13 1.6e14", C, " "); T = 128
     if (stage == "ratios") {
-        ratios("1.6e12", 3, 6); ratios("5e12", 3, 6); ratios("1.6e13", 3, 6)
-        ratios("5e13", 2, 6); ratios("1.6e14", 1, 5)
-    } else if (stage == "recipes") { recipes("5e12", 3); recipes("1.6e13", 3); recipes("1.6e14", 1) }
-    else if (stage == "family") {
-        n = split("1.6e12 5e12 1.6e13 5e13 1.6e14", C, " ")
-        for (k = 1; k <= n; k++) {
-            shape(best(1, C[k])); run("optibert", "mlm", C[k], 1, " --val-mask-rate 0.2 --mask-rate 0.2 --keep")
-            shape(best(2, C[k])); run("ntp", "ntp", C[k], 1, " --keep")
-        }
+        for (k = 1; k <= 3; k++) ratios(C[k], 3, 6, 2)
+        ratios(C[4], 2, 6, 2); ratios(C[5], 1, 5, 2)
+    } else if (stage == "varied") {
+        ratios(C[2], 1, 6, 1, "-masks40", " --mask-rate 0.4 --val-mask-rate 0.2")
+        T = 256; ratios(C[2], 1, 6, 2, "-rows256", " --seq-len 256")
+    } else if (stage == "recipes") { recipes(C[2], 3); recipes(C[3], 3); recipes(C[5], 1) }
+    else if (stage == "family") for (k = 1; k <= n; k++) {
+        shape(best(1, C[k])); run("optibert", "mlm", C[k], 1, " --val-mask-rate 0.2 --mask-rate 0.2 --keep")
+        shape(best(2, C[k])); run("ntp", "ntp", C[k], 1, " --keep")
     } else for (seed = 1; seed <= 3; seed++) for (k = split("10 15 40 50", r, " "); k >= 1; k--) {
-        shape(best(1, 5e12)); run("masks" r[k], "mlm", "5e12", seed, " --mask-rate " r[k] / 100 " --val-mask-rate 0.2")
+        shape(best(1, C[2])); run("masks" r[k], "mlm", C[2], seed, " --mask-rate " r[k] / 100 " --val-mask-rate 0.2")
     }
 }'

@@ -965,6 +965,24 @@ static void test_family(void) {
     check(lines == 70, "family: %zu runs", lines); // ten recipes; three seeds, three, one
 }
 
+// dev/family.sh: the tokens of a step follow from those of a run, by the trainer's F_N, whatever the rows' length.
+static void test_family_rows(void) {
+    size_t n, lines = 0;
+    check(shell("for stage in varied ratios; do sh dev/family.sh $stage data/x runs || exit; done >@/o") == 0, "family");
+    for (char *line = slurp(scratch("o"), &n), *end; (end = strchr(line, '\n')); line = end + 1, lines++) {
+        size_t layers, channels, rows, T = 128;
+        double budget;
+        *end = 0;
+        check(sscanf(strstr(line, "--layers"), "--layers %zu --channels %zu --flops %lf --batch %zu", &layers, &channels,
+                     &budget, &rows) == 4, "family: %s", line);
+        if (strstr(line, "--seq-len")) sscanf(strstr(line, "--seq-len"), "--seq-len %zu", &T);
+        Config c = {layers, channels, default_heads(channels), default_hidden(channels), T, 2048, 0};
+        double D = budget / flops_per_token(&c);
+        check(rows * T == (D < 5e6 ? 1024 : D < 3e7 ? 2048 : 4096), "family: %s: %g tokens", line, D);
+    }
+    check(lines == 18 + 142, "family: %zu runs", lines); // varied: 6 and 12; ratios: 3 x 36, 24, 10
+}
+
 // Rows, steps and learning rates, worked out by hand.
 static void test_sweep_plans(void) {
     static const struct {
@@ -2456,6 +2474,7 @@ static const Test tests[] = {
     {"plot table", test_plot_table, 0},
     {"sweep ladder", test_sweep_ladder, 0},
     {"family", test_family, 0},
+    {"family rows", test_family_rows, 0},
     {"sweep plans", test_sweep_plans, 0},
     {"sweep quoting", test_sweep_quoting, 0},
     {"sweep lr points", test_sweep_lr_points, 0},
