@@ -1169,6 +1169,14 @@ static const char *last_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
+// What a model is called in tables. A file keeps its folder, since all runs name their files alike.
+static const char *model_name(const char *path) {
+    const char *name = last_name(path), *ending = strrchr(name, '.');
+    if (ending && strcmp(ending, ".bin") == 0)
+        for (name -= name > path; name > path && name[-1] != '/';) name--;
+    return name;
+}
+
 // Load a model that embeds texts of up to its T tokens, many of them at once in one longer row. (Rotary
 // positions only look at distances, so it is the same where in a row a text lies.)
 static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
@@ -1194,7 +1202,7 @@ static void load_embedders(const char *name, int needs, Embedder by[KINDS]) {
     for (int k = 0; k < KINDS; k++) {
         if (k == UNTRAINED) model_init(m, 1);
         by[k] = (Embedder){"", m, in, T, e, alloc_or_die(m->block * sizeof(float)), k};
-        snprintf(by[k].name, sizeof by[k].name, k ? "%.50s, %s" : "%.50s", last_name(name), kind_names[k]);
+        snprintf(by[k].name, sizeof by[k].name, k ? "%.50s, %s" : "%.50s", model_name(name), kind_names[k]);
         memcpy(by[k].start, m->params, m->block * sizeof(float));
     }
 }
@@ -1271,7 +1279,7 @@ static void put_scores(FILE *csv, const char *task, const Score *score, size_t n
     for (const Score *s = score; s < score + n; s++) {
         double lo, hi;
         score_interval(s, NULL, &lo, &hi);
-        fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f,%s,%s,%s,%s,%s,%s\n", last_name(model),
+        fprintf(csv, "%s,%s,%s,%s,%s,%.6f,%.6f,%.6f,%s,%s,%s,%s,%s,%s\n", model_name(model),
                 kind_names[by->kind], task, s->kind, s->metric, s->value, lo, hi, result_cell(&t, "objective"),
                 result_cell(&t, "flops"), result_cell(&t, "flops_per_token"), result_cell(&t, "tokens"), stage,
                 result_cell(&t, "val_loss"));

@@ -1632,6 +1632,8 @@ static void test_eval_program(void) {
     check(t.rows == 10 && !strcmp(table_cell(&t, 1, 1), "trained") && atof(table_cell(&t, 1, 5)) > 0.9 &&
               atof(table_cell(&t, 1, 9)) > 0,
           "eval: 10 lines of scores expected, and an accuracy of about 1: %zu, %s", t.rows, table_cell(&t, 1, 5));
+    check(!strcmp(table_cell(&t, 1, 0), "cats") && !strcmp(model_name("runs/cats/best.bin"), "cats/best.bin") &&
+              !strcmp(model_name("best.bin"), "best.bin") && !strcmp(model_name("/a.bin"), "/a.bin"), "eval: names");
     check(shell("dev/eval @/cats @/easy") == 0, "eval: frozen");
     check_printed("stdout", "the most frequent class    66.67");
     check_printed("stdout", "  8 examples a class, accuracy\n");
