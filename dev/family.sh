@@ -6,7 +6,7 @@
 #   dev/family.sh masks PREFIX RUNS    mask rates of 10, 15, 40, 50% (20 and 30%: recipes optibert, mosaicbert at 5e12)
 #   dev/family.sh family PREFIX RUNS   the best mlm and ntp from 1.6e12 to 1.6e14, with all checkpoints kept
 #   dev/family.sh points RUNS          the loss points of what has finished, as CSV, each after its name
-#   dev/family.sh ratios data/mix runs | xargs -P 2 -I{} sh -c '{}'      two at a time, on two cores
+#   dev/family.sh ratios data/mix runs | tr '\n' '\0' | xargs -0 -n 1 -P 2 sh -c      two at a time, on two cores
 # PREFIX_train.bin and PREFIX_val.bin are the text, RUNS a folder for the runs. Rows and rate follow one rule, fixed
 # beforehand: 8 rows of 128 tokens a step below 5 million tokens, 16 below 30 million, then 32; rate 0.064 /
 # sqrt(channels), times the fourth root of rows / 16. Of rows that are twice as long it takes half as many.
