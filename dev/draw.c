@@ -403,32 +403,51 @@ static size_t put_trace(FILE *f, const Trace *s, const Axis *x, const Axis *y) {
     return outside;
 }
 
-// Write the name of each series at the last of its marks in the frame, those of the last series first: to the
-// right of it, above or below that, to its left, or above that, wherever first it touches none that is there
-// already.
-static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
+// What a name must not touch: from left to right, and some height around the middle.
+typedef struct {
+    double left, middle, right;
+} Taken;
+
+static int is_free(const Taken *taken, size_t n, const Taken *at) {
+    for (const Taken *t = taken; t < taken + n; t++)
+        if (fabs(t->middle - at->middle) < 12.5 && t->left < at->right && t->right > at->left) return 0;
+    return 1;
+}
+
+// Find a place for the name of a series: to the right of its last mark in the frame, above or below that, to its
+// left, or above that, wherever first nothing is; else at an earlier mark, if they are dots.
+static int find_place(const Trace *s, const Axis *x, const Axis *y, const Taken *taken, size_t n, Taken *at) {
     static const struct { int left; double down; } place[] = {{0, 0}, {0, -13}, {0, 13}, {1, 0}, {1, -13}};
-    double (*at)[3] = alloc_or_die((p->n + 1) * sizeof *at); // left, middle and right of those written
-    size_t n = 0;
+    double width = 0.93 * text_width(s->name);
+    for (size_t k = s->n; k-- > 0;) {
+        if (!axis_holds(x, s->mark[k].x) || !axis_holds(y, s->mark[k].y)) continue;
+        for (size_t c = 0; c < sizeof place / sizeof *place; c++) {
+            at->left = axis_place(x, s->mark[k].x) + (place[c].left ? -6 - width : 6), at->right = at->left + width;
+            at->middle = axis_place(y, s->mark[k].y) + place[c].down;
+            if (at->left >= x->from && at->middle > y->to && at->middle < y->from - 3 && is_free(taken, n, at)) return 1;
+        }
+        if (!is_scatter(s)) break;
+    }
+    return 0;
+}
+
+// Write the names of the series, those of the last series first. They touch no other name, and where that is
+// possible no dot.
+static void put_names(FILE *f, const Plot *p, const Axis *x, const Axis *y) {
+    size_t marks = 0, dots = 0, n;
+    for (const Trace *s = p->trace; s < p->trace + p->n; s++) marks += s->n;
+    Taken *taken = alloc_or_die((marks + p->n) * sizeof *taken);
+    for (const Trace *s = p->trace; s < p->trace + p->n; s++)
+        for (const Mark *m = s->mark; m < s->mark + s->n && !strcmp(s->how, "dot"); m++)
+            taken[dots++] = (Taken){axis_place(x, m->x) - 4, axis_place(y, m->y), axis_place(x, m->x) + 4};
+    n = dots;
     for (size_t i = p->n; i-- > 0;) {
         const Trace *s = &p->trace[i];
-        const Mark *m = NULL; // its last in the frame
-        double width = 0.93 * text_width(s->name);
-        for (size_t k = 0; k < s->n; k++)
-            if (axis_holds(x, s->mark[k].x) && axis_holds(y, s->mark[k].y)) m = &s->mark[k];
-        for (size_t c = 0; c < sizeof place / sizeof *place && *s->name && m; c++) {
-            double left = axis_place(x, m->x) + (place[c].left ? -6 - width : 6), right = left + width;
-            double middle = axis_place(y, m->y) + place[c].down;
-            int free = left >= x->from && middle > y->to && middle < y->from;
-            for (size_t k = 0; k < n; k++)
-                free &= fabs(at[k][1] - middle) > 12.5 || left > at[k][2] || right < at[k][0];
-            if (!free) continue;
-            at[n][0] = left, at[n][1] = middle, at[n++][2] = right;
-            draw_text(f, left, middle + 4, "name", "%s", s->name);
-            break;
-        }
+        if (!*s->name || (!find_place(s, x, y, taken, n, &taken[n]) &&
+                          !find_place(s, x, y, taken + dots, n - dots, &taken[n]))) continue;
+        draw_text(f, taken[n].left, taken[n].middle + 4, "name", "%s", s->name), n++;
     }
-    free(at);
+    free(taken);
 }
 
 // Where pictures go: into a page, and if there is a dir each into a file there too.

@@ -2165,6 +2165,19 @@ static void test_plot_names(void) {
         if (i) check(strstr(text, want) != NULL, "names: no %s in %s", want, text);
         else check(!strstr(text, "name0"), "names: one lies on another: %s", text);
     }
+    Plot q = {.height = 230}; // names stay clear of the dots of others: above the last of its own, then at the one before
+    Trace *dots = add_trace(&q, "dot", "s0", "");
+    strcpy(dots->name, "shy"), add_mark(dots, 5, 2, NULL), add_mark(dots, 5, 5, NULL);
+    for (int crowd = 0; crowd < 2; crowd++) {
+        double unit = axis_place(&x, 6) - axis_place(&x, 5), want = (crowd ? axis_place(&y, 2) + 4 : at_y - 13);
+        add_mark(add_trace(&q, "dot", "s1", ""), 5 + 12 / unit, 5, NULL);
+        for (int i = 0; i < 4 * crowd; i++)
+            add_mark(add_trace(&q, "dot", "s1", ""), 5 + (i < 2 ? 12 : -12) / unit, i == 0 ? 4.2 : i == 2 ? 5 : 5.8, NULL);
+        f = text_open(&text, &size), put_names(f, &q, &x, &y), text_close(f);
+        char place[50];
+        sprintf(place, "<text x=\"%.1f\" y=\"%.1f\"", at_x + 6, want);
+        check(strstr(text, place) != NULL, "names: shy is not at %s: %s", place, text);
+    }
 }
 
 // Two plots with places worked out by hand: x from 10 to 1000 takes up 2.2 decades with the margins, y from 0 to
