@@ -1171,8 +1171,8 @@ static const char *last_name(const char *path) {
 
 // What a model is called in tables. A file keeps its folder, since all runs name their files alike.
 static const char *model_name(const char *path) {
-    const char *name = last_name(path), *ending = strrchr(name, '.');
-    if (ending && strcmp(ending, ".bin") == 0)
+    const char *name = last_name(path);
+    if (replace_ending(name, ".bin", ""))
         for (name -= name > path; name > path && name[-1] != '/';) name--;
     return name;
 }
