@@ -1130,6 +1130,31 @@ static void report_heads(const Group *mlm, const Group *ntp, double C) {
                flops_per_token_head(&q.shape, 1) / q.shape_F * 100);
 }
 
+// How mlm's ratio over ntp's moves with C, by one way, with its 95% interval over the draws. D_opt/F_opt is
+// C / F_opt², so the quotient goes as C^x with x = 2 (a of ntp - a of mlm).
+double quotient_exponent(const Group *mlm, const Group *ntp, int way, double *lo, double *hi) {
+    size_t n = MIN(mlm->n_draws, ntp->n_draws);
+    double *x = alloc_or_die(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = 2 * (ntp->draw_split[way][i].exponent - mlm->draw_split[way][i].exponent);
+    interval_95(x, n, lo, hi);
+    free(x);
+    return 2 * (ntp->split[way].exponent - mlm->split[way].exponent);
+}
+
+// Does the quotient fall with C, or rise? Only an interval without 0 says so.
+static void report_trend(const Group *mlm, const Group *ntp) {
+    for (int way = 0; way < N_WAYS; way++) {
+        if (mlm->refused[way] || ntp->refused[way]) continue;
+        double lo, hi, x = quotient_exponent(mlm, ntp, way, &lo, &hi);
+        printf("  quotient ∝ C^x by the %s: x = %.2f", way_names[way], x);
+        if (!isnan(lo)) printf(" (%.2f … %.2f)%s", lo, hi, lo * hi > 0 ? "" : ", which may be 0");
+        printf("\n");
+        json_number(x, "quotient_x_%s", way_names[way]);
+        json_number(lo, "quotient_x_%s_lo", way_names[way]), json_number(hi, "quotient_x_%s_hi", way_names[way]);
+    }
+}
+
 // The best data/model ratios of the two objectives on one data set: their quotient as a curve over C, by the
 // laws and by the minima.
 static void report_ratios(const Group *mlm, const Group *ntp) {
@@ -1149,6 +1174,7 @@ static void report_ratios(const Group *mlm, const Group *ntp) {
              BAND("quotient", 9, 3, x[0][0] / x[0][1], band[0]), NUM("minima: mlm", 11, 3, x[1][0]),
              NUM("ntp ", 8, 3, x[1][1]), BAND("quotient ", 9, 3, x[1][0] / x[1][1], band[1]));
     }
+    if (!isnan(shared_budget(mlm, ntp, 0))) report_trend(mlm, ntp);
     for (int i = 0; i < 2; i++)
         if (both[i]->verdict == DISAGREE)
             printf("  warning: law and minima of %s do not agree, so at most one of the quotients is right\n",

@@ -381,6 +381,21 @@ static void test_fit_bootstrap(void) {
     check(g.held_n == 6 && fabs(g.held_mean) < 0.1 && g.held_rms < 0.1, "held out: %g", g.held_rms);
 }
 
+// The exponent of the quotient of two exact laws. The a of a law is beta / (alpha + beta): here 0.6 / 1.05 = 4/7
+// for mlm and 0.9 / 1.2 = 3/4 for ntp, so x = 2 (3/4 - 4/7) = 5/14.
+static void test_fit_quotient(void) {
+    Group mlm = make_group(make_law(1.2, 300, 1e4, 0.45, 0.6), 4, 6, 4, 1, 0, 5);
+    Group ntp = make_group(make_law(1.2, 300, 1e4, 0.3, 0.9), 4, 6, 4, 1, 0, 6);
+    fit_opt.draws = 40, ntp.objective = "ntp";
+    fit_group(&mlm), fit_group(&ntp);
+    fit_opt.draws = 1000;
+    for (int way = 0; way < N_WAYS; way++) { // resampled parabolas differ, since the curves are none
+        double lo, hi, x = quotient_exponent(&mlm, &ntp, way, &lo, &hi), near = way == BY_LAW ? 1e-4 : 0.2;
+        check(fabs(x - 5.0 / 14) < 1e-4 && lo < x + 1e-6 && x < hi + 1e-6 && hi - lo < near, "by the %s: %g (%g … %g)",
+              way_names[way], x, lo, hi);
+    }
+}
+
 // How often the 95% intervals contain the truth, over many noisy sets of points. (Of 200 sets, a true 95%
 // shows as 90.5% to 98.5% in 99 of 100 cases.)
 static void test_fit_coverage(void) {
@@ -602,8 +617,8 @@ static void test_fit_simulation(void) {
     fit_opt.draws = 100, reading.plateau = 5.99;
     for (int with = 0; with < 2; with++) {
         static double off[WAYS][2][SETS];
-        int holds[2][2] = {{0}};
-        double truth[2];
+        int holds[2][2] = {{0}}, exponent[2] = {0};
+        double truth[2], lo, hi;
         for (int k = 0; k < 2; k++)
             truth[k] = pow(true_F(&laws[1], 0, at[k]) / true_F(&laws[0], with ? 6 : 0, at[k]), 2);
         for (uint64_t set = 0; set < SETS; set++) {
@@ -620,7 +635,7 @@ static void test_fit_simulation(void) {
             }
             const Group *mlm = &fit.group[strcmp(fit.group[0].objective, "mlm") != 0], *ntp = &fit.group[mlm == fit.group];
             for (int k = 0; k < 2; k++) {
-                double F[WAYS][2], lo, hi;
+                double F[WAYS][2];
                 for (int o = 0; o < 2; o++) {
                     const Group *g = o ? ntp : mlm;
                     double C[9], y[9], inside[9];
@@ -638,7 +653,16 @@ static void test_fit_simulation(void) {
                     holds[way][k] += lo <= truth[k] && truth[k] <= hi;
                 }
             }
+            for (int way = 0; way < N_WAYS; way++) {
+                double x = log10(truth[1] / truth[0]);
+                quotient_exponent(mlm, ntp, way, &lo, &hi);
+                exponent[way] += lo <= x && x <= hi;
+            }
         }
+        for (int way = 0; way < N_WAYS; way++)
+            printf("  %s, exponent of the quotient, %-17s: coverage %d%%\n", with ? "plateau" : "no plateau", names[way],
+                   100 * exponent[way] / SETS);
+        check(exponent[BY_LAW] >= 0.88 * SETS, "coverage of the exponent by the law: %d", exponent[BY_LAW]);
         for (int k = 0; k < 2; k++)
             for (int way = 0; way < WAYS; way++) {
                 double sum = 0, squares = 0;
@@ -849,7 +873,7 @@ static void test_fit_program(void) {
     check(shell("dev/fit @/ntp.csv @/mlm.csv --draws 50 --predict 1e13") == 0, "two files");
     static const char *const parts[] = {"held out", " --objective mlm ", " --weight-decay 0.05 ",
                                         " --out best-mlm-village_train-1e13\n", " --objective ntp ",
-                                        " --out best-ntp-village_train-1e13\n", "quotient"};
+                                        " --out best-ntp-village_train-1e13\n", "quotient", "∝ C^x by the law"};
     char *out = slurp(scratch("stdout"), NULL), *place = out;
     for (size_t k = 0; k < LENGTH(parts); k++) {
         place = place ? strstr(place, parts[k]) : NULL;
@@ -2461,6 +2485,7 @@ static const Test tests[] = {
     {"fit plan", test_fit_plan, 0},
     {"fit resamples", test_fit_resamples, 0},
     {"fit bootstrap", test_fit_bootstrap, 0},
+    {"fit quotient", test_fit_quotient, 0},
     {"fit coverage", test_fit_coverage, 1},
     {"fit settings", test_fit_settings, 0},
     {"fit clusters", test_fit_clusters, 0},
