@@ -1174,12 +1174,12 @@ static void report_ratios(const Group *mlm, const Group *ntp) {
              BAND("quotient", 9, 3, x[0][0] / x[0][1], band[0]), NUM("minima: mlm", 11, 3, x[1][0]),
              NUM("ntp ", 8, 3, x[1][1]), BAND("quotient ", 9, 3, x[1][0] / x[1][1], band[1]));
     }
-    if (!isnan(shared_budget(mlm, ntp, 0))) report_trend(mlm, ntp);
     for (int i = 0; i < 2; i++)
         if (both[i]->verdict == DISAGREE)
             printf("  warning: law and minima of %s do not agree, so at most one of the quotients is right\n",
                    both[i]->objective);
-    if (!isnan(shared_budget(mlm, ntp, 0))) report_heads(mlm, ntp, shared_budget(mlm, ntp, RATIOS / 2));
+    double middle = shared_budget(mlm, ntp, RATIOS / 2);
+    if (!isnan(middle)) report_trend(mlm, ntp), report_heads(mlm, ntp, middle);
     printf("\n");
 }
 

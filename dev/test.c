@@ -621,6 +621,7 @@ static void test_fit_simulation(void) {
         double truth[2], lo, hi;
         for (int k = 0; k < 2; k++)
             truth[k] = pow(true_F(&laws[1], 0, at[k]) / true_F(&laws[0], with ? 6 : 0, at[k]), 2);
+        double x = log10(truth[1] / truth[0]); // `at` is a decade
         for (uint64_t set = 0; set < SETS; set++) {
             Fit fit = {0};
             read_points(&fit, "dev/points/books.csv");
@@ -654,7 +655,6 @@ static void test_fit_simulation(void) {
                 }
             }
             for (int way = 0; way < N_WAYS; way++) {
-                double x = log10(truth[1] / truth[0]);
                 quotient_exponent(mlm, ntp, way, &lo, &hi);
                 exponent[way] += lo <= x && x <= hi;
             }
