@@ -1142,44 +1142,38 @@ double quotient_exponent(const Group *mlm, const Group *ntp, int way, double *lo
     return 2 * (ntp->split[way].exponent - mlm->split[way].exponent);
 }
 
-// Does the quotient fall with C, or rise? Only an interval without 0 says so.
-static void report_trend(const Group *mlm, const Group *ntp) {
-    for (int way = 0; way < N_WAYS; way++) {
-        if (mlm->refused[way] || ntp->refused[way]) continue;
-        double lo, hi, x = quotient_exponent(mlm, ntp, way, &lo, &hi);
-        printf("  quotient ∝ C^x by the %s: x = %.2f", way_names[way], x);
-        if (!isnan(lo)) printf(" (%.2f … %.2f)%s", lo, hi, lo * hi > 0 ? "" : ", which may be 0");
-        printf("\n");
-        json_number(x, "quotient_x_%s", way_names[way]);
-        json_number(lo, "quotient_x_%s_lo", way_names[way]), json_number(hi, "quotient_x_%s_hi", way_names[way]);
+// The best data/model ratios of the two objectives by one way, their quotient as a curve over C, and whether
+// it falls or rises. Only an interval without 0 says that it does.
+static void report_quotient(const Group *mlm, const Group *ntp, int way) {
+    double lo, hi, x = quotient_exponent(mlm, ntp, way, &lo, &hi);
+    printf("  by the %s\n", way_names[way]);
+    for (int k = 0; k < RATIOS; k++) {
+        double C = shared_budget(mlm, ntp, k), band[2];
+        double quotient = ratio_interval(mlm, way, ntp, way, C, &band[0], &band[1]);
+        LINE(way == BY_LAW ? "law_quotient" : "minima_quotient", k + 1, "", NUM("C", 12, 3, C),
+             NUM("mlm", 8, 3, split_ratio(mlm, way, C)), NUM("ntp", 8, 3, split_ratio(ntp, way, C)),
+             BAND("quotient", 9, 3, quotient, band));
     }
+    printf("  quotient ∝ C^x by the %s: x = %.2f", way_names[way], x);
+    if (!isnan(lo)) printf(" (%.2f … %.2f)%s", lo, hi, lo * hi > 0 ? "" : ", which may be 0");
+    printf("\n");
+    json_number(x, "quotient_x_%s", way_names[way]);
+    json_number(lo, "quotient_x_%s_lo", way_names[way]), json_number(hi, "quotient_x_%s_hi", way_names[way]);
 }
 
-// The best data/model ratios of the two objectives on one data set: their quotient as a curve over C, by the
-// laws and by the minima.
+// The best data/model ratios of the two objectives on one data set, at compute budgets that both have.
 static void report_ratios(const Group *mlm, const Group *ntp) {
-    const Group *both[] = {mlm, ntp};
+    double middle = shared_budget(mlm, ntp, RATIOS / 2);
     printf("mlm and ntp%s%s: D_opt/F_opt of each, and mlm's over ntp's (the paper: 10 to 100)\n",
            *mlm->data ? " on " : "", mlm->data);
-    if (isnan(shared_budget(mlm, ntp, 0))) printf("  no comparison: their ranges of C do not overlap\n");
-    for (int k = 0; k < RATIOS && !isnan(shared_budget(mlm, ntp, k)); k++) {
-        double C = shared_budget(mlm, ntp, k), x[N_WAYS][2], band[N_WAYS][2] = {{NAN, NAN}, {NAN, NAN}};
-        for (int way = 0; way < N_WAYS; way++) {
-            int known = !mlm->refused[way] && !ntp->refused[way];
-            for (int i = 0; i < 2; i++) x[way][i] = known ? split_ratio(both[i], way, C) : NAN;
-            if (known) ratio_interval(mlm, way, ntp, way, C, &band[way][0], &band[way][1]);
-        }
-        LINE("quotient", k + 1, "", NUM("C", 10, 3, C),
-             NUM("law: mlm", 10, 3, x[0][0]), NUM("ntp", 8, 3, x[0][1]),
-             BAND("quotient", 9, 3, x[0][0] / x[0][1], band[0]), NUM("minima: mlm", 11, 3, x[1][0]),
-             NUM("ntp ", 8, 3, x[1][1]), BAND("quotient ", 9, 3, x[1][0] / x[1][1], band[1]));
-    }
+    if (isnan(middle)) printf("  no comparison: their ranges of C do not overlap\n");
+    for (int way = 0; way < N_WAYS && !isnan(middle); way++)
+        if (!mlm->refused[way] && !ntp->refused[way]) report_quotient(mlm, ntp, way);
     for (int i = 0; i < 2; i++)
-        if (both[i]->verdict == DISAGREE)
+        if ((i ? ntp : mlm)->verdict == DISAGREE)
             printf("  warning: law and minima of %s do not agree, so at most one of the quotients is right\n",
-                   both[i]->objective);
-    double middle = shared_budget(mlm, ntp, RATIOS / 2);
-    if (!isnan(middle)) report_trend(mlm, ntp), report_heads(mlm, ntp, middle);
+                   i ? "ntp" : "mlm");
+    if (!isnan(middle)) report_heads(mlm, ntp, middle);
     printf("\n");
 }
 
