@@ -48,27 +48,28 @@ function ratios(C, seeds, sizes, objectives, what, more,   k, o, i, seed) {
         shape(i); run((o == 1 ? "mlm" : "ntp") what, o == 1 ? "mlm" : "ntp", C, seed, more)
     }
 }
-# name/tokens for each parameter that is not of the embedding/mask rate/mask style; 0: the optimum of mlm or ntp.
-function recipes(C, seeds,   n, k, t, seed) {
-    n = split("optibert/0/0.2 ntp-optimum/0/0.2 chinchilla/20/0.2 optibertneo/66/0.2 mosaicbert/370/0.3 bert/1540/0.15/bert " \
-              "neobert/10600/0.2 modernbert/15600/0.3 roberta/24400/0.15/bert eurobert/44000/0.5", table, " ")
+# The list holds name/tokens for each parameter that is not of the embedding/mask rate/mask style; 0 tokens: the optimum
+# of mlm or ntp; "wide": 1 x 32, as wide for its depth as NeoBERT and ModernBERT, with about the tokens of NeoBERT.
+function recipes(list, C, seeds,   n, k, t, seed) {
+    n = split(list, table, " ")
     for (k = 1; k <= n; k++) {
         split(table[k], t, "/")
-        shape(t[2] ? nearest(C, t[2], 0) : best(k, C))
+        shape(t[2] == "wide" ? rungs + 1 : t[2] ? nearest(C, t[2], 0) : best(k, C))
         for (seed = 1; seed <= seeds; seed++)
             run(t[1], "mlm", C, seed, " --val-mask-rate 0.2 --mask-rate " t[3] (t[4] ? " --mask-style " t[4] : ""))
     }
 }
 BEGIN {
-    rungs = split("2x16 2x24 2x32 2x40 2x48 2x64 2x80 2x96 2x128 3x128 3x160 3x192 4x192 4x224 5x256 6x288 1x16", ladder, " ")
+    rungs = split("2x16 2x24 2x32 2x40 2x48 2x64 2x80 2x96 2x128 3x128 3x160 3x192 4x192 4x224 5x256 6x288 1x16 1x32", ladder, " ") - 1
     n = split("1.6e12 5e12 1.6e13 5e13 1.6e14", C, " "); T = 128
-    if (stage == "ratios") {
-        for (k = 1; k <= 3; k++) ratios(C[k], 3, 6, 2)
-        ratios(C[4], 2, 6, 2); ratios(C[5], 1, 5, 2)
-    } else if (stage == "varied") {
+    all = "optibert/0/0.2 ntp-optimum/0/0.2 chinchilla/20/0.2 optibertneo/66/0.2 mosaicbert/370/0.3 bert/1540/0.15/bert " \
+          "neobert/10600/0.2 modernbert/15600/0.3 roberta/24400/0.15/bert eurobert/44000/0.5"
+    wide = "neobert-wide/wide/0.2 modernbert-wide/wide/0.3"
+    if (stage == "ratios") for (k = 1; k <= n; k++) ratios(C[k], k < 4 ? 3 : 6 - k, k < 5 ? 6 : 5, 2)
+    else if (stage == "varied") {
         ratios(C[2], 1, 6, 1, "-masks40", " --mask-rate 0.4 --val-mask-rate 0.2")
         T = 256; ratios(C[2], 1, 6, 2, "-rows256", " --seq-len 256")
-    } else if (stage == "recipes") { recipes(C[2], 3); recipes(C[3], 3); recipes(C[5], 1) }
+    } else if (stage == "recipes") { recipes(all, C[2], 3); recipes(all, C[3], 3); recipes(all, C[5], 1); recipes(wide, C[3], 1) }
     else if (stage == "family") for (k = 1; k <= n; k++) {
         shape(best(1, C[k])); run("optibert", "mlm", C[k], 1, " --val-mask-rate 0.2 --mask-rate 0.2 --keep")
         shape(best(2, C[k])); run("ntp", "ntp", C[k], 1, " --keep")
