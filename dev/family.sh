@@ -17,8 +17,8 @@ points2) cd "$2"; exec awk 'NR == 1 {print "run," $0} FNR == 2 {sub("/.*", "", F
 *) echo "family.sh: ratios|varied|recipes|masks|family PREFIX RUNS, or points RUNS" >&2; exit 2 ;;
 esac
 exec awk -v stage="$1" -v prefix="$2" -v runs="$3" '
-# Rung i of the ladder of train_optibert.c (and one below): layers L, channels W; F: its F_N in rows of T tokens,
-# N: its parameters without the embedding.
+# Rung i of the ladder of train_optibert.c (then one below, and 1x32, which nearest() does not choose): layers L,
+# channels W; F: its F_N in rows of T tokens, N: its parameters without the embedding.
 function shape(i,   s, H) {
     split(ladder[i], s, "x"); L = s[1]; W = s[2]
     H = int((W * 8 + 24) / 48) * 16; if (H < 16) H = 16
@@ -65,7 +65,7 @@ BEGIN {
     all = "optibert/0/0.2 ntp-optimum/0/0.2 chinchilla/20/0.2 optibertneo/66/0.2 mosaicbert/370/0.3 bert/1540/0.15/bert " \
           "neobert/10600/0.2 modernbert/15600/0.3 roberta/24400/0.15/bert eurobert/44000/0.5"
     wide = "neobert-wide/wide/0.2 modernbert-wide/wide/0.3"
-    if (stage == "ratios") for (k = 1; k <= n; k++) ratios(C[k], k < 4 ? 3 : 6 - k, k < 5 ? 6 : 5, 2)
+    if (stage == "ratios") for (k = 1; k <= n; k++) ratios(C[k], k < 4 ? 3 : 6 - k, k < 5 ? 6 : 5, 2) # 3 3 3 2 1 seeds
     else if (stage == "varied") {
         ratios(C[2], 1, 6, 1, "-masks40", " --mask-rate 0.4 --val-mask-rate 0.2")
         T = 256; ratios(C[2], 1, 6, 2, "-rows256", " --seq-len 256")
