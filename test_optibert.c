@@ -1558,6 +1558,10 @@ static void test_plan(void) {
         {"--flops 1e12 --layers 3", "model       3 layers, 64 channels"},
         // 0.0358 · 1e12^0.594 = 481,000; 2 x 48 has 350,208 and 2 x 64 626,688
         {"--flops 1e12 --objective ntp", "shape       2 layers of 64"},
+        // the range that was measured, of mlm and of ntp, and a budget just below it
+        {"--flops 1.6e14", "from C = 1.6e+12 to 1.6e+14; --layers"},
+        {"--flops 4e11 --objective ntp", "from C = 4e+11 to 1.6e+14; --layers"},
+        {"--flops 1.5e12", "beyond which this is a guess"},
         {"--flops 1e15", "beyond which this is a guess"},
         {"--mask-rate 0.3 --mask-style bert --val-mask-rate 0.2", "0.3 of them masked as bert does; validation on 75 rows, 0.2 "},
     };

@@ -468,14 +468,13 @@ Config ladder_shape(double F, size_t T, size_t V, int causal, double head_rate) 
     return best;
 }
 
-// The best F_N for a budget C is G C^a, for mlm and ntp: by the best sizes on English books, from 4e11 FLOPs. On
-// a broader text, up to 1.6e14, the best sizes differ from these by a factor of up to 1.2: see "What it found" in
-// dev/README.md, and dev/fit for a law of your own text.
+// The best F_N for a budget C is G C^a, for mlm and ntp: through the minima that dev/fit finds on English books,
+// the first of them at C = least. Those on a broader text, up to 1.6e14 FLOPs, differ by a factor of up to 1.2:
+// see "What it found" in dev/README.md, and dev/fit for a law of your own text.
 typedef struct {
-    double G, a;
+    double G, a, least, most; // least, most: FLOPs
 } Optimum;
-static const Optimum optimum[2] = {{8.54e-4, 0.680}, {0.0358, 0.594}};
-static const double optimum_least = 4e11, optimum_most = 1.6e14; // FLOPs
+static const Optimum optimum[2] = {{8.54e-4, 0.680, 1.6e12, 1.6e14}, {0.0358, 0.594, 4e11, 1.6e14}};
 
 // The multiply-adds, as FLOPs, that a pass over N tokens with M predictions really makes in its matrix products
 // and its attention, recomputation left out. Unlike F_N it counts the head, and of the last layer only
@@ -2599,9 +2598,9 @@ static void choose_shape(Run *r) {
     Config c = ladder_shape(F, s->seq_len, r->train.V, causal, 0);
     s->layers = c.L, s->channels = c.C;
     printf("shape       %zu layers of %zu: the best F_N for C = %.3g is about %.2g C^%.2g = %.2g\n"
-           "            (measured on English text from C = %.2g to %.2g%s; --layers and --channels overrule it)\n", c.L,
-           c.C, s->flops, o->G, o->a, F, optimum_least, optimum_most,
-           s->flops < optimum_least || s->flops > optimum_most ? ", beyond which this is a guess" : "");
+           "            (measured on English text from C = %.2g to %.2g%s; --layers and --channels "
+           "overrule it)\n", c.L, c.C, s->flops, o->G, o->a, F, o->least, o->most,
+           s->flops < o->least || s->flops > o->most ? ", beyond which this is a guess" : "");
 }
 
 // Set up DIR for a run that begins (unless it is a dry one), or take up the one that it holds. Returns 0 if
