@@ -958,7 +958,8 @@ static void test_sweep_ladder(void) {
 }
 
 // dev/family.sh: the split of a recipe is the shape whose D/N, tokens for each parameter of the layers, is
-// nearest to what the recipe says, by brute force. Its ladder is the trainer's as far as it goes, and 1x16.
+// nearest to what the recipe says, by brute force. Its ladder is the trainer's as far as it goes, and 1x16. Its
+// two optima are those that the trainer chooses.
 static void test_family(void) {
     static const struct { const char *name; double ratio; } want[] = {
         {"chinchilla-", 20}, {"optibertneo-", 66}, {"mosaicbert-", 370}, {"bert-", 1540}, {"neobert-", 10600},
@@ -977,6 +978,11 @@ static void test_family(void) {
             if (!strcmp(name, want[k].name)) ratio = want[k].ratio;
         if (strstr(name, "-wide-")) // NeoBERT's and ModernBERT's widths are 27 and 35 times their depths
             check(channels >= 27 * layers && channels <= 35 * layers, "family: %s: %zux%zu", name, layers, channels);
+        for (int o = 0; o < 2; o++)
+            if (!strcmp(name, o ? "ntp-optimum-" : "optibert-")) {
+                Config c = ladder_shape(optimum[o].G * pow(budget, optimum[o].a), 128, 2048, o, 0);
+                check(c.L == layers && c.C == channels, "family: %s at %g: %zux%zu", name, budget, layers, channels);
+            }
         if (ratio == 0) continue; // an optimum of ours, or one of these two
         for (int i = -1; i < 16; i++) {
             Shape s = i < 0 ? (Shape){1, 16} : ladder[i];
